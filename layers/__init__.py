@@ -1,0 +1,41 @@
+"""Layers: posterior heads and their parts, priors, likelihoods, skip connections."""
+
+from .heads import DeltaHead, GaussianHead, PointHead, PosteriorHead
+from .latent_clip import LatentClip
+from .latent_skip import LatentSkip, with_latent_skips
+from .likelihoods import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    Gaussian,
+    Likelihood,
+    get_likelihood,
+)
+from .mean_batch_norm import MeanBatchNorm, RootMeanSquare
+from .priors import Prior, StandardNormal
+from .reparameterization import CholeskyReparam, DiagonalReparam
+from .variance_dropout import ENTROPY_FLOOR, VarianceDropout
+
+__all__ = [
+    "ENTROPY_FLOOR",
+    "Bernoulli",
+    "Categorical",
+    "CholeskyReparam",
+    "ContinuousBernoulli",
+    "DeltaHead",
+    "DiagonalReparam",
+    "Gaussian",
+    "GaussianHead",
+    "LatentClip",
+    "LatentSkip",
+    "Likelihood",
+    "MeanBatchNorm",
+    "PointHead",
+    "PosteriorHead",
+    "Prior",
+    "RootMeanSquare",
+    "StandardNormal",
+    "VarianceDropout",
+    "get_likelihood",
+    "with_latent_skips",
+]

@@ -1,0 +1,44 @@
+"""Latent clipping: posterior means stay in a ball."""
+
+import keras
+from keras import ops
+
+from ..losses._serialization import ArgumentsConfig
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class LatentClip(ArgumentsConfig, keras.layers.Layer):
+    """Rescales posterior means that leave a ball onto its surface.
+
+        mean <- mean * min(1, factor * sqrt(D) / ||mean||_2)
+
+    Applies in training and inference. Outside the ball the gradient has no radial component.
+
+    Args:
+        factor: Positive float c; the radius is c sqrt(D).
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `(batch, D)`.
+
+    Returns:
+        Float32 tensor `(batch, D)`.
+
+    Raises:
+        ValueError: If `factor` is not positive.
+
+    Reference: mu-VAE, section on latent clipping (c = 3 and c = 6).
+    """
+
+    def __init__(self, factor=3.0, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if not factor > 0:
+            raise ValueError(f"`factor` must be positive. Received: factor={factor}")
+        self.factor = factor
+
+    def call(self, inputs):
+        squared_radius = self.factor**2 * inputs.shape[-1]
+        squared_norm = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
+        # From the squared norm, whose gradient is finite at zero where that of the norm is not.
+        return inputs * ops.rsqrt(ops.maximum(squared_norm / squared_radius, 1.0))

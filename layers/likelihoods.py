@@ -1,0 +1,262 @@
+"""Likelihoods p(x|z): what the decoder's output means."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses import float32, tfd
+from ..losses._serialization import ArgumentsConfig
+
+
+class Likelihood(ArgumentsConfig, keras.layers.Layer):
+    """Base of the likelihoods; `call` is the mean of x.
+
+    Subclasses implement `distribution(params)`, a `tfp` distribution by element of x, and state
+    their `support`.
+    """
+
+    #: Decoder outputs per element of x, side by side on the last axis.
+    params_per_value = 1
+    #: Closed interval in which x must lie, and its wording for errors.
+    support = (-np.inf, np.inf)
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def distribution(self, params):
+        """`tfp` distribution by element of x."""
+        raise NotImplementedError
+
+    def log_prob(self, x, params):
+        """Log-likelihood of each example under each draw.
+
+            log p(x | z_k)    (nats, summed over event axes)
+
+        Args:
+            x: `(batch, *event)`.
+            params: Decoder output, `(batch, K, *event')`.
+
+        Returns:
+            Float32 tensor `(batch, K)`.
+        """
+        by_element = self.distribution(float32(params)).log_prob(self._observed(x)[:, None])
+        return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
+
+    def call(self, params):
+        return self.mean(params)
+
+    def mean(self, params):
+        """E[x|z], `(..., *event)`."""
+        return self.distribution(float32(params)).mean()
+
+    def sample(self, params, seed):
+        """Draws x, `(..., *event)`, with a `keras.random.SeedGenerator`."""
+        raise NotImplementedError
+
+    def params_shape(self, event_shape):
+        """Shape of the decoder's output for one draw of shape `event_shape`."""
+        return (*event_shape[:-1], event_shape[-1] * self.params_per_value)
+
+    def check(self, x):
+        """Raises a `ValueError` unless the values of the array `x` can be observed."""
+        low, high = self.support
+        smallest, largest = float(np.min(x)), float(np.max(x))
+        if not (np.isfinite(smallest) and np.isfinite(largest)):
+            raise ValueError(
+                "`x` must hold finite numbers. Received: NaN or infinity among its values"
+            )
+        if smallest < low or largest > high:
+            raise ValueError(
+                f"`x` must lie in [{low:g}, {high:g}] under a {type(self).__name__} likelihood"
+                f"{self._hint(largest)}. Received: values from {smallest:g} to {largest:g}"
+            )
+
+    def _observed(self, x):
+        return float32(x)
+
+    def _hint(self, largest):
+        return ""
+
+
+class _UnitInterval(Likelihood):
+    support = (0.0, 1.0)
+
+    def _hint(self, largest):
+        return " (divide 8-bit images by 255)" if 1.0 < largest <= 255.0 else ""
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Bernoulli(_UnitInterval):
+    """Independent binary elements; decoder outputs are logits.
+
+        log p(x|z) = sum_i x_i l_i - softplus(l_i)    (nats)
+
+    Grey values in [0, 1] are accepted as in much of the field; the cross-entropy is then no
+    normalised density: `ContinuousBernoulli` is.
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+    """
+
+    def distribution(self, params):
+        return tfd().Bernoulli(logits=params)
+
+    def mean(self, params):
+        return ops.sigmoid(float32(params))
+
+    def sample(self, params, seed):
+        uniform = keras.random.uniform(ops.shape(params), dtype="float32", seed=seed)
+        return ops.cast(uniform < self.mean(params), "float32")
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class ContinuousBernoulli(_UnitInterval):
+    """Independent elements on [0, 1] with density C(l) exp(x l); decoder outputs are logits.
+
+        log p(x|z) = sum_i x_i l_i - softplus(l_i) + log C(sigmoid(l_i))    (nats)
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Reference: Loaiza-Ganem & Cunningham (2019), eqs. 5-7, arXiv:1907.06845.
+    """
+
+    def distribution(self, params):
+        return tfd().ContinuousBernoulli(logits=params)
+
+    def sample(self, params, seed):
+        uniform = keras.random.uniform(
+            ops.shape(params), minval=1e-6, maxval=1.0 - 1e-6, dtype="float32", seed=seed
+        )
+        return self.distribution(float32(params)).quantile(uniform)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Gaussian(Likelihood):
+    """Independent real elements; decoder outputs are means, and scales where asked.
+
+        log p(x|z) = sum_i -1/2 ((x_i - mean_i) / scale)^2 - log scale - 1/2 log(2 pi)    (nats)
+
+    A fixed scale of sqrt(1/2) makes the negative log-likelihood the sum of squared errors up to a
+    constant.
+
+    Args:
+        scale: Positive float, standard deviation; `"learned"` for one trained value that all
+            elements share; `"decoder"` for one per element, the softplus of the second half of the
+            decoder's channels.
+        min_scale: Positive float, added to learned scales.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Rybkin et al. (2021), section 3, arXiv:2006.13202 (`"learned"`).
+    """
+
+    def __init__(self, scale=1.0, min_scale=1e-3, **kwargs):
+        super().__init__(**kwargs)
+        if scale not in ("learned", "decoder") and not (
+            isinstance(scale, (int, float)) and scale > 0
+        ):
+            raise ValueError(
+                f"`scale` must be positive, 'learned' or 'decoder'. Received: scale={scale!r}"
+            )
+        if not min_scale > 0:
+            raise ValueError(f"`min_scale` must be positive. Received: min_scale={min_scale}")
+        self.scale, self.min_scale = scale, min_scale
+        self.params_per_value = 2 if scale == "decoder" else 1
+        if scale == "learned":
+            # softplus(0.5413) = 1: learning starts from the unit scale.
+            self.raw_scale = self.add_weight(
+                name="raw_scale", initializer=keras.initializers.Constant(0.5413248546)
+            )
+        self.built = True
+
+    def distribution(self, params):
+        if self.scale == "decoder":
+            mean, raw_scale = ops.split(params, 2, axis=-1)
+            return tfd().Normal(mean, ops.softplus(raw_scale) + self.min_scale)
+        if self.scale == "learned":
+            scale = ops.softplus(ops.convert_to_tensor(self.raw_scale)) + self.min_scale
+        else:
+            scale = float(self.scale)
+        return tfd().Normal(params, scale)
+
+    def sample(self, params, seed):
+        law = self.distribution(float32(params))
+        mean = law.mean()
+        return mean + law.stddev() * keras.random.normal(
+            ops.shape(mean), dtype="float32", seed=seed
+        )
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Categorical(Likelihood):
+    """Independent class numbers; the decoder's last axis holds the logits of the classes.
+
+        log p(x|z) = sum_i log softmax(l_i)[x_i]    (nats)
+
+    Args:
+        num_classes: Int of at least 2; x holds integers in [0, num_classes).
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `num_classes` is below 2.
+    """
+
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(num_classes, int) or num_classes < 2:
+            raise ValueError(
+                f"`num_classes` must be an integer of at least 2. Received: {num_classes=}"
+            )
+        self.num_classes = num_classes
+        self.support = (0, num_classes - 1)
+
+    def distribution(self, params):
+        return tfd().Categorical(logits=params)
+
+    def mean(self, params):
+        """The most probable class, int32; class numbers have no mean."""
+        return ops.cast(ops.argmax(params, axis=-1), "int32")
+
+    def sample(self, params, seed):
+        shape = ops.shape(params)
+        flat = ops.reshape(float32(params), (-1, self.num_classes))
+        return ops.reshape(keras.random.categorical(flat, 1, dtype="int32", seed=seed), shape[:-1])
+
+    def params_shape(self, event_shape):
+        return (*event_shape, self.num_classes)
+
+    def _observed(self, x):
+        return ops.cast(x, "int32")
+
+
+_BY_NAME = {
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "gaussian": Gaussian,
+}
+
+
+def get_likelihood(identifier):
+    """The likelihood of a name (`"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`), or itself.
+
+    Raises:
+        ValueError: If the name is unknown.
+        TypeError: If it is neither a name nor a `Likelihood`.
+    """
+    if isinstance(identifier, Likelihood):
+        return identifier
+    if not isinstance(identifier, str):
+        raise TypeError(
+            "`likelihood` must be a name or a vaezoo likelihood. Received: "
+            f"{type(identifier).__name__}"
+        )
+    if identifier not in _BY_NAME:
+        raise ValueError(
+            f"`likelihood` must be one of {', '.join(_BY_NAME)}, or an object such as "
+            f"Categorical(num_classes=256). Received: likelihood={identifier!r}"
+        )
+    return _BY_NAME[identifier]()

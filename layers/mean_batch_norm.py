@@ -1,0 +1,124 @@
+"""Batch normalisation of the posterior's mean, with a pinned gain."""
+
+import keras
+from keras import ops
+
+from ..losses._replicas import gather_batch
+from ..losses._serialization import ArgumentsConfig
+from ..losses.objective import check_choice
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
+    """Constraint that rescales a weight to a given root mean square.
+
+        w <- w * target / sqrt( mean_d w_d^2 )
+
+    Keras applies constraints inside the compiled step, after each optimiser update.
+
+    Args:
+        target: Positive float.
+
+    Raises:
+        ValueError: If `target` is not positive.
+
+    Reference: Shen et al. (2021), DU-VAE, algorithm 1, line 9, arXiv:2110.12381.
+    """
+
+    def __init__(self, target):
+        if not target > 0:
+            raise ValueError(f"`target` must be positive. Received: target={target}")
+        self.target = target
+
+    def __call__(self, w):
+        mean_square = ops.mean(ops.square(w))
+        return w * self.target * ops.rsqrt(ops.maximum(mean_square, 1e-24))
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
+    """Normalises posterior means over the batch and scales them by a pinned gain.
+
+        mean_d = gamma_d * (m_d - E_B[m_d]) / sqrt(Var_B[m_d] + epsilon) + beta_d
+
+    In training the batch then spends at least `D gamma^2 / 2` nats of rate. Statistics are those of
+    the global batch (biased variance) in training, running ones in inference; the running variance
+    is fed the unbiased one.
+
+    Args:
+        gamma: Positive float, the gain.
+        mode: `"rms"`: gamma_d are trained while their root mean square over the dimensions stays
+            `gamma` (DU-VAE). `"fixed"`: every gamma_d stays `gamma` (BN-VAE). `"free"`: gamma_d
+            start at `gamma` and are trained without constraint.
+        momentum: Float in [0, 1), `running = momentum * running + (1 - momentum) * batch`.
+        epsilon: Positive float.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `(batch, D)`, raw means.
+        training: Whether to use and collect batch statistics.
+
+    Returns:
+        Float32 tensor `(batch, D)`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Zhu et al. (2020), BN-VAE, eq. 6, arXiv:2004.12585 (`fixed`); Shen et al. (2021),
+    DU-VAE, algorithm 1, arXiv:2110.12381 (`rms`). Momentum and epsilon as in the official codes.
+    """
+
+    min_batch_size = 2
+
+    def __init__(self, gamma, mode="rms", momentum=0.9, epsilon=1e-5, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if not gamma > 0:
+            raise ValueError(f"`gamma` must be positive. Received: gamma={gamma}")
+        check_choice("mode", mode, ("rms", "fixed", "free"))
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
+        if not epsilon > 0:
+            raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
+        self._initial_gamma, self.mode = gamma, mode
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def _argument(self, name):
+        return self._initial_gamma if name == "gamma" else super()._argument(name)
+
+    @property
+    def target(self):
+        """The gain that was asked for; `gamma` is the variable."""
+        return self._initial_gamma
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(
+            name="gamma",
+            shape=shape,
+            initializer=keras.initializers.Constant(self._initial_gamma),
+            constraint=RootMeanSquare(self._initial_gamma) if self.mode == "rms" else None,
+            trainable=self.mode != "fixed",
+        )
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        statistics = {"shape": shape, "trainable": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **statistics)
+        self.moving_variance = self.add_weight(
+            name="moving_variance", initializer="ones", **statistics
+        )
+
+    def call(self, inputs, training=False):
+        if training:
+            batch = gather_batch(inputs)
+            mean, variance = ops.moments(batch, axes=0)
+            size = ops.cast(ops.shape(batch)[0], inputs.dtype)
+            self._collect(self.moving_mean, mean)
+            # A batch of one has no unbiased variance; its biased one, 0, stands in.
+            self._collect(self.moving_variance, variance * size / ops.maximum(size - 1.0, 1.0))
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        return (inputs - mean) * scale + self.beta
+
+    def _collect(self, running, value):
+        running.assign(self.momentum * running + (1.0 - self.momentum) * value)

@@ -1,0 +1,85 @@
+"""Priors over the latent code."""
+
+import keras
+from keras import ops
+
+from ..losses import DiagonalGaussian, HierarchicalGaussian, PointMass, kl_divergence, tfd
+from ..losses import kl_per_dimension as _kl_per_dimension
+from ..losses._serialization import ArgumentsConfig
+
+
+class Prior(ArgumentsConfig, keras.layers.Layer):
+    """Base of the priors; `call` is the log-density.
+
+    Subclasses implement `log_prob` and `sample`; those with a closed-form KL also `kl_divergence`
+    and `kl_per_dimension`, which return None otherwise.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        self.latent_dim = input_shape[-1]
+
+    def call(self, z):
+        return self.log_prob(z)
+
+    def log_prob(self, z):
+        """Log p(z_k), `(batch, K)`, of `z (batch, K, D)`."""
+        raise NotImplementedError
+
+    def sample(self, num_samples, seed):
+        """Draws `(num_samples, D)` with a `keras.random.SeedGenerator`."""
+        raise NotImplementedError
+
+    def kl_divergence(self, posterior):
+        """KL(q(z|x) || p(z)), `(batch,)`, or None without a closed form."""
+        return None
+
+    def kl_per_dimension(self, posterior):
+        """The same by dimension, `(batch, D)`, or None without a closed form."""
+        return None
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class StandardNormal(Prior):
+    """p(z) = N(0, I).
+
+    Args:
+        sampling_scale: Positive float, standard deviation of the draws of `sample`. The density
+            stays N(0, I); mu-VAE draws with 3, since nothing ties its codes to unit variance.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, K, D)`.
+
+    Returns:
+        log p(z), `(batch, K)` in nats.
+
+    Raises:
+        ValueError: If `sampling_scale` is not positive.
+    """
+
+    def __init__(self, sampling_scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not sampling_scale > 0:
+            raise ValueError(
+                f"`sampling_scale` must be positive. Received: sampling_scale={sampling_scale}"
+            )
+        self.sampling_scale = sampling_scale
+
+    def log_prob(self, z):
+        return ops.sum(tfd().Normal(0.0, 1.0).log_prob(z), axis=-1)
+
+    def sample(self, num_samples, seed):
+        eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
+        return self.sampling_scale * eps
+
+    def kl_divergence(self, posterior):
+        if isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian, PointMass)):
+            return kl_divergence(posterior)
+        return None
+
+    def kl_per_dimension(self, posterior):
+        return _kl_per_dimension(posterior) if isinstance(posterior, DiagonalGaussian) else None

@@ -1,0 +1,205 @@
+"""From a posterior's parameters to its value and reparameterised draws."""
+
+import keras
+from keras import ops
+
+from ..losses import (
+    DiagonalGaussian,
+    HierarchicalGaussian,
+    batch_moments,
+    reparameterize,
+    shrink,
+)
+from ..losses._replicas import SavesNoise, SeedGenerator, gather_batch
+from ..losses._serialization import ArgumentsConfig
+from ..losses.objective import check_choice
+
+
+class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
+    """Base: subclasses implement `posterior(mean, second, training)`."""
+
+    def __init__(self, num_samples=None, seed=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):
+            raise ValueError(
+                "`num_samples` must be a positive integer or None. Received: "
+                f"num_samples={num_samples}"
+            )
+        self.num_samples, self.seed = num_samples, seed
+        self.noise = SeedGenerator(seed)
+
+    def build(self, mean_shape, log_scale_shape=None):
+        self.latent_dim = mean_shape[-1]
+
+    def call(self, mean, log_scale, training=False):
+        posterior = self.posterior(mean, log_scale, training)
+        return posterior, self._draw(posterior)
+
+    def _draw(self, posterior):
+        shape = (ops.shape(posterior.mean)[0], self.num_samples or 1, self.latent_dim)
+        eps = keras.random.normal(shape, dtype="float32", seed=self.noise)
+        z = reparameterize(posterior, eps)
+        return z[:, 0] if self.num_samples is None else z
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class DiagonalReparam(_Reparameterization):
+    """Diagonal Gaussian posterior and K draws from it.
+
+        z_k = mean + exp(log_var / 2) * eps_k,   eps_k ~ N(0, I)
+
+    Args:
+        num_samples: Positive int K, or None for a single draw without a sample axis.
+        seed: Optional int that fixes the noise.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        mean: Float tensor `(batch, D)`.
+        log_var: Float tensor `(batch, D)`.
+
+    Returns:
+        `(posterior, z)`: a `DiagonalGaussian`, and `(batch, K, D)` or `(batch, D)`.
+
+    Raises:
+        ValueError: If `num_samples` is not positive.
+
+    Reference: Kingma & Welling (2014), section 2.4, arXiv:1312.6114.
+    """
+
+    def posterior(self, mean, log_var, training=False):
+        """The posterior alone, without a draw."""
+        return DiagonalGaussian(mean, log_var)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class CholeskyReparam(_Reparameterization):
+    """Posterior whose noise has the correlations of the batch's own means.
+
+        beta, Sigma = mean and covariance of mean_i over the (global) batch
+        Sigma       = (1 - shrinkage) Sigma + shrinkage I,    Sigma + jitter I = R R^T
+        z_k         = mean + exp(log_scale) * (R eps_k),   eps_k ~ N(0, I)
+
+    In inference, and in a training batch of at most D rows, whose covariance is singular, running
+    statistics (bias-corrected exponential averages; N(0, I) before the first step) stand in for the
+    batch's. A `VAE` refuses a nominal batch size of at most D.
+
+    Args:
+        num_samples: Positive int K, or None for a single draw without a sample axis.
+        seed: Optional int that fixes the noise.
+        shrinkage: Float in [0, 1], pull of Sigma towards the identity.
+        jitter: Positive float added to the diagonal before the factorisation.
+        sampling: `"cholesky"`, or `"diagonal"`, which drops the correlations from the noise as the
+            official code does.
+        stop_gradient: If True no gradient flows through R into the draw, as in the official code.
+        statistics: `"running"`, or `"batch"` for batch statistics in inference, too.
+        momentum: Float in [0, 1), decay of the running statistics.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        mean: Float tensor `(batch, D)`.
+        log_scale: Float tensor `(batch, D)` or `(batch, 1)`, log standard deviations.
+        training: Whether to use and collect batch statistics.
+
+    Returns:
+        `(posterior, z)`: a `HierarchicalGaussian`, and `(batch, K, D)` or `(batch, D)`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Cheng et al. (2020), HEBAE, eqs. 7-8, arXiv:2007.10389.
+    """
+
+    def __init__(
+        self,
+        num_samples=None,
+        seed=None,
+        shrinkage=0.0,
+        jitter=1e-6,
+        sampling="cholesky",
+        stop_gradient=False,
+        statistics="running",
+        momentum=0.99,
+        **kwargs,
+    ):
+        super().__init__(num_samples, seed, **kwargs)
+        if not 0 <= shrinkage <= 1:
+            raise ValueError(f"`shrinkage` must lie in [0, 1]. Received: shrinkage={shrinkage}")
+        if not jitter > 0:
+            raise ValueError(f"`jitter` must be positive. Received: jitter={jitter}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
+        check_choice("sampling", sampling, ("cholesky", "diagonal"))
+        check_choice("statistics", statistics, ("running", "batch"))
+        self.shrinkage, self.jitter, self.sampling = shrinkage, jitter, sampling
+        self.stop_gradient, self.statistics, self.momentum = stop_gradient, statistics, momentum
+
+    def build(self, mean_shape, log_scale_shape=None):
+        super().build(mean_shape, log_scale_shape)
+        dim = self.latent_dim
+        statistics = {"trainable": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=(dim,), initializer="zeros", **statistics
+        )
+        self.moving_covariance = self.add_weight(
+            name="moving_covariance", shape=(dim, dim), initializer="identity", **statistics
+        )
+        self.updates = self.add_weight(
+            name="updates",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    @property
+    def min_batch_size(self):
+        """A covariance of D dimensions needs more than D rows."""
+        return self.latent_dim + 1
+
+    @property
+    def advised_batch_size(self):
+        """Below twice D rows the batch covariance is a poor estimate."""
+        return 2 * self.latent_dim
+
+    def posterior(self, mean, log_scale, training=False):
+        """The posterior alone, without a draw."""
+        beta, sigma = self._moments(mean, training)
+        factor = ops.cholesky(sigma + self.jitter * ops.eye(self.latent_dim))
+        noise_factor = factor
+        if self.sampling == "diagonal":
+            noise_factor = ops.diag(ops.sqrt(ops.diagonal(sigma) + self.jitter))
+        if self.stop_gradient:
+            noise_factor = ops.stop_gradient(noise_factor)
+        rows = ops.zeros_like(mean)
+        return HierarchicalGaussian(
+            mean,
+            ops.exp(log_scale)[:, :, None] * noise_factor,
+            rows + beta,
+            rows[:, :, None] + factor,
+        )
+
+    def _moments(self, mean, training):
+        running = (
+            ops.convert_to_tensor(self.moving_mean),
+            ops.convert_to_tensor(self.moving_covariance),
+        )
+        if not training and self.statistics == "running":
+            return running[0], shrink(running[1], self.shrinkage)
+        rows = gather_batch(mean)
+        beta, sigma = batch_moments(rows)
+        enough = ops.cast(ops.shape(rows)[0], "int32") > self.latent_dim
+        beta, sigma = (
+            ops.where(enough, new, old) for new, old in zip((beta, sigma), running, strict=True)
+        )
+        if training:
+            self._collect(beta, sigma, enough)
+        return beta, shrink(sigma, self.shrinkage)
+
+    def _collect(self, beta, sigma, enough):
+        updates = self.updates + ops.cast(enough, "float32")
+        # This rate makes the plain recursion equal to a bias-corrected exponential average.
+        rate = (1.0 - self.momentum) / (1.0 - ops.power(self.momentum, ops.maximum(updates, 1.0)))
+        rate = rate * ops.cast(enough, "float32")
+        for running, value in ((self.moving_mean, beta), (self.moving_covariance, sigma)):
+            running.assign(running + rate * (ops.stop_gradient(value) - running))
+        self.updates.assign(updates)

@@ -1,0 +1,66 @@
+"""Densities, objectives, regularisers and weight schedules."""
+
+from .distributions import (
+    DiagonalGaussian,
+    HierarchicalGaussian,
+    PointMass,
+    distribution,
+    float32,
+    kl_divergence,
+    kl_per_dimension,
+    log_prob,
+    reparameterize,
+    tfd,
+    variance,
+)
+from .elbo import ELBO, FreeBits, ImportanceWeightedELBO, importance_weighted_log_prob
+from .empirical_bayes import EmpiricalBayesELBO, batch_moments, gaussian_kl_to_standard, shrink
+from .mmd import MaximumMeanDiscrepancy, maximum_mean_discrepancy
+from .mu_elbo import MuELBO, mean_matching, variance_matching
+from .mutual_posterior_divergence import MutualPosteriorDivergence, pairwise_kl
+from .objective import Loss, Objective, Regularizer, Terms
+from .schedules import (
+    CosineSchedule,
+    CyclicalSchedule,
+    LinearSchedule,
+    Schedule,
+    SigmoidSchedule,
+)
+
+__all__ = [
+    "ELBO",
+    "CosineSchedule",
+    "CyclicalSchedule",
+    "DiagonalGaussian",
+    "EmpiricalBayesELBO",
+    "FreeBits",
+    "HierarchicalGaussian",
+    "ImportanceWeightedELBO",
+    "LinearSchedule",
+    "Loss",
+    "MaximumMeanDiscrepancy",
+    "MuELBO",
+    "MutualPosteriorDivergence",
+    "Objective",
+    "PointMass",
+    "Regularizer",
+    "Schedule",
+    "SigmoidSchedule",
+    "Terms",
+    "batch_moments",
+    "distribution",
+    "float32",
+    "gaussian_kl_to_standard",
+    "importance_weighted_log_prob",
+    "kl_divergence",
+    "kl_per_dimension",
+    "log_prob",
+    "maximum_mean_discrepancy",
+    "mean_matching",
+    "pairwise_kl",
+    "reparameterize",
+    "shrink",
+    "tfd",
+    "variance",
+    "variance_matching",
+]

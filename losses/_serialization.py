@@ -1,0 +1,41 @@
+"""Constructor arguments in, the same arguments out."""
+
+import inspect
+
+import keras
+
+
+class ArgumentsConfig:
+    """Derives `get_config` and `from_config` from the signature of `__init__`.
+
+    Every argument is read back from the attribute of its own name; Keras objects among them, alone
+    or in a list, are serialised and revived.
+    """
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = self._base_config()
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                config[name] = keras.saving.serialize_keras_object(self._argument(name))
+        return config
+
+    def _base_config(self):
+        return super().get_config()
+
+    def _argument(self, name):
+        value = getattr(self, name)
+        return list(value) if isinstance(value, (list, tuple)) else value
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the object from what `get_config` returned."""
+        return cls(**{name: _revive(value) for name, value in config.items()})
+
+
+def _revive(value):
+    if isinstance(value, dict) and "class_name" in value:
+        return keras.saving.deserialize_keras_object(value)
+    if isinstance(value, list):
+        return [_revive(item) for item in value]
+    return value

@@ -1,0 +1,96 @@
+"""Mutual posterior divergence: posteriors of different examples should differ, evenly."""
+
+import keras
+from keras import ops
+
+from ._replicas import gather_batch
+from .distributions import DiagonalGaussian, float32
+from .objective import Loss, Regularizer, check_choice, check_non_negative
+
+
+def pairwise_kl(mean, log_var):
+    """KL between all pairs of diagonal Gaussians, by dimension.
+
+        P_ijk = 1/2 ( s2_i/s2_j + (mean_i - mean_j)^2/s2_j - log s2_i + log s2_j - 1 )_k
+
+    Args:
+        mean: Float tensor `(batch, D)`.
+        log_var: Float tensor `(batch, D)`.
+
+    Returns:
+        Float tensor `(batch, batch, D)` with P_ij = KL(q_i || q_j) in nats.
+    """
+    log_ratio = log_var[:, None] - log_var[None]
+    squared = ops.square(mean[:, None] - mean[None]) * ops.exp(-log_var)[None]
+    return 0.5 * (ops.expm1(log_ratio) - log_ratio + squared)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class MutualPosteriorDivergence(Regularizer):
+    """Rewards distinct posteriors (diversity) at even distances (smoothness).
+
+        L_diversity  = mean_{i != j} sum_k softplus(-P_ijk)
+        L_smoothness = std_{i != j} ( sum_k P_ijk )
+        added to the loss: diversity * L_diversity + smoothness * L_smoothness
+
+    P is `pairwise_kl` of the (global) batch. The logs show both terms unweighted.
+
+    Args:
+        diversity: Non-negative float (the paper's eta).
+        smoothness: Non-negative float (the paper's gamma).
+        reduction: `"mean_of_softplus"` as in the paper, or `"softplus_of_mean"`, which takes the
+            mean over pairs inside the softplus as the official code does.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If a weight is negative or `reduction` unknown.
+
+    Reference: Ma et al. (2019), eqs. 5, 8 and 9, arXiv:1901.01498.
+    """
+
+    report_names = ("diversity", "smoothness")
+    min_batch_size = 2
+
+    def __init__(self, diversity=1.0, smoothness=0.2, reduction="mean_of_softplus", **kwargs):
+        super().__init__(**kwargs)
+        check_non_negative("diversity", diversity)
+        check_non_negative("smoothness", smoothness)
+        check_choice("reduction", reduction, ("mean_of_softplus", "softplus_of_mean"))
+        self.diversity, self.smoothness, self.reduction = diversity, smoothness, reduction
+
+    def call(self, terms, training=False):
+        """Returns both weighted terms as a batch-level `Loss`."""
+        if not isinstance(terms.posterior, DiagonalGaussian):
+            raise TypeError(
+                "`MutualPosteriorDivergence` needs a diagonal Gaussian posterior. Received: "
+                f"{type(terms.posterior).__name__}"
+            )
+        diversity, smoothness = self.terms(*map(float32, terms.posterior))
+        return Loss(
+            ops.zeros_like(terms.kl),
+            self.diversity * diversity + self.smoothness * smoothness,
+            {"diversity": diversity, "smoothness": smoothness},
+        )
+
+    def terms(self, mean, log_var):
+        """Both unweighted terms of a batch of posteriors, scalars."""
+        pairs = pairwise_kl(gather_batch(mean), gather_batch(log_var))
+        size = ops.shape(pairs)[0]
+        off_diagonal = 1.0 - ops.eye(size, dtype=pairs.dtype)
+        size = ops.cast(size, pairs.dtype)
+        # A batch of one has no pairs; its terms are then 0.
+        count = ops.maximum(size * (size - 1.0), 1.0)
+        if self.reduction == "mean_of_softplus":
+            by_pair = ops.sum(ops.softplus(-pairs), axis=-1)
+            diversity = ops.sum(by_pair * off_diagonal) / count
+        else:
+            mean_pairs = ops.sum(pairs * off_diagonal[:, :, None], axis=(0, 1)) / count
+            diversity = ops.sum(ops.softplus(-mean_pairs))
+        totals = ops.sum(pairs, axis=-1)
+        centre = ops.sum(totals * off_diagonal) / count
+        squares = ops.sum(ops.square(totals - centre) * off_diagonal)
+        # The guard keeps the gradient of the root finite when all pairs are alike.
+        return diversity, ops.sqrt(squares / ops.maximum(count - 1.0, 1.0) + _STD_GUARD)
+
+
+_STD_GUARD = 1e-12

@@ -1,0 +1,195 @@
+"""What an objective is given, what it returns, and the weights that it may own."""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from ._serialization import ArgumentsConfig
+
+
+class Terms(NamedTuple):
+    """The densities of one batch, in nats, float32.
+
+    Attributes:
+        log_px: log p(x|z_k), `(batch, K)`, summed over event axes.
+        log_pz: log p(z_k), `(batch, K)`.
+        log_qz: log q(z_k|x), `(batch, K)`; `+inf` for a deterministic posterior.
+        kl: KL(q(z|x) || p(z)), `(batch,)`: closed form, or the mean of log_qz - log_pz over K.
+        kl_per_dim: The same by latent dimension, `(batch, D)`; None without a closed form.
+        posterior: Posterior value over `(batch, D)`.
+        z: Posterior draws, `(batch, K, D)`.
+    """
+
+    log_px: object
+    log_pz: object
+    log_qz: object
+    kl: object
+    kl_per_dim: object
+    posterior: object
+    z: object
+
+    @property
+    def distortion(self):
+        """E_q[-log p(x|z)], `(batch,)`, estimated from the K draws."""
+        return -ops.mean(self.log_px, axis=1)
+
+
+class Loss(NamedTuple):
+    """What is minimised, and what of it is shown.
+
+    Attributes:
+        per_example: `(batch,)`; `sample_weight` weighs it.
+        batch: Scalar, terms that only a whole batch has.
+        report: Dict of further values for the logs, each `(batch,)` or scalar.
+    """
+
+    per_example: object
+    batch: object
+    report: dict
+
+
+class Weight(keras.layers.Layer):
+    """A weight in an objective: a variable that callbacks may set, or a schedule of the step.
+
+    Args:
+        value: Non-negative float, or a `LearningRateSchedule` of the training step.
+        label: Name of the argument that it stands for.
+    """
+
+    def __init__(self, value, label):
+        super().__init__(name=label, dtype="float32")
+        self.initial = value
+        self.schedule = value if callable(value) else None
+        if self.schedule is None:
+            check_non_negative(label, value)
+        start = float(self.schedule(0)) if self.schedule else value
+        # Replicas agree on both, so the first one's value is everybody's.
+        self.variable = self.add_weight(
+            name="value",
+            initializer=keras.initializers.Constant(start),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self.step = self.add_weight(
+            name="step",
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self.built = True
+
+    def call(self, training=False):
+        """The weight of this step; evaluations use the one that a schedule settles on."""
+        if self.schedule is None:
+            return ops.convert_to_tensor(self.variable)
+        if not training:
+            return ops.cast(self.final, "float32")
+        value = ops.cast(self.schedule(self.step), "float32")
+        self.variable.assign(value)
+        self.step.assign_add(1)
+        return value
+
+    @property
+    def final(self):
+        """Weight of every evaluation."""
+        final = getattr(self.schedule, "final", None)
+        # Keras' own schedules name no last value; their limit is read off far out.
+        return self.schedule(2**31 - 1) if final is None else final
+
+
+class _Part(ArgumentsConfig, keras.layers.Layer):
+    """A layer that computes in float32 whatever the policy and has nothing to build."""
+
+    #: Smallest batch for which the term is defined.
+    min_batch_size = 1
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.built = True
+
+
+class Regularizer(_Part):
+    """A term that is added to an objective.
+
+    Subclasses implement `call(terms, training) -> Loss` with their weights multiplied in, report
+    their own values unweighted, and list the reported names in `report_names`.
+    """
+
+    report_names = ()
+
+
+class Objective(_Part):
+    """Base of everything that a `VAE` minimises.
+
+    Subclasses implement `bound(terms, training) -> Loss`; regularisers are added here, so any can
+    go with any objective.
+
+    Args:
+        regularizers: Sequence of `Regularizer`s.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+    """
+
+    #: Whether the objective needs a posterior with a density.
+    needs_density = True
+
+    def __init__(self, regularizers=(), **kwargs):
+        super().__init__(**kwargs)
+        self.regularizers = list(regularizers)
+        for regularizer in self.regularizers:
+            if not isinstance(regularizer, Regularizer):
+                raise TypeError(
+                    "`regularizers` must hold vaezoo regularisers such as MaximumMeanDiscrepancy. "
+                    f"Received: {type(regularizer).__name__}"
+                )
+
+    @property
+    def report_names(self):
+        """Names of the values that are logged beside loss, distortion and rate."""
+        return tuple(name for part in self.regularizers for name in part.report_names)
+
+    @property
+    def min_batch_size(self):
+        """Smallest batch for which every term is defined."""
+        return max((part.min_batch_size for part in self.regularizers), default=1)
+
+    def call(self, terms, training=False):
+        """Returns the `Loss` of a batch.
+
+        Args:
+            terms: `Terms` of the batch.
+            training: Whether schedules advance and training-only terms apply.
+        """
+        loss = self.bound(terms, training)
+        for regularizer in self.regularizers:
+            extra = regularizer(terms, training=training)
+            loss = Loss(
+                loss.per_example + extra.per_example,
+                loss.batch + extra.batch,
+                {**loss.report, **extra.report},
+            )
+        return loss
+
+    def bound(self, terms, training):
+        """Returns the objective's own `Loss`, without regularisers."""
+        raise NotImplementedError
+
+
+def check_non_negative(name, value):
+    """Raises a `ValueError` unless `value` is a finite number of at least 0."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 <= value < float("inf")
+    ):
+        raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
+
+
+def check_choice(name, value, choices):
+    """Raises a `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
+        )

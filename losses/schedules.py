@@ -1,0 +1,173 @@
+"""Weights that change during training, read inside the compiled step.
+
+Each is a `keras.optimizers.schedules.LearningRateSchedule`, so Keras' own schedules fit in every
+place where these do. All are functions of the number of training steps taken so far.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from ._serialization import ArgumentsConfig
+
+
+class Schedule(ArgumentsConfig, keras.optimizers.schedules.LearningRateSchedule):
+    """A weight as a function of the step; `final` is the value that it settles on."""
+
+    @property
+    def final(self):
+        """Value at the end of the ramp: the weight of every evaluation."""
+        return self.stop
+
+    def _base_config(self):
+        return {}
+
+    def _check_ramp(self):
+        for name in ("start", "stop"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
+        _check_steps("steps", self.steps)
+
+    def _ramp(self, step, shape):
+        fraction = ops.clip(ops.cast(step, "float32") / self.steps, 0.0, 1.0)
+        return self.start + (self.stop - self.start) * shape(fraction)
+
+    def first_step_at(self, weight):
+        """First step at which the schedule has reached `weight`.
+
+        Raises:
+            ValueError: If it never does within one ramp.
+        """
+        weights = ops.convert_to_numpy(self(np.arange(self.steps + 1)))
+        reached = np.flatnonzero(weights >= weight - 1e-6)
+        if not reached.size:
+            raise ValueError(
+                "`weight` must be one that the schedule reaches. Received: "
+                f"weight={weight}, largest={weights.max():g}"
+            )
+        return int(reached[0])
+
+
+def _check_steps(name, value):
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class LinearSchedule(Schedule):
+    """Rises (or falls) in a straight line, then stays.
+
+        w(t) = start + (stop - start) * min(1, t / steps)
+
+    Args:
+        steps: Positive int, training steps until `stop` is reached.
+        start: Non-negative float, weight at step 0.
+        stop: Non-negative float, weight from `steps` on.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Bowman et al. (2016), section 3.1, arXiv:1511.06349.
+    """
+
+    def __init__(self, steps, start=0.0, stop=1.0):
+        self.steps, self.start, self.stop = steps, start, stop
+        self._check_ramp()
+
+    def __call__(self, step):
+        return self._ramp(step, lambda fraction: fraction)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class SigmoidSchedule(Schedule):
+    """Rises along a logistic curve, rescaled so that it meets both ends exactly.
+
+        w(t) = start + (stop - start) * (s(t / steps) - s(0)) / (s(1) - s(0)),
+        s(u) = 1 / (1 + exp(-steepness * (u - 1/2)))
+
+    Args:
+        steps: Positive int, training steps until `stop` is reached.
+        start: Non-negative float, weight at step 0.
+        stop: Non-negative float, weight from `steps` on.
+        steepness: Positive float; larger values make the middle steeper.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Bowman et al. (2016), figure 2, arXiv:1511.06349.
+    """
+
+    def __init__(self, steps, start=0.0, stop=1.0, steepness=10.0):
+        self.steps, self.start, self.stop, self.steepness = steps, start, stop, steepness
+        self._check_ramp()
+        if steepness <= 0:
+            raise ValueError(f"`steepness` must be positive. Received: steepness={steepness}")
+
+    def __call__(self, step):
+        low = 1.0 / (1.0 + math.exp(0.5 * self.steepness))
+
+        def shape(fraction):
+            return (ops.sigmoid(self.steepness * (fraction - 0.5)) - low) / (1.0 - 2.0 * low)
+
+        return self._ramp(step, shape)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class CosineSchedule(Schedule):
+    """Rises along half a cosine, flat at both ends.
+
+        w(t) = start + (stop - start) * (1 - cos(pi * min(1, t / steps))) / 2
+
+    Args:
+        steps: Positive int, training steps until `stop` is reached.
+        start: Non-negative float, weight at step 0.
+        stop: Non-negative float, weight from `steps` on.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, steps, start=0.0, stop=1.0):
+        self.steps, self.start, self.stop = steps, start, stop
+        self._check_ramp()
+
+    def __call__(self, step):
+        return self._ramp(step, lambda fraction: 0.5 * (1.0 - ops.cos(math.pi * fraction)))
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class CyclicalSchedule(Schedule):
+    """Rises again and again: `cycles` linear ramps, each followed by a plateau at `stop`.
+
+        u = (t mod (steps / cycles)) / (steps / cycles)
+        w(t) = start + (stop - start) * min(1, u / rise)    for t < steps, then stop
+
+    Args:
+        steps: Positive int, training steps of all cycles together.
+        cycles: Positive int.
+        rise: Float in (0, 1], part of a cycle that the ramp takes.
+        start: Non-negative float, weight at the beginning of each cycle.
+        stop: Non-negative float, weight at its end.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Fu et al. (2019), section 3, arXiv:1903.10145.
+    """
+
+    def __init__(self, steps, cycles=4, rise=0.5, start=0.0, stop=1.0):
+        self.steps, self.cycles, self.rise = steps, cycles, rise
+        self.start, self.stop = start, stop
+        self._check_ramp()
+        _check_steps("cycles", cycles)
+        if not 0 < rise <= 1:
+            raise ValueError(f"`rise` must lie in (0, 1]. Received: rise={rise}")
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        phase = ops.mod(step * self.cycles / self.steps, 1.0)
+        fraction = ops.where(step >= self.steps, 1.0, ops.minimum(phase / self.rise, 1.0))
+        return self.start + (self.stop - self.start) * fraction

@@ -1,0 +1,115 @@
+"""The models, their networks and their presets."""
+
+import difflib
+
+from . import (
+    ae,
+    beta_vae,
+    bn_vae,
+    delta_vae,
+    du_vae,
+    free_bits_vae,
+    hebae,
+    info_vae,
+    iwae,
+    mu_vae,
+    networks,
+    skip_vae,
+    vae,
+    wae,
+)
+from ._presets import Preset, build_preset
+from .ae import AE
+from .beta_vae import BetaVAE
+from .bn_vae import BNVAE
+from .delta_vae import DeltaVAE
+from .du_vae import DUVAE
+from .free_bits_vae import FreeBitsVAE
+from .hebae import HEBAE
+from .info_vae import InfoVAE
+from .iwae import IWAE
+from .mu_vae import MuVAE
+from .skip_vae import SkipVAE
+from .vae import VAE, Output
+from .wae import WAE
+
+__all__ = [
+    "AE",
+    "HEBAE",
+    "IWAE",
+    "VAE",
+    "WAE",
+    "BNVAE",
+    "BetaVAE",
+    "DUVAE",
+    "DeltaVAE",
+    "FreeBitsVAE",
+    "InfoVAE",
+    "MuVAE",
+    "Output",
+    "Preset",
+    "SkipVAE",
+    "load",
+    "networks",
+    "presets",
+]
+
+_MODULES = {
+    "ae": (ae, AE),
+    "vae": (vae, VAE),
+    "beta_vae": (beta_vae, BetaVAE),
+    "free_bits_vae": (free_bits_vae, FreeBitsVAE),
+    "delta_vae": (delta_vae, DeltaVAE),
+    "bn_vae": (bn_vae, BNVAE),
+    "du_vae": (du_vae, DUVAE),
+    "mu_vae": (mu_vae, MuVAE),
+    "hebae": (hebae, HEBAE),
+    "wae": (wae, WAE),
+    "info_vae": (info_vae, InfoVAE),
+    "skip_vae": (skip_vae, SkipVAE),
+    "iwae": (iwae, IWAE),
+}
+
+
+def presets():
+    """All presets: dict of name to `(constructor, settings)`."""
+    return {
+        f"{model}_{preset}": (constructor, settings)
+        for model, (module, constructor) in _MODULES.items()
+        for preset, settings in module.PRESETS.items()
+    }
+
+
+def load(preset, *, model=None, networks=None, training=None, data=None):
+    """Builds a model with its compile arguments and data settings from a preset.
+
+    Example:
+        run = zoo.load("du_vae_digits_mlp", model={"gamma": 0.6})
+        run.model.compile(**run.compile_args)
+        run.model.fit(vaezoo.data.load(split="train", **run.data_args), **run.fit_args)
+
+    Args:
+        preset: Name such as `"du_vae_mnist_mlp"`; `zoo.presets()` has all of them.
+        model: Optional dict that overrides arguments of the constructor.
+        networks: Optional dict that overrides arguments of `networks.make`.
+        training: Optional dict that overrides `epochs`, `learning_rate`, `optimizer` and further
+            arguments of the optimiser.
+        data: Optional dict that overrides arguments of `vaezoo.data.load`.
+
+    Returns:
+        `Preset`.
+
+    Raises:
+        ValueError: If there is no such preset, or an override is not an argument.
+    """
+    known = presets()
+    if preset not in known:
+        near = difflib.get_close_matches(preset, known, 3) or sorted(known)
+        raise ValueError(
+            f"`preset` must be one of the zoo's, for instance {', '.join(near)}. Received: "
+            f"preset={preset!r}"
+        )
+    constructor, settings = known[preset]
+    overrides = {"model": model, "networks": networks, "training": training, "data": data}
+    overrides = {section: value or {} for section, value in overrides.items()}
+    return build_preset(preset, constructor, settings, overrides)

@@ -1,0 +1,115 @@
+"""Data and batch sizes are checked before the first step."""
+
+import inspect
+import warnings
+
+import keras
+import numpy as np
+
+
+def checked_data(model, x, y, batch_size, training):
+    """Checks what `fit` or `evaluate` was given; returns `x` with nothing consumed.
+
+    Arrays are checked as a whole, other sources by their first batch.
+
+    Raises:
+        TypeError: If the data are not numbers.
+        ValueError: If they are empty, of another shape than the encoder takes, outside the
+            likelihood's support, not finite, or in batches too small for a batch statistic.
+    """
+    if x is None:
+        raise ValueError("`x` must be given. Received: x=None")
+    first = None
+    if inspect.isgenerator(x):
+        first = next(x, None)
+        x = _put_back(first, x)
+    elif isinstance(x, keras.utils.PyDataset):
+        first = x[0] if _length(x) != 0 else None
+    elif hasattr(x, "element_spec"):
+        first = next(iter(x.take(1)), None) if hasattr(x, "take") else ()
+    else:
+        check_values(model, x, y)
+        if training:
+            _check_batch_size(model, min(batch_size or 32, len(x)))
+        return x
+    if first is None:
+        raise ValueError("`x` must hold at least one batch. Received: an empty data set")
+    if first != ():
+        batch, target, _ = keras.utils.unpack_x_y_sample_weight(first)
+        check_values(model, batch, target)
+        if training:
+            _check_batch_size(model, len(batch))
+    return x
+
+
+def _length(dataset):
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return dataset.num_batches
+
+
+def _put_back(first, rest):
+    if first is not None:
+        yield first
+    yield from rest
+
+
+def check_values(model, x, y=None):
+    """Checks one array of inputs, and the target `y` if it is one rather than labels."""
+    x = _as_array("x", x)
+    if x.shape[0] == 0:
+        raise ValueError(f"`x` must hold at least one example. Received: shape={x.shape}")
+    expected = getattr(model.encoder, "input_shape", None)
+    if isinstance(expected, tuple):
+        fits = len(expected) == x.ndim and all(
+            size in (None, got) for size, got in zip(expected[1:], x.shape[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                "`x` must have the shape that the encoder takes, (batch"
+                + "".join(f", {size}" for size in expected[1:])
+                + f"). Received: shape={x.shape}"
+            )
+    target = x if y is None or not is_target(x, y) else _as_array("y", y)
+    model.likelihood.check(target)
+    if target is not x and not np.all(np.isfinite(x)):
+        raise ValueError("`x` must hold finite numbers. Received: NaN or infinity among its values")
+
+
+def is_target(x, y):
+    """Whether `y` is something to reconstruct, of the shape of `x`, rather than labels."""
+    return len(y.shape) == len(x.shape) and tuple(y.shape[1:]) == tuple(x.shape[1:])
+
+
+def _as_array(name, value):
+    if not hasattr(value, "dtype"):
+        raise TypeError(
+            f"`{name}` must be an array, a `tf.data.Dataset`, a `PyDataset` or a generator. "
+            f"Received: {type(value).__name__}"
+        )
+    if keras.backend.is_keras_tensor(value):
+        raise TypeError(f"`{name}` must hold values. Received: a symbolic KerasTensor")
+    array = keras.ops.convert_to_numpy(value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"`{name}` must hold real numbers. Received: dtype={array.dtype}")
+    return array
+
+
+def _check_batch_size(model, size):
+    demanding = {
+        "the posterior head": model.head.min_batch_size,
+        "the objective": model.objective.min_batch_size,
+    }
+    for part, smallest in demanding.items():
+        if size < smallest:
+            raise ValueError(
+                f"`batch_size` must be at least {smallest}, because {part} takes statistics of the "
+                f"batch (latent_dim={model.latent_dim}). Received: batch_size={size}"
+            )
+    if size < model.head.advised_batch_size:
+        warnings.warn(
+            f"batch_size={size} is below {model.head.advised_batch_size}, twice the latent "
+            "dimension: the batch covariance will be noisy. Enlarge the batch or use `shrinkage`.",
+            stacklevel=4,
+        )

@@ -1,0 +1,51 @@
+"""Auto-encoder: no rate at all."""
+
+from ..layers import GaussianHead, PointHead
+from ..losses import ELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, baseline AE"),
+    "digits_mlp": digits_mlp(),
+}
+
+
+def AE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=32,
+    deterministic=False,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="ae",
+):
+    """VAE whose rate is free.
+
+        loss = E_q[-log p(x|z)]    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        deterministic: If True z is the encoder's output itself, the rate is infinite and
+            `log_prob` undefined. By default z is drawn, as in the baselines of the literature, and
+            its variance shrinks in training.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+    """
+    head = (
+        PointHead(latent_dim, num_samples)
+        if deterministic
+        else GaussianHead(latent_dim, num_samples, seed=seed)
+    )
+    return VAE(
+        encoder, decoder, head=head, likelihood=likelihood, objective=ELBO(beta=0.0), name=name
+    )

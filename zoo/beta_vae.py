@@ -1,0 +1,52 @@
+"""Beta-VAE: one price between rate and distortion."""
+
+from ..losses import ELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("mu-VAE, table 1, baseline beta-VAE", beta=4.0),
+    "digits_mlp": digits_mlp(beta=4.0),
+}
+
+
+def BetaVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=10,
+    beta=4.0,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="beta_vae",
+):
+    """VAE whose rate is charged `beta` times.
+
+        loss = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        beta: Non-negative float, or a schedule of the training step; 1 gives the ELBO.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Higgins et al. (2017), eq. 4, openreview.net/forum?id=Sy2fzU9gl.
+    """
+    return VAE(
+        encoder,
+        decoder,
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )

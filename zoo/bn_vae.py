@@ -1,0 +1,55 @@
+"""BN-VAE: batch-normalised posterior means with a fixed gain."""
+
+from ..layers import GaussianHead, MeanBatchNorm
+from ..losses import ELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, BN-VAE (0.5)", gamma=0.5),
+    "digits_mlp": digits_mlp(gamma=0.5),
+}
+
+
+def BNVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=32,
+    gamma=0.6,
+    beta=1.0,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="bn_vae",
+):
+    """VAE whose means are batch-normalised with the same gain in every dimension.
+
+        mean_d = gamma * normalise_B(m_d) + beta_d,   hence   E_B[KL] >= D gamma^2 / 2
+        loss   = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        gamma: Positive float, the gain; it is not trained.
+        beta: Non-negative float or schedule, weight of the rate.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Zhu et al. (2020), eq. 6 and algorithm 1, arXiv:2004.12585.
+    """
+    norm = MeanBatchNorm(gamma, mode="fixed")
+    return VAE(
+        encoder,
+        decoder,
+        head=GaussianHead(latent_dim, num_samples, mean_norm=norm, seed=seed),
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        name=name,
+    )

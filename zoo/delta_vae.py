@@ -1,0 +1,54 @@
+"""Delta-VAE: a posterior that cannot reach the prior."""
+
+from ..layers import DeltaHead
+from ..losses import ELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, delta-VAE (0.1)", delta=0.1),
+    "digits_mlp": digits_mlp(delta=0.1),
+}
+
+
+def DeltaVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=32,
+    delta=0.1,
+    beta=1.0,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="delta_vae",
+):
+    """VAE whose posterior family keeps `delta` nats a dimension away from the prior.
+
+        KL(q(z_d|x) || p(z_d)) >= delta
+        loss = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        delta: Positive float, nats per dimension.
+        beta: Non-negative float or schedule, weight of the rate.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Razavi et al. (2019), section 2.1, arXiv:1901.03416.
+    """
+    return VAE(
+        encoder,
+        decoder,
+        head=DeltaHead(latent_dim, delta, num_samples, seed),
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        name=name,
+    )

@@ -1,0 +1,57 @@
+"""Free bits: a rate that costs nothing below a floor."""
+
+from ..losses import FreeBits
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, FB (0.1)", free_bits=0.1),
+    "digits_mlp": digits_mlp(free_bits=0.3),
+}
+
+
+def FreeBitsVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=32,
+    free_bits=0.1,
+    variant="dim_batch_max",
+    beta=1.0,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="free_bits_vae",
+):
+    """VAE whose rate is charged above a floor only.
+
+        loss = E_q[-log p(x|z)] + beta * sum_d max( mean_b KL_bd, free_bits )    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        free_bits: Non-negative float, the floor in nats (per dimension in the `dim_` variants).
+        variant: `"dim_batch_max"`, `"dim_sample_mask"`, `"total_sample_mask"` or
+            `"total_batch_max"`, see `vaezoo.losses.FreeBits`.
+        beta: Non-negative float or schedule, weight of the charged rate.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Kingma et al. (2016), eq. 15, arXiv:1606.04934.
+    """
+    return VAE(
+        encoder,
+        decoder,
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=FreeBits(free_bits, variant, beta),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )

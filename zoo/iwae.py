@@ -1,0 +1,51 @@
+"""IWAE: a bound that tightens with the number of draws."""
+
+from ..losses import ImportanceWeightedELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Burda et al. (2016), section 5, k = 50", latent_dim=50, num_samples=50),
+    "digits_mlp": digits_mlp(num_samples=8),
+}
+
+
+def IWAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=50,
+    num_samples=50,
+    likelihood="bernoulli",
+    seed=None,
+    name="iwae",
+):
+    """VAE trained on the importance-weighted bound.
+
+        loss = log K - logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ]
+               (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
+        latent_dim: Positive int D.
+        num_samples: Positive int K; 1 gives the VAE with a sampled rate.
+        likelihood: Name or `Likelihood`.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
+    """
+    return VAE(
+        encoder,
+        decoder,
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=ImportanceWeightedELBO(),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )

@@ -1,0 +1,95 @@
+"""Mu-VAE: matched means in a ball."""
+
+import keras
+
+from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
+from ..losses import MuELBO
+from ._presets import digits_mlp
+from .vae import VAE
+
+
+def _cnn(data, clip_factor):
+    return {
+        "networks": {"kind": "mu_vae", "input_shape": (28, 28, 1)},
+        "model": {"latent_dim": 10, "clip_factor": clip_factor},
+        "training": {"epochs": 100, "learning_rate": 1e-4},
+        "data": {"name_or_path": data, "batch_size": 64, "binarize": None},
+        "source": f"mu-VAE, table 2 and section on training (c = {clip_factor:g})",
+    }
+
+
+PRESETS = {
+    "mnist_cnn": _cnn("mnist", 3.0),
+    "mnist_cnn_c6": _cnn("mnist", 6.0),
+    "fashion_mnist_cnn": _cnn("fashion_mnist", 3.0),
+    "fashion_mnist_cnn_c6": _cnn("fashion_mnist", 6.0),
+    "digits_mlp": digits_mlp(latent_dim=10),
+}
+PRESETS["digits_mlp"]["networks"]["output_activation"] = "sigmoid"
+PRESETS["digits_mlp"]["data"]["binarize"] = None
+
+
+def MuVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=10,
+    clip_factor=3.0,
+    mean_mode="global",
+    variance_mode="full",
+    half=False,
+    likelihood=None,
+    sampling_scale=3.0,
+    num_samples=1,
+    seed=None,
+    name="mu_vae",
+):
+    """VAE that matches the batch's mean instead of every posterior, with clipped means.
+
+        mean <- mean * min(1, c sqrt(D) / ||mean||)
+        loss = SSE + | sum_b sum_d mean_bd | / B + sum_d ( exp(log_var_d) - log_var_d - 1 )
+
+    up to the constant of a Gaussian likelihood of variance 1/2, in nats per example.
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning means of x (a sigmoid in the paper).
+        latent_dim: Positive int D.
+        clip_factor: Positive float c (3 and 6 in the paper).
+        mean_mode: `"global"`, `"per_dim"` or `"per_sample"`, see `vaezoo.losses.mean_matching`.
+        variance_mode: `"full"`, `"abs_lv"`, `"exp_only"` or `"raw_lv"`, see
+            `vaezoo.losses.variance_matching`; `"raw_lv"` holds the log-variance at -10 or above.
+        half: If True both terms carry the 1/2 of the KL that they replace.
+        likelihood: Name or `Likelihood`; by default a Gaussian of variance 1/2.
+        sampling_scale: Positive float, standard deviation of the codes that `generate` draws.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: mu-VAE, eqs. 4 and 6.
+    """
+    head = GaussianHead(
+        latent_dim,
+        num_samples,
+        clip=LatentClip(clip_factor),
+        min_log_var=-10.0 if variance_mode == "raw_lv" else None,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            2.0, "fan_in", "untruncated_normal", seed=seed
+        ),
+        seed=seed,
+    )
+    return VAE(
+        encoder,
+        decoder,
+        head=head,
+        prior=StandardNormal(sampling_scale),
+        likelihood=likelihood or Gaussian(scale=0.5**0.5),
+        objective=MuELBO(mean_mode, variance_mode, half),
+        name=name,
+    )

@@ -1,0 +1,55 @@
+"""SKIP-VAE: the code reaches every layer of the decoder."""
+
+from ..layers import with_latent_skips
+from ..losses import ELBO
+from ._presets import digits_mlp, mnist_mlp
+from .vae import VAE
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Dieng et al. (2019), section 4.1, with HEBAE's widths"),
+    "digits_mlp": digits_mlp(),
+}
+
+
+def SkipVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=20,
+    beta=1.0,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="skip_vae",
+):
+    """VAE whose decoder sees z in every layer.
+
+        h_{l+1} = act( W_l h_l + b_l + V_l z )
+        loss    = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Functional or sequential model `(batch, D) -> (batch, ...)`. Skips are added to a
+            copy of it, unless it has some already (`LatentSkip` layers).
+        latent_dim: Positive int D.
+        beta: Non-negative float or schedule, weight of the rate.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Reference: Dieng et al. (2019), eq. 6, arXiv:1807.04863.
+    """
+    return VAE(
+        encoder,
+        with_latent_skips(decoder),
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )

@@ -1,0 +1,472 @@
+"""The one model class: where encoder, head, decoder, prior, likelihood and objective meet."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..layers import GaussianHead, PosteriorHead, StandardNormal, get_likelihood
+from ..losses import ELBO, Terms
+from ..losses._replicas import GivenSeed, num_replicas
+from ..losses._serialization import ArgumentsConfig
+from ._checks import check_values, checked_data, is_target
+from ._compiled import compiled
+from ._presets import digits_mlp, mnist_mlp
+
+PRESETS = {
+    "mnist_mlp": mnist_mlp("Kingma & Welling (2014), section 5, with HEBAE's widths"),
+    "digits_mlp": digits_mlp(),
+}
+
+#: Draws that `log_prob` takes at once. Fixed, because the noise of a seed depends on it.
+_CHUNK = 8
+
+
+class Output(NamedTuple):
+    """What calling a `VAE` returns.
+
+    Attributes:
+        posterior: Posterior value over `(batch, D)`.
+        z: Draws from it, `(batch, K, D)`.
+        params: The likelihood's parameters for each draw, `(batch, K, *event)`.
+    """
+
+    posterior: object
+    z: object
+    params: object
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class VAE(ArgumentsConfig, keras.Model):
+    """Variational auto-encoder composed of parts.
+
+        posterior, z = head(encoder(x))                            q(z|x), z_1..z_K
+        rate         = KL(q(z|x) || p(z))                          (nats)
+        distortion   = E_q[-log p(x|z)]                            (nats)
+        loss         = objective(...), by default distortion + rate
+
+    Trains by `fit` from arrays, `tf.data`, `PyDataset` or generators of `x` or `(x, y)`; a `y` of
+    the shape of `x` is the target of the reconstruction, any other `y` is taken for labels and
+    left alone. Logs show `loss`, and `distortion`, `rate` at weight 1 whatever is optimised.
+
+    Args:
+        encoder: Layer `(batch, *event) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, *params)`: the likelihood's parameters, for instance
+            logits.
+        latent_dim: Positive int D; may be omitted when `head` is given.
+        head: `PosteriorHead`; a plain `GaussianHead` by default.
+        prior: `Prior`; `StandardNormal()` by default.
+        likelihood: `"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`, or a `Likelihood`.
+        objective: `Objective`; `ELBO()` by default.
+        num_samples: Positive int K, draws per example of the default head.
+        seed: Optional int that fixes the noise of the default head.
+        name: Model name.
+        **kwargs: Keyword arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If neither `latent_dim` nor `head` is given, if they disagree, or if the
+            objective needs a density that the head does not have.
+        TypeError: If a part is of the wrong kind.
+
+    Reference: Kingma & Welling (2014), arXiv:1312.6114.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        latent_dim=None,
+        head=None,
+        prior=None,
+        likelihood="bernoulli",
+        objective=None,
+        num_samples=1,
+        seed=None,
+        name="vae",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        for part, value in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(value, keras.layers.Layer):
+                raise TypeError(
+                    f"`{part}` must be a Keras layer or model. Received: {type(value).__name__}"
+                )
+        if head is None:
+            if latent_dim is None:
+                raise ValueError("`latent_dim` or `head` must be given. Received: neither")
+            head = GaussianHead(latent_dim, num_samples, seed=seed)
+        if not isinstance(head, PosteriorHead):
+            raise TypeError(f"`head` must be a PosteriorHead. Received: {type(head).__name__}")
+        if latent_dim not in (None, head.latent_dim):
+            raise ValueError(
+                "`latent_dim` must be that of `head`. Received: "
+                f"latent_dim={latent_dim}, head.latent_dim={head.latent_dim}"
+            )
+        self.encoder, self.head, self.decoder = encoder, head, decoder
+        self.prior = prior or StandardNormal()
+        self.likelihood = get_likelihood(likelihood)
+        self.objective = objective or ELBO()
+        if self.objective.needs_density and not head.has_density:
+            raise ValueError(
+                "`objective` must do without a rate when the head is deterministic, as "
+                f"ELBO(beta=0) does. Received: objective={type(self.objective).__name__}, "
+                f"head={type(head).__name__}"
+            )
+        self.distortion_tracker = keras.metrics.Mean("distortion")
+        self.rate_tracker = keras.metrics.Mean("rate")
+        self.report_trackers = [keras.metrics.Mean(n) for n in self.objective.report_names]
+        self._functions = {}
+
+    @property
+    def latent_dim(self):
+        """D, the dimension of z."""
+        return self.head.latent_dim
+
+    def get_config(self):
+        """Returns the parts; the head stands for the arguments that it was made from."""
+        config = keras.Model.get_config(self)
+        for name in ("encoder", "decoder", "head", "prior", "likelihood", "objective"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    def build(self, input_shape):
+        event_shape = tuple(input_shape[1:])
+        features = self.encoder(keras.KerasTensor((None, *event_shape), self.input_dtype))
+        self.head(features)
+        params = self.decoder(keras.KerasTensor((None, self.latent_dim)))
+        expected = self.likelihood.params_shape(event_shape)
+        if tuple(params.shape[1:]) != tuple(expected):
+            raise ValueError(
+                "The decoder must return the parameters of a "
+                f"{type(self.likelihood).__name__} likelihood for data of shape {event_shape}, "
+                f"that is (batch, {', '.join(map(str, expected))}). Received: "
+                f"shape={tuple(params.shape)}"
+            )
+        if not self.prior.built:
+            self.prior.build((None, self.head.num_samples, self.latent_dim))
+
+    # -- training --------------------------------------------------------------------------------
+
+    def call(self, x, training=False):
+        posterior, z = self.head(self.encoder(x, training=training), training=training)
+        return Output(posterior, z, self._params(z, training))
+
+    def _params(self, z, training=False):
+        samples = z.shape[1]
+        if samples == 1:
+            return self.decoder(z[:, 0], training=training)[:, None]
+        params = self.decoder(ops.reshape(z, (-1, z.shape[2])), training=training)
+        return ops.reshape(params, (-1, samples, *params.shape[1:]))
+
+    def terms(self, x, output):
+        """The densities of a batch, from what calling the model on it returned.
+
+        Args:
+            x: `(batch, *event)`, what is reconstructed.
+            output: `Output`.
+
+        Returns:
+            `Terms`, in nats and float32.
+        """
+        posterior, z, params = output
+        log_pz, log_qz = self.prior.log_prob(z), self.head.log_prob(posterior, z)
+        kl = self.prior.kl_divergence(posterior)
+        return Terms(
+            log_px=self.likelihood.log_prob(x, params),
+            log_pz=log_pz,
+            log_qz=log_qz,
+            kl=ops.mean(log_qz - log_pz, axis=1) if kl is None else kl,
+            kl_per_dim=self.prior.kl_per_dimension(posterior),
+            posterior=posterior,
+            z=z,
+        )
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean of the objective over the batch, plus the losses that layers added."""
+        target = y if y is not None and is_target(x, y) else x
+        terms = self.terms(target, y_pred)
+        loss = self.objective(terms, training=training)
+        self.distortion_tracker.update_state(terms.distortion, sample_weight)
+        self.rate_tracker.update_state(terms.kl, sample_weight)
+        for tracker in self.report_trackers:
+            tracker.update_state(loss.report[tracker.name])
+        per_example = loss.per_example
+        if sample_weight is not None:
+            per_example = per_example * ops.cast(sample_weight, per_example.dtype)
+        total = ops.mean(per_example) + loss.batch
+        for extra in self.losses:
+            total = total + ops.sum(ops.cast(extra, "float32"))
+        # Keras adds the replicas' gradients up.
+        return total / num_replicas()
+
+    def compile(self, optimizer="adam", *, jit_compile="auto", run_eagerly=False, **kwargs):
+        """Configures training; the objective is the model's own.
+
+        Args:
+            optimizer: Keras optimiser or its name.
+            jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
+                for eager runs and under several `tf.distribute` replicas, whose collectives XLA
+                does not compile. `model.jit_compile` holds the outcome.
+            run_eagerly: Whether to run step by step in Python.
+            **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
+
+        Raises:
+            ValueError: If a `loss` is given.
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError(
+                "`loss` must not be given: a VAE minimises its `objective`. Received: "
+                f"loss={kwargs['loss']!r}"
+            )
+        if jit_compile == "auto":
+            jit_compile = not run_eagerly and _one_replica()
+        super().compile(
+            optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs
+        )
+
+    def compile_from_config(self, config):
+        """Compiles as a saved model was compiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        """Trains as `keras.Model.fit` does, after checking the data.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
+                not finite, or in batches too small for a batch statistic of the model.
+        """
+        x = checked_data(self, x, y, batch_size, training=True)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple):
+            check_values(self, *validation[:2])
+        elif validation is not None:
+            kwargs["validation_data"] = checked_data(self, validation, None, None, False)
+        return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does, after checking the data."""
+        # `fit` has checked its validation data and hands over its own iterator.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            x = checked_data(self, x, y, batch_size, training=False)
+        return super().evaluate(x, y, batch_size, *args, **kwargs)
+
+    # -- use -------------------------------------------------------------------------------------
+
+    def encode(self, x, batch_size=None):
+        """The posterior q(z|x) in inference mode; takes no random draw.
+
+        Args:
+            x: `(batch, *event)`.
+            batch_size: If given, arrays are worked through in compiled batches of this size and
+                NumPy comes back; otherwise the whole of `x` is encoded at once, differentiably.
+
+        Returns:
+            Posterior value: `.mean (batch, D)` and its other parameters.
+        """
+        if batch_size is not None:
+            return self._in_batches("encode", self.encode, x, batch_size)
+        return self.head.posterior(self.encoder(x, training=False))
+
+    def decode(self, z, batch_size=None):
+        """The likelihood's mean E[x|z]; `model.decoder` gives its parameters.
+
+        Args:
+            z: `(batch, D)` or `(batch, K, D)`.
+            batch_size: As in `encode`.
+
+        Returns:
+            `(batch, *event)` or `(batch, K, *event)`.
+
+        Raises:
+            ValueError: If the last axis of `z` is not `latent_dim`.
+        """
+        if z.shape[-1] != self.latent_dim or len(z.shape) not in (2, 3):
+            raise ValueError(
+                f"`z` must have shape (batch, {self.latent_dim}) or (batch, K, "
+                f"{self.latent_dim}). Received: shape={tuple(z.shape)}"
+            )
+        if batch_size is not None:
+            return self._in_batches("decode", self.decode, z, batch_size)
+        if len(z.shape) == 2:
+            return self.likelihood.mean(self.decoder(z, training=False))
+        return self.likelihood.mean(self._params(ops.convert_to_tensor(z)))
+
+    def reconstruct(self, x, batch_size=256):
+        """E[x|z] at the posterior mean, NumPy `(batch, *event)`.
+
+        Args:
+            x: `(batch, *event)`.
+            batch_size: Examples at once.
+        """
+        check_values(self, x)
+        return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
+
+    def _reconstruct(self, x):
+        return self.decode(self.encode(x).mean)
+
+    def generate(self, num, seed=None, mean=True, batch_size=256):
+        """New data from the prior.
+
+            z ~ p(z),   x = E[x|z]   or   x ~ p(x|z)
+
+        Args:
+            num: Positive int, how many.
+            seed: Optional int; equal seeds give equal data, here and in the exported `sample`.
+            mean: Whether to return the likelihood's mean or a draw from it.
+            batch_size: Codes decoded at once.
+
+        Returns:
+            NumPy `(num, *event)`.
+
+        Raises:
+            ValueError: If `num` is below 1.
+        """
+        if isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 1:
+            raise ValueError(f"`num` must be a positive integer. Received: num={num}")
+        self._require_built("generate")
+        seed = np.random.randint(2**31) if seed is None else seed
+        z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
+        if mean:
+            return self._in_batches("decode", self.decode, z, batch_size)
+        draw = self._compiled("draw", self._draw)
+        parts = [
+            draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start))
+            for start in range(0, num, batch_size)
+        ]
+        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+
+    def _draw(self, z, seed, stream):
+        params = self.decoder(z, training=False)
+        return self.likelihood.sample(params, GivenSeed(seed, stream))
+
+    def log_terms(self, x, num_samples=1, seed=None):
+        """The densities of `x` under K posterior draws in inference mode.
+
+        Args:
+            x: `(batch, *event)`.
+            num_samples: Positive int K.
+            seed: Optional int.
+
+        Returns:
+            `Terms`, in nats.
+        """
+        seed = np.random.randint(2**31) if seed is None else seed
+        posterior = self.encode(x)
+        z = self.head.sample(posterior, num_samples, GivenSeed(seed))
+        return self.terms(x, Output(posterior, z, self._params(z)))
+
+    def log_prob(self, x, num_samples=100, seed=0, batch_size=64):
+        """Importance-weighted estimate of the log-likelihood of each example.
+
+            log p(x) ~ logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ] - log K    (nats)
+
+        In expectation a lower bound that rises with K. Examples are encoded once; draws are taken
+        a few at a time, so memory does not depend on K.
+
+        Args:
+            x: `(batch, *event)`.
+            num_samples: Positive int K.
+            seed: Int that fixes the draws.
+            batch_size: Examples at once.
+
+        Returns:
+            NumPy float32 `(batch,)`.
+
+        Raises:
+            ValueError: If `num_samples` is below 1, the data do not fit, or the posterior is
+                deterministic.
+
+        Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
+        """
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(
+                f"`num_samples` must be a positive integer. Received: num_samples={num_samples}"
+            )
+        self.check_density()
+        check_values(self, x)
+        score = self._compiled("score", self.score)
+        parts = []
+        for start in range(0, len(x), batch_size):
+            batch = ops.convert_to_tensor(x[start : start + batch_size])
+            # Every batch has noise of its own.
+            parts.append(score(batch, np.int32(num_samples), np.int32(seed), np.int32(start)))
+        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+
+    def check_density(self):
+        """Raises a `ValueError` if the posterior is deterministic and x has no estimate."""
+        if not self.head.has_density:
+            raise ValueError(
+                "`log_prob` needs a posterior with a density; a deterministic encoder has none. "
+                f"Received: head={type(self.head).__name__}"
+            )
+
+    def score(self, x, num_samples, seed, offset=0):
+        """The computation behind `log_prob`, on tensors, for one batch.
+
+        Args:
+            x: `(batch, *event)`.
+            num_samples: Int scalar K.
+            seed: Int scalar.
+            offset: Int scalar, number of the first example; separates the noise of batches.
+
+        Returns:
+            Float32 tensor `(batch,)`.
+        """
+        posterior = self.encode(x)
+        num_samples = ops.cast(num_samples, "int32")
+
+        def add_chunk(index, total):
+            stream = ops.cast(offset, "int32") * 64 + index
+            z = self.head.sample(posterior, _CHUNK, GivenSeed(seed, stream))
+            terms = self.terms(x, Output(posterior, z, self._params(z)))
+            log_weights = terms.log_px + terms.log_pz - terms.log_qz
+            number = index * _CHUNK + ops.arange(_CHUNK, dtype="int32")
+            log_weights = ops.where(number < num_samples, log_weights, -float("inf"))
+            return ops.logaddexp(total, ops.logsumexp(log_weights, axis=1))
+
+        start = ops.full_like(posterior.mean[:, 0], -float("inf"))
+        chunks = (num_samples + _CHUNK - 1) // _CHUNK
+        total = ops.fori_loop(0, chunks, add_chunk, start)
+        return total - ops.log(ops.cast(num_samples, "float32"))
+
+    def export(self, filepath, **kwargs):
+        """Writes a SavedModel that serves without vaezoo; see `export_saved_model`."""
+        from .export import export_saved_model
+
+        export_saved_model(self, filepath, **kwargs)
+
+    def _compiled(self, name, function):
+        if name not in self._functions:
+            self._functions[name] = compiled(self, function)
+        return self._functions[name]
+
+    def _in_batches(self, name, function, values, batch_size):
+        run = self._compiled(name, function)
+        parts = [
+            keras.tree.map_structure(
+                ops.convert_to_numpy,
+                run(ops.convert_to_tensor(values[start : start + batch_size])),
+            )
+            for start in range(0, len(values), batch_size)
+        ]
+        return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+    def _require_built(self, method):
+        if not self.built:
+            raise ValueError(
+                f"`{method}` needs a model that knows its data: fit it, load it, or call it on a "
+                "batch first."
+            )
+
+
+def _one_replica():
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync == 1
