@@ -1,0 +1,5 @@
+"""Images from any source as training batches: embedded, TFDS, array files and image folders."""
+
+from .load import DataInfo, describe, load, load_arrays
+
+__all__ = ["DataInfo", "describe", "load", "load_arrays"]

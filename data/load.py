@@ -1,0 +1,401 @@
+"""`load`: any image set as training batches; `load_arrays`: the same as arrays."""
+
+import importlib.util
+import numbers
+import re
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from . import pipeline
+from .images import fixed_draw, scaled
+from .source import Part, tensorflow
+from .sources import open_source
+
+MEMORY_LIMIT = 512 * 2**20
+VALIDATION_FRACTION = 1 / 12
+
+
+class DataInfo(NamedTuple):
+    """What a split of a data set holds.
+
+    Args:
+        name: Name or path.
+        split: The split asked for.
+        num_examples: Number of examples.
+        shape: Shape of one example, `(H, W, C)` or `(D,)`.
+        num_classes: Number of classes, or None without labels.
+        source: "embedded", "npz", "npy", "folder" or "tfds".
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    shape: tuple
+    num_classes: int | None
+    source: str
+
+
+def load(
+    name_or_path,
+    split="train",
+    *,
+    batch_size=128,
+    binarize=None,
+    shuffle=None,
+    seed=0,
+    binarize_seed=777,
+    image_size=None,
+    channels=None,
+    crop=None,
+    invert=None,
+    value_range=(0.0, 1.0),
+    labels=True,
+    validation_split=None,
+    limit=None,
+    drop_remainder=None,
+    in_memory=None,
+    backend="auto",
+    data_dir=None,
+    download=False,
+):
+    """Reads images from any source as batches for `fit` and `evaluate`.
+
+    Sources, by name or path:
+
+    - `"digits"`: the 1,797 digits of 8x8 pixels that come with scikit-learn, split by class into
+      1,257 train, 180 validation and 360 test images;
+    - an image set of tensorflow-datasets by its name (`"mnist"`, `"omniglot"`, `"cifar10"`,
+      `"celeb_a"`, ...), read without network where it is prepared;
+    - an `.npz` file with `x` (and `y`) or `x_train`, `x_validation`, `x_test` (and `y_...`), or an
+      `.npy` file with images. Integers are scaled from 0..255 (sets of 0 and 1 alone: from 0..1),
+      floating-point images must lie in [0, 1], booleans are 0 and 1;
+    - a folder of PNG or JPEG images, sorted by path, its subfolders being classes, or `train`,
+      `validation` and `test` holding either.
+
+    Sets of up to 512 MiB are held in memory as uint8; larger ones and folders stay on disk.
+
+    Args:
+        name_or_path: Name or path of the set.
+        split: Split, with an optional slice of it: `"train"`, `"train[:1000]"`, `"test[10%:]"`. A
+            source without a validation split holds out part of `"train"` for `"validation"`.
+        batch_size: Positive int.
+        binarize: None for grey levels; "dynamic" for a fresh Bernoulli(pixel) draw at each
+            presentation; "fixed" for one draw an example, whatever order and batch size.
+        shuffle: Whether each epoch has a random order; by default the train split only.
+        seed: Non-negative int; fixes the order and the dynamic draws of each epoch.
+        binarize_seed: Non-negative int; fixes the fixed draw. 777 is customary.
+        image_size: Int or `(height, width)` to resize to (bilinear, antialiased), or None.
+        channels: 1 or 3 to convert to grey or RGB, or None.
+        crop: Int or `(height, width)` of a centre crop before resizing. By default 140 for
+            `"celeb_a"`, none elsewhere.
+        invert: Whether to hand out 1 - x. By default for `"omniglot"` only, whose strokes are 0:
+            ink is 1 in every set.
+        value_range: `(low, high)` that black and white are mapped to.
+        labels: True for labels where there are any, False for none, or the name of the TFDS
+            feature that holds them.
+        validation_split: Part of the train split held out for `"validation"`, as a fraction or a
+            count: `"train"` is then the rest. By default `"train"` is whole, and `"validation"` a
+            twelfth of it, with a warning. Held out is the end of TFDS sets, which are stored in
+            random order, and evenly spaced examples of other sources, which may be sorted.
+        limit: Largest number of examples, the first ones of the split, or None.
+        drop_remainder: Whether an incomplete last batch is left out; by default when shuffling.
+        in_memory: True or False to overrule the choice by size.
+        backend: "tf" for a `tf.data.Dataset`, "numpy" for a `keras.utils.PyDataset`, "auto" for
+            the former where TensorFlow is installed.
+        data_dir: Folder of prepared TFDS sets; by default the environment variable
+            TFDS_DATA_DIR, else TFDS' own default.
+        download: Whether TFDS may fetch and prepare a missing set.
+
+    Returns:
+        Batches of x, or of `(x, y)` with labels: x float32 `(batch, H, W, C)`, y int32 `(batch,)`.
+        Order and batches are the same for equal arguments, and another in each epoch; both
+        backends have the same order.
+
+    Raises:
+        ValueError: If an argument is out of range, the set is unknown, or its content unusable.
+        TypeError: If an argument is of the wrong kind.
+        FileNotFoundError: If a file is missing, or a TFDS set not prepared.
+        ImportError: If TensorFlow or tensorflow-datasets is needed and missing.
+
+    Note:
+        A TFDS set too large for memory is shuffled by file and through a buffer of 10,000
+        examples; that order also depends on `tf.random.set_seed` and has no numpy counterpart.
+        Fixed draws are equal on both backends for sets in memory and `.npy` files only.
+    """
+    _check_choice("backend", backend, ("auto", "tf", "numpy"))
+    _check_choice("binarize", binarize, (None, "dynamic", "fixed"))
+    _check_int("batch_size", batch_size, 1)
+    value_range = _check_range(value_range, binarize)
+    _check_int("seed", seed, 0)
+    _check_int("binarize_seed", binarize_seed, 0)
+    if backend == "auto":
+        backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
+    elif backend == "tf":
+        tensorflow("backend='tf'")
+    source = _open(name_or_path, data_dir, download, labels)
+    part = _select(source, split, validation_split, limit)
+    geometry = _geometry(source, crop, image_size, channels, invert)
+    source.check_sizes(geometry)
+    shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
+    drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
+    if drop_remainder and len(part.index) < batch_size:
+        raise ValueError(
+            "`batch_size` must not exceed the number of examples when an incomplete batch is "
+            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, "
+            f"{len(part.index)} examples"
+        )
+    plan = pipeline.BatchPlan(
+        count=len(part.index),
+        shape=geometry.shape(source.shape),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        seed=seed,
+        binarize=binarize,
+        binarize_seed=binarize_seed,
+        value_range=value_range,
+    )
+
+    dtype = source.dtype(part)
+    if in_memory is None:
+        in_memory = source.kind != "folder" and plan.nbytes(dtype) <= MEMORY_LIMIT
+    if in_memory or not source.streamed:
+        x, y = source.read(part, geometry)
+        if binarize == "fixed":
+            x = fixed_draw(x, part.index, part.stream, binarize_seed)
+        y = y if labels else None
+        if backend == "tf":
+            return pipeline.array_batches(x, y, plan)
+        return pipeline.ImageBatches(x.__getitem__, y, plan)
+
+    if backend == "tf" and source.kind != "npy":
+        elements = source.stream(part, geometry, pipeline.ticks(plan), plan)
+        return pipeline.element_batches(elements, plan, bool(labels))
+
+    stored = source.reader(part, geometry)
+
+    def drawn(rows):
+        return fixed_draw(stored(rows), part.index[rows], part.stream, binarize_seed)
+
+    read, dtype = (drawn, "uint8") if binarize == "fixed" else (stored, dtype)
+    y = source.labels(part) if labels else None
+    if backend == "tf":
+        return pipeline.reader_batches(read, y, dtype, plan)
+    return pipeline.ImageBatches(read, y, plan)
+
+
+def load_arrays(
+    name_or_path,
+    split="train",
+    *,
+    binarize=None,
+    binarize_seed=777,
+    image_size=None,
+    channels=None,
+    crop=None,
+    invert=None,
+    value_range=(0.0, 1.0),
+    labels=True,
+    validation_split=None,
+    limit=None,
+    data_dir=None,
+    download=False,
+):
+    """Reads images from any source as arrays, in the order in which they are stored.
+
+    Args:
+        name_or_path: Name or path of the set, as in `load`.
+        split: Split, with an optional slice, as in `load`.
+        binarize: None for grey levels, "fixed" for one Bernoulli(pixel) draw.
+        binarize_seed: As in `load`.
+        image_size: As in `load`.
+        channels: As in `load`.
+        crop: As in `load`.
+        invert: As in `load`.
+        value_range: As in `load`.
+        labels: As in `load`.
+        validation_split: As in `load`.
+        limit: As in `load`.
+        data_dir: As in `load`.
+        download: As in `load`.
+
+    Returns:
+        `(x, y)`: x float32 `(n, H, W, C)`; y int32 `(n,)`, or None without labels.
+
+    Raises:
+        ValueError: As in `load`, and for `binarize="dynamic"`.
+    """
+    _check_choice("binarize", binarize, (None, "fixed"))
+    value_range = _check_range(value_range, binarize)
+    _check_int("binarize_seed", binarize_seed, 0)
+    source = _open(name_or_path, data_dir, download, labels)
+    part = _select(source, split, validation_split, limit)
+    geometry = _geometry(source, crop, image_size, channels, invert)
+    source.check_sizes(geometry)
+    x, y = source.read(part, geometry)
+    if binarize == "fixed":
+        x = fixed_draw(x, part.index, part.stream, binarize_seed)
+    return pipeline.to_range(scaled(x), value_range), y if labels else None
+
+
+def describe(
+    name_or_path,
+    split="train",
+    data_dir=None,
+    *,
+    image_size=None,
+    channels=None,
+    crop=None,
+    validation_split=None,
+    limit=None,
+):
+    """Says what `load` would read, without reading the images of TFDS sets and folders.
+
+    Args:
+        name_or_path: Name or path of the set, as in `load`.
+        split: Split, with an optional slice, as in `load`.
+        data_dir: Folder of prepared TFDS sets, as in `load`.
+        image_size: As in `load`.
+        channels: As in `load`.
+        crop: As in `load`.
+        validation_split: As in `load`.
+        limit: As in `load`.
+
+    Returns:
+        `DataInfo`; sides of images that differ in size are None.
+    """
+    source = _open(name_or_path, data_dir, False, True)
+    part = _select(source, split, validation_split, limit)
+    shape = _geometry(source, crop, image_size, channels, None).shape(source.shape)
+    return DataInfo(source.name, split, len(part.index), shape, source.num_classes, source.kind)
+
+
+def _open(name_or_path, data_dir, download, labels):
+    if not isinstance(labels, bool | str):
+        raise TypeError(
+            f"`labels` must be True, False or the name of a feature. Received: labels={labels!r}"
+        )
+    label = labels if isinstance(labels, str) else None
+    return open_source(name_or_path, data_dir, download, label)
+
+
+def _select(source, split, validation_split, limit):
+    """Returns the `Part` of a source that `split`, `validation_split` and `limit` name."""
+    pattern = r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?"
+    match = re.fullmatch(pattern, split) if isinstance(split, str) else None
+    if not match:
+        raise ValueError(
+            "`split` must be a name with an optional slice, such as 'train', 'train[:1000]' or "
+            f"'test[10%:]'. Received: split={split!r}"
+        )
+    name, start, stop = match.groups()
+    base, index = name, np.arange(source.counts.get(name, 0))
+    can_hold_out = "validation" not in source.counts and "train" in source.counts
+    held_out = can_hold_out and name == "validation"
+    if validation_split is not None and not can_hold_out:
+        raise ValueError(
+            "`validation_split` holds out part of 'train' where there is no validation split. "
+            f"Received: validation_split={validation_split!r} for {source.name!r}, which has "
+            f"{', '.join(source.counts)}"
+        )
+    if held_out or (name == "train" and validation_split is not None):
+        rest, held = _hold_out(source, validation_split)
+        base, index = "train", held if held_out else rest
+    elif name not in source.counts:
+        available = [*source.counts, *(["validation (held out of train)"] if can_hold_out else [])]
+        raise ValueError(
+            f"{source.name!r} has no split {name!r}. Available: {', '.join(available)}. "
+            f"Received: split={split!r}"
+        )
+    if held_out and validation_split is None:
+        warnings.warn(
+            f"{source.name!r} has no validation split: taking {len(index)} examples that "
+            "split='train' also contains. Give both calls the same `validation_split` to keep "
+            "them apart.",
+            stacklevel=3,
+        )
+    if not len(index):
+        raise ValueError(f"Split {name!r} of {source.name!r} holds no examples")
+    index = index[_place(start, len(index)) : _place(stop, len(index))]
+    if limit is not None:
+        _check_int("limit", limit, 1)
+        index = index[:limit]
+    if not len(index):
+        raise ValueError(f"`split` selects no examples of {source.name!r}. Received: {split!r}")
+    return Part(base, index)
+
+
+def _hold_out(source, validation_split):
+    """Returns the places in "train" that stay and those held out."""
+    count = source.counts["train"]
+    size = VALIDATION_FRACTION if validation_split is None else validation_split
+    real = isinstance(size, numbers.Real) and not isinstance(size, bool)
+    held = round(size * count) if real and 0 < size < 1 else size
+    if not real or held != int(held) or not 1 <= held < count:
+        raise ValueError(
+            "`validation_split` must be a fraction between 0 and 1 or a count, and leave examples "
+            f"on both sides. Received: validation_split={validation_split!r}, "
+            f"{count} examples in {source.name!r}"
+        )
+    held, everything = int(held), np.arange(count)
+    if source.mixed:
+        return everything[:-held], everything[-held:]
+    chosen = ((np.arange(held) + 0.5) * count / held).astype(int)
+    return np.delete(everything, chosen), chosen
+
+
+def _place(text, count):
+    """Returns the integer position that one end of a slice means, or None."""
+    if text is None:
+        return None
+    return round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)
+
+
+def _geometry(source, crop, image_size, channels, invert):
+    _check_choice("channels", channels, (None, 1, 3))
+    crop, size = _pair("crop", crop), _pair("image_size", image_size)
+    return source.geometry(crop, size, channels, invert)
+
+
+def _pair(name, value):
+    if value is None:
+        return None
+    pair = (value, value) if isinstance(value, numbers.Integral) else value
+    good = isinstance(pair, tuple | list) and len(pair) == 2
+    if not good or not all(isinstance(n, numbers.Integral) and n >= 1 for n in pair):
+        raise ValueError(
+            f"`{name}` must be a positive int or a pair of them. Received: {name}={value!r}"
+        )
+    return tuple(int(n) for n in pair)
+
+
+def _check_choice(name, value, choices):
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
+
+
+def _check_int(name, value, least):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be an int. Received: {name}={value!r}")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+
+
+def _check_range(value_range, binarize):
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise ValueError(
+            "`value_range` must be two numbers, the lower first. "
+            f"Received: value_range={value_range!r}"
+        )
+    if binarize and (low, high) != (0.0, 1.0):
+        raise ValueError(
+            "`binarize` needs `value_range=(0.0, 1.0)`: pixels are probabilities. "
+            f"Received: binarize={binarize!r}, value_range={value_range!r}"
+        )
+    return low, high

@@ -1,0 +1,192 @@
+"""Batches from examples: one order and one set of seeds for `tf.data` and for plain numpy."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from .images import scaled
+
+
+class BatchPlan(NamedTuple):
+    """How examples become batches.
+
+    Args:
+        count: Number of examples.
+        shape: Shape of one example.
+        batch_size: Examples a batch.
+        shuffle: Whether each epoch has an order of its own.
+        drop_remainder: Whether an incomplete last batch is left out.
+        seed: Seed of order and dynamic binarisation.
+        binarize: None, "dynamic" or "fixed".
+        binarize_seed: Seed of the fixed draw.
+        value_range: `(low, high)` of the values handed out.
+    """
+
+    count: int
+    shape: tuple
+    batch_size: int
+    shuffle: bool
+    drop_remainder: bool
+    seed: int
+    binarize: str | None
+    binarize_seed: int
+    value_range: tuple
+
+    @property
+    def num_batches(self):
+        """Batches of an epoch."""
+        whole, rest = divmod(self.count, self.batch_size)
+        return whole + (rest > 0 and not self.drop_remainder)
+
+    def nbytes(self, dtype):
+        """Returns the bytes that the stored examples take."""
+        return self.count * math.prod(self.shape) * np.dtype(dtype).itemsize
+
+    def order(self, epoch):
+        """Returns the rows `(count,)` in the order of an epoch."""
+        if not self.shuffle:
+            return np.arange(self.count)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.count)
+
+
+class ImageBatches(keras.utils.PyDataset):
+    """Batches of float32 images, without TensorFlow.
+
+    Each iteration is an epoch of its own. `fit` counts epochs through `on_epoch_end`, and permutes
+    the batches unless it is given `shuffle=False`.
+
+    Args:
+        read: Function from rows `(b,)` to stored images `(b, ...)`.
+        y: Labels `(n, ...)` or None.
+        plan: `BatchPlan`.
+    """
+
+    def __init__(self, read, y, plan):
+        super().__init__()
+        self._read, self._y, self.plan = read, y, plan
+        self._epoch, self._order = 0, plan.order(0)
+
+    def __len__(self):
+        """Batches of an epoch."""
+        return self.plan.num_batches
+
+    def __getitem__(self, i):
+        """Returns batch `i` of the present epoch."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"Batch {i} of {len(self)}")
+        return self._batch(i, self._epoch, self._order)
+
+    def __iter__(self):
+        """Iterates over an epoch; the next iteration is the next epoch."""
+        epoch, order = self._epoch, self._order
+        self.on_epoch_end()
+        return (self._batch(i, epoch, order) for i in range(len(self)))
+
+    def on_epoch_end(self):
+        """Goes on to the next epoch."""
+        self._epoch += 1
+        self._order = self.plan.order(self._epoch)
+
+    def _batch(self, i, epoch, order):
+        plan = self.plan
+        rows = order[i * plan.batch_size : (i + 1) * plan.batch_size]
+        x = scaled(self._read(rows))
+        if plan.binarize == "dynamic":
+            noise = np.random.default_rng([plan.seed, epoch, i])
+            x = (noise.random(x.shape, dtype="float32") < x).astype("float32")
+        x = to_range(x, plan.value_range)
+        return x if self._y is None else (x, self._y[rows])
+
+
+def to_range(x, value_range):
+    """Maps [0, 1] to `value_range`."""
+    low, high = value_range
+    return x if (low, high) == (0.0, 1.0) else x * (high - low) + low
+
+
+def ticks(plan):
+    """Returns a `tf.data.Dataset` of `epoch * count + row`, all rows of an epoch in its order.
+
+    The number is the only thing that random draws depend on, so that batches are a function of the
+    plan, whatever TensorFlow's global seed.
+    """
+    import tensorflow as tf
+
+    epochs = itertools.count()
+
+    def orders():
+        epoch = next(epochs)
+        yield epoch * plan.count + plan.order(epoch)
+
+    spec = tf.TensorSpec((plan.count,), tf.int64)
+    return tf.data.Dataset.from_generator(orders, output_signature=spec).unbatch()
+
+
+def array_batches(x, y, plan):
+    """Returns a `tf.data.Dataset` that gathers batches from arrays in memory."""
+    import tensorflow as tf
+
+    # Captured tensors on an accelerator would travel back to the host for each batch.
+    with tf.device("CPU:0"):
+        x, y = tf.constant(x), None if y is None else tf.constant(y)
+
+    def gather(tick):
+        rows = tick % plan.count
+        return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), tick
+
+    return _batches(ticks(plan), plan, gather)
+
+
+def reader_batches(read, y, dtype, plan):
+    """Returns a `tf.data.Dataset` that calls a numpy reader for each batch."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        y = None if y is None else tf.constant(y)
+
+    def fetch(tick):
+        rows = tick % plan.count
+        x = tf.numpy_function(read, [rows], dtype, stateful=False)
+        x.set_shape((*tick.shape, *plan.shape))
+        return x, *(() if y is None else (tf.gather(y, rows),)), tick
+
+    return _batches(ticks(plan), plan, fetch)
+
+
+def element_batches(elements, plan, with_labels):
+    """Returns a `tf.data.Dataset` of batches from `(image, [label], place, tick)` elements."""
+    import tensorflow as tf
+
+    def draw(x, *rest):
+        *labels, place, tick = rest
+        if plan.binarize == "fixed":
+            seed = tf.stack([tf.cast(plan.binarize_seed, place.dtype), place])
+            noise = tf.random.stateless_uniform(plan.shape, seed, alg="philox")
+            x = tf.cast(noise * 255 < tf.cast(x, tf.float32), tf.uint8) * 255
+        return (x, *(labels if with_labels else ()), tick)
+
+    return _batches(elements.map(draw, num_parallel_calls=tf.data.AUTOTUNE), plan)
+
+
+def _batches(dataset, plan, read=None):
+    """Batches elements that are, or that `read` turns into, `(x, [label], tick)`."""
+    import tensorflow as tf
+
+    def finish(*batch):
+        x, *y, tick = read(*batch) if read else batch
+        x = tf.cast(x, tf.float32) / 255 if x.dtype == tf.uint8 else x
+        if plan.binarize == "dynamic":
+            # The first tick of a batch occurs once in all epochs: a seed of its own.
+            seed = tf.stack([tf.cast(plan.seed, tick.dtype), tick[0]])
+            noise = tf.random.stateless_uniform(tf.shape(x), seed, alg="philox")
+            x = tf.cast(noise < x, tf.float32)
+        x = tf.ensure_shape(to_range(x, plan.value_range), (*tick.shape, *plan.shape))
+        return (x, *y) if y else x
+
+    batches = dataset.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
+    batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
+    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,85 @@
+"""What every source of images offers."""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from .images import Geometry
+
+SPLIT_NAMES = {"val": "validation", "valid": "validation"}
+
+
+class Part(NamedTuple):
+    """Examples at the sorted places `index (n,)` of the stored split `base`."""
+
+    base: str
+    index: np.ndarray
+
+    @property
+    def stream(self):
+        """Int that tells the random streams of the splits apart."""
+        return zlib.crc32(self.base.encode())
+
+
+class Source:
+    """A named set of images with splits.
+
+    Attributes:
+        name: What the caller asked for.
+        kind: "embedded", "npz", "npy", "folder" or "tfds".
+        counts: Examples of each stored split.
+        shape: `(H, W, C)`, H and W possibly None, or `(D,)`.
+        num_classes: Number of classes, or None without labels.
+        streamed: Whether images stay on disk unless the caller wants them in memory.
+        mixed: Whether the order within a split is random already.
+    """
+
+    streamed, mixed = False, False
+    crop, invert = None, False
+
+    def dtype(self, part):
+        """Returns the dtype of stored images."""
+        return "uint8"
+
+    def read(self, part, geometry):
+        """Returns stored images `(n, ...)` and labels `(n, ...)` or None, all in memory."""
+        rows = np.arange(len(part.index))
+        return self.reader(part, geometry)(rows), self.labels(part)
+
+    def geometry(self, crop, size, channels, invert):
+        """Returns the `Geometry` of a request, the source's own habits filled in."""
+        crop = self.crop if crop is None else crop
+        invert = self.invert if invert is None else invert
+        if len(self.shape) == 1 and (crop or size or channels):
+            raise ValueError(
+                "`image_size`, `channels` and `crop` need images, but "
+                f"{self.name!r} holds vectors of shape {self.shape}"
+            )
+        if channels and self.shape[-1] not in (1, 3, channels):
+            raise ValueError(
+                "`channels` converts between 1 and 3 channels only. Received: "
+                f"channels={channels} for {self.name!r}, which has {self.shape[-1]}"
+            )
+        if crop and None not in self.shape and any(np.greater(crop, self.shape[:2])):
+            raise ValueError(
+                "`crop` must not exceed the image. "
+                f"Received: crop={crop}, {self.name!r} has images of shape {self.shape}"
+            )
+        return Geometry(crop, size, channels, invert)
+
+    def check_sizes(self, geometry):
+        """Raises unless all images will have one size."""
+        if None in geometry.shape(self.shape):
+            raise ValueError(
+                f"The images of {self.name!r} differ in size: pass `image_size` or `crop`"
+            )
+
+
+def tensorflow(purpose):
+    """Imports TensorFlow, or says what needed it."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(f"{purpose} needs tensorflow: pip install tensorflow") from error
+    return tf

@@ -1,0 +1,172 @@
+"""Image sets of tensorflow-datasets."""
+
+import difflib
+import os
+
+import numpy as np
+
+from .source import Source, tensorflow
+
+SHUFFLE_BUFFER = 10_000
+
+
+class TFDSSource(Source):
+    """The feature `image` of a set of tensorflow-datasets, with `label` where it has one.
+
+    Args:
+        name: TFDS name.
+        builder: The set's prepared builder.
+        label: Name of the label's feature, or None for `label` if it exists.
+    """
+
+    kind, streamed, mixed = "tfds", True, True
+
+    def __init__(self, name, builder, label=None):
+        self.name, self._builder = name, builder
+        features = builder.info.features
+        if features["image"].np_dtype != np.uint8:
+            raise ValueError(
+                f"Images must be uint8. Received: {features['image'].np_dtype} in {name!r}"
+            )
+        numeric = [key for key in features if key != "image" and _is_number(features[key])]
+        if label is not None and label not in numeric:
+            raise ValueError(
+                f"`labels` must name a numeric feature of {name!r}: {sorted(numeric)}. "
+                f"Received: labels={label!r}"
+            )
+        self._label = label or ("label" if "label" in numeric else None)
+        self.counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+        self.shape = tuple(features["image"].shape)
+        self.num_classes = getattr(
+            features[self._label] if self._label else None, "num_classes", None
+        )
+        # Aligned faces fill the middle of 178x218; strokes are 0 on 255, while ink is 1 elsewhere.
+        base = name.split("/")[0].split(":")[0]
+        self.crop = (140, 140) if base == "celeb_a" else None
+        self.invert = base == "omniglot"
+
+    def _elements(self, part, geometry, shuffle=False, seed=None, ids=False):
+        """Returns a `tf.data.Dataset` of `(image, [label], place)`, sliced, decoded in parallel."""
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        wanted = {"image": True, **({self._label: True} if self._label else {})}
+        config = tfds.ReadConfig(try_autocache=False, shuffle_seed=seed, add_tfds_id=ids)
+
+        def open_split(split, **kwargs):
+            decoders = tfds.decode.PartialDecoding(
+                wanted, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+            return self._builder.as_dataset(
+                split=split, decoders=decoders, read_config=config, **kwargs
+            )
+
+        def raw(example):
+            image = tf.io.decode_image(
+                example["image"], channels=self.shape[-1], expand_animations=False
+            )
+            image.set_shape(self.shape)
+            return image
+
+        # Sets such as `binarized_mnist` store 0 and 1, which the first examples show.
+        head = open_split(part.base).take(64).map(lambda example: tf.reduce_max(raw(example)))
+        factor = 255 if max(head.as_numpy_iterator()) <= 1 else 1
+        shape = geometry.shape(self.shape)
+
+        def decode(example):
+            image = tf.ensure_shape(geometry.tensor(raw(example) * factor), shape)
+            label = () if self._label is None else (_narrow(example[self._label]),)
+            name = example["tfds_id"] if ids else ""
+            return (image, *label, tf.strings.to_hash_bucket_fast(name, 2**62))
+
+        split = f"{part.base}[{part.index[0]}:{part.index[-1] + 1}]"
+        elements = open_split(split, shuffle_files=shuffle)
+        if shuffle:
+            # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
+            elements = elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
+        return elements.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def read(self, part, geometry):
+        """Returns stored images `(n, H, W, C)` and labels `(n,)` or None, all in memory."""
+        tensorflow(f"reading {self.name!r}")
+        count, x, y, row = len(part.index), None, None, 0
+        for images, *labels, _ in self._elements(part, geometry).batch(1024).as_numpy_iterator():
+            if x is None:
+                x = np.empty((count, *images.shape[1:]), images.dtype)
+                y = np.empty((count, *labels[0].shape[1:]), labels[0].dtype) if labels else None
+            x[row : row + len(images)] = images
+            if labels:
+                y[row : row + len(images)] = labels[0]
+            row += len(images)
+        if row != count:
+            raise ValueError(f"{self.name!r} announces {count} examples, but holds {row}")
+        return x, y
+
+    def reader(self, part, geometry):
+        """Refuses: the stored files are read in sequence."""
+        raise ValueError(
+            f"{self.name!r} does not fit in memory and can only be streamed by `backend='tf'`: "
+            "use that, a `limit`, or `in_memory=True`. Received: backend='numpy'"
+        )
+
+    def stream(self, part, geometry, ticks, plan):
+        """Returns a `tf.data.Dataset` of `(image, [label], place, tick)` from the stored files."""
+        import tensorflow as tf
+
+        ids = plan.binarize == "fixed"
+        elements = self._elements(part, geometry, plan.shuffle, plan.seed, ids)
+        return tf.data.Dataset.zip(elements, ticks).map(lambda *both: (*both[0], both[1]))
+
+
+def _is_number(feature):
+    try:
+        return np.dtype(feature.np_dtype).kind in "biuf"
+    except TypeError:
+        return False
+
+
+def _narrow(label):
+    import tensorflow as tf
+
+    return tf.cast(label, tf.float32 if label.dtype.is_floating else tf.int32)
+
+
+def open_tfds(name, data_dir, download, label):
+    """Opens a prepared set, or prepares it; raises LookupError on a name unknown to TFDS."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"{name!r} is no file, folder or embedded set, and looking it up by name needs "
+            "tensorflow-datasets: pip install tensorflow-datasets importlib_resources"
+        ) from error
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir and os.path.expanduser(data_dir))
+    except ValueError as error:
+        unknown = isinstance(error, tfds.core.registered.DatasetNotFoundError)
+        if unknown or "Parsing builder name" in str(error):
+            raise LookupError(name) from error
+        raise
+    if "image" not in builder.info.features:
+        raise ValueError(
+            f"An image set needs a feature `image`. Received: {name!r}, which has "
+            f"{sorted(builder.info.features)}"
+        )
+    if download:
+        builder.download_and_prepare()
+    if not builder.info.splits:
+        raise FileNotFoundError(
+            f"{name!r} is not prepared: '{builder.data_dir}' is missing or empty. Pass "
+            "download=True to fetch and prepare it, or `data_dir` (or the environment variable "
+            "TFDS_DATA_DIR) naming a folder that holds it prepared"
+        )
+    return TFDSSource(name, builder, label)
+
+
+def nearest(name):
+    """Returns up to three known names that resemble an unknown one."""
+    import tensorflow_datasets as tfds
+
+    known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+    return difflib.get_close_matches(name.lower(), known)

@@ -1,0 +1,40 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow_datasets")
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "tfds"
+    path = os.environ.get("TFDS_DATA_DIR") or str(beside)
+    if not (Path(path) / "mnist").is_dir():
+        pytest.skip("needs prepared TFDS sets: TFDS_DATA_DIR or ../shared/data/tfds")
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Class folders of 5 + 4 grey 12x10 images, whose pixels tell class and number."""
+    rng = np.random.default_rng(0)
+    for label, count in (("cat", 5), ("ant", 4)):
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (12, 10), dtype=np.uint8)
+            pixels[0, 0], pixels[0, 1] = i, count
+            Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    (tmp_path / "pictures" / "cat" / "notes.txt").write_text("no image")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def greys(tmp_path):
+    """An `.npz` of 36 random uint8 images of 6x5 with labels sorted by class."""
+    x = np.random.default_rng(1).integers(0, 256, (36, 6, 5), dtype=np.uint8)
+    np.savez(tmp_path / "greys.npz", x=x, y=np.repeat([0, 1, 2], 12))
+    return tmp_path / "greys.npz", x

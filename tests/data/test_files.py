@@ -1,0 +1,247 @@
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaezoo.data import describe, load, load_arrays
+
+BACKENDS = ["tf", "numpy"] if importlib.util.find_spec("tensorflow") else ["numpy"]
+
+
+def batches(dataset):
+    return [[np.asarray(part) for part in batch] for batch in dataset]
+
+
+def joined(dataset):
+    return [np.concatenate(parts) for parts in zip(*batches(dataset), strict=True)]
+
+
+def test_uint8_is_scaled_and_gets_a_channel(greys):
+    path, stored = greys
+    x, y = load_arrays(path)
+    np.testing.assert_array_equal(x, stored[..., None] / np.float32(255))
+    assert (y.dtype, y.tolist()) == (np.int32, [0] * 12 + [1] * 12 + [2] * 12)
+    assert describe(path) == (str(path), "train", 36, (6, 5, 1), 3, "npz")
+
+
+def test_npz_splits_floats_and_columns_of_labels(tmp_path):
+    x = np.random.default_rng(0).random((4, 3, 3, 3))
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=x, x_val=x[:1], x_test=x[:2], y_test=np.array([[3], [5]]))
+    np.testing.assert_array_equal(load_arrays(path)[0], x.astype("float32"))
+    assert load_arrays(path)[1] is None
+    assert len(load_arrays(path, "validation")[0]) == 1
+    assert load_arrays(path, "test")[1].tolist() == [3, 5]
+    assert load_arrays(path, "test", labels=False)[1] is None
+    assert describe(path, "test").num_classes == 6
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
+def test_integers_of_zero_and_one_are_black_and_white(tmp_path, dtype):
+    np.save(tmp_path / "b.npy", np.eye(4, dtype=dtype)[None].repeat(3, axis=0))
+    x, y = load_arrays(tmp_path / "b.npy")
+    assert y is None
+    np.testing.assert_array_equal(x[1, :, :, 0], np.eye(4))
+    inverted, _ = load_arrays(tmp_path / "b.npy", invert=True)
+    np.testing.assert_array_equal(inverted, 1 - x)
+
+
+def test_vectors_are_kept(tmp_path):
+    x = np.linspace(0, 1, 12, dtype="float32").reshape(4, 3)
+    np.save(tmp_path / "v.npy", x)
+    np.testing.assert_array_equal(load_arrays(tmp_path / "v.npy")[0], x)
+    np.testing.assert_array_equal(load_arrays(tmp_path / "v.npy", invert=True)[0], 1 - x)
+    with pytest.raises(ValueError, match=r"need images, but .* holds vectors of shape \(3,\)"):
+        load_arrays(tmp_path / "v.npy", image_size=8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("binarize", [None, "fixed"])
+def test_a_memory_map_gives_the_batches_of_memory(tmp_path, monkeypatch, backend, binarize):
+    stored = np.random.default_rng(2).integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "m.npy", stored)
+    options = {
+        "batch_size": 8, "image_size": 4, "binarize": binarize, "labels": False,
+        "backend": backend,
+    }  # fmt: skip
+    held = [np.asarray(x) for x in load(tmp_path / "m.npy", "train[3:]", **options)]
+    monkeypatch.setattr(sys.modules["vaezoo.data.load"], "MEMORY_LIMIT", 0)
+    mapped = [np.asarray(x) for x in load(tmp_path / "m.npy", "train[3:]", **options)]
+    np.testing.assert_array_equal(mapped, held)
+    assert np.shape(held) == (4, 8, 4, 4, 1)
+
+
+def test_geometry_crops_converts_and_averages(tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 256, (2, 8, 10, 3), dtype=np.uint8)
+    np.save(tmp_path / "c.npy", x)
+    cropped, _ = load_arrays(tmp_path / "c.npy", crop=(4, 6))
+    np.testing.assert_array_equal(cropped, x[:, 2:6, 2:8] / np.float32(255))
+    grey, _ = load_arrays(tmp_path / "c.npy", channels=1)
+    np.testing.assert_allclose(grey[..., 0], x @ [0.299, 0.587, 0.114] / 255, atol=0.51 / 255)
+    # Antialiasing keeps the mean of a checkerboard that plain sampling would lose.
+    board = np.indices((32, 32)).sum(axis=0) % 2
+    np.save(tmp_path / "board.npy", np.uint8(255) * board[None].astype(np.uint8))
+    small, _ = load_arrays(tmp_path / "board.npy", image_size=8, channels=3)
+    assert small.shape == (1, 8, 8, 3)
+    np.testing.assert_allclose(small[:, 1:-1, 1:-1], 0.5, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros(5), r"must have shape .* Received: shape=\(5,\)"),
+        (np.zeros((1, 2, 3, 4, 5)), "must have shape .* Received: shape="),
+        (np.zeros((0, 4, 4)), r"No examples: .* has shape \(0, 4, 4\)"),
+        (np.full((2, 4, 4), 300), "must lie in 0..255. Received: values from 300 to 300"),
+        (np.full((2, 4, 4), 255.0), r"must lie in \[0, 1\].* values from 255 to 255"),
+        (np.full((2, 4, 4), -0.5), r"must lie in \[0, 1\].* values from -0.5 to -0.5"),
+        (np.full((2, 4, 4), np.nan), "must be finite: .* contains NaN or infinity"),
+        (np.full((2, 4, 4), np.inf), "must be finite: .* contains NaN or infinity"),
+        (np.array([["a"]]), "must be real numbers. Received: dtype=<U1"),
+        (np.array([[None]]), "cannot be read: .* pickle.* never loaded"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_unusable_arrays_are_refused(tmp_path, x, message, kind):
+    path = tmp_path / f"bad.{kind}"
+    np.save(path, x) if kind == "npy" else np.savez(path, x=x)
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.zeros((2, 4, 4))}, r"must hold `x` .* Received: keys \['images'\]"),
+        ({"x": np.zeros((2, 4, 4)), "y": np.zeros(3)}, "must be equally many"),
+        ({"x": np.zeros((2, 4, 4)), "y": np.array(["a", "b"])}, "Labels must be numbers"),
+        ({"x_train": np.zeros((2, 4)), "x_test": np.zeros((2, 5))}, "differ in shape"),
+    ],
+)
+def test_unusable_archives_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "bad.npz")
+
+
+def test_files_that_are_none(tmp_path, greys):
+    (tmp_path / "noise.npy").write_bytes(b"not an array")
+    (tmp_path / "table.csv").write_text("1,2")
+    with pytest.raises(ValueError, match="noise.npy' cannot be read: it is no array file"):
+        load(tmp_path / "noise.npy")
+    with pytest.raises(ValueError, match="must end in .npz or .npy. Received: .*table.csv"):
+        load(str(tmp_path / "table.csv"))
+    with pytest.raises(FileNotFoundError, match="No file or folder .*missing.npz"):
+        load("missing.npz")
+    with pytest.raises(FileNotFoundError, match="No file or folder .*nowhere"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no split 'test'. Available: train, validation .held"):
+        load(greys[0], "test")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("in_memory", [None, True])
+def test_folder_is_sorted_and_labelled_by_subfolder(pictures, backend, in_memory):
+    options = {"batch_size": 4, "shuffle": False, "backend": backend, "in_memory": in_memory}
+    x, y = joined(load(pictures, **options))
+    assert y.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    np.testing.assert_array_equal(x[:, 0, 0, 0] * 255, [0, 1, 2, 3, 0, 1, 2, 3, 4])
+    files = [*sorted((pictures / "ant").glob("*.png")), *sorted((pictures / "cat").glob("*.png"))]
+    expected = np.stack([np.asarray(Image.open(file)) for file in files])[..., None]
+    np.testing.assert_array_equal(x, expected / np.float32(255))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_folder_shuffles_draws_and_resizes_reproducibly(pictures, backend):
+    options = {"batch_size": 3, "image_size": (6, 5), "channels": 3, "backend": backend}
+    one, two = load(pictures, **options), load(pictures, **options)
+    first, second = joined(one), joined(one)
+    for mine, theirs in zip(first + second, joined(two) + joined(two), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert first[0].shape == (9, 6, 5, 3)
+    assert not np.array_equal(first[0], second[0])
+    # Either decoder's resize is the same filter, rounded to 1/255 at different steps.
+    stored, _ = load_arrays(pictures, image_size=(6, 5), channels=3)
+    unshuffled = joined(load(pictures, shuffle=False, **options))[0]
+    np.testing.assert_allclose(unshuffled, stored, atol=2.01 / 255)
+
+    draw = {"binarize": "fixed", "backend": backend, "drop_remainder": False}
+    fixed = joined(load(pictures, shuffle=False, **draw))[0]
+    part = joined(load(pictures, "train[4:]", shuffle=False, batch_size=2, **draw))[0]
+    np.testing.assert_array_equal(part, fixed[4:])
+    mixed = joined(load(pictures, batch_size=2, **draw))[0]
+    assert sorted(mixed.reshape(9, -1).tolist()) == sorted(fixed.reshape(9, -1).tolist())
+    p, _ = load_arrays(pictures)
+    assert abs(np.mean(fixed - p)) < 5 * np.sqrt(np.mean(p * (1 - p)) / p.size)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_images_of_a_folder_have_draws_of_their_own(tmp_path, backend):
+    for i in range(4):
+        Image.new("L", (20, 20), 128).save(tmp_path / f"{i}.png")
+    options = {"batch_size": 4, "shuffle": False, "binarize": "fixed", "backend": backend}
+    draws = np.asarray(next(iter(load(tmp_path, **options)))).reshape(4, -1)
+    agreement = (draws[:, None] == draws[None]).mean(axis=-1)
+    # 400 fair pixels: a standard error of 0.025.
+    np.testing.assert_allclose(agreement[~np.eye(4, dtype=bool)], 0.5, atol=0.125)
+    other = np.asarray(next(iter(load(tmp_path, binarize_seed=1, **options)))).reshape(4, -1)
+    np.testing.assert_allclose((draws == other).mean(axis=-1), 0.5, atol=0.125)
+
+
+def test_folder_with_splits(tmp_path):
+    for name in ("train/a/1.png", "train/b/1.png", "val/b/1.jpg", "test/a/x/1.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), "white").save(path)
+    assert describe(tmp_path) == (str(tmp_path), "train", 2, (4, 4, 3), 2, "folder")
+    x, y = load_arrays(tmp_path, "validation")
+    assert y.tolist() == [1]
+    np.testing.assert_array_equal(x, np.ones((1, 4, 4, 3)))
+    assert load_arrays(tmp_path, "test", channels=1)[1].tolist() == [0]
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    Image.new("L", (4, 3)).save(tmp_path / "a.PNG")
+    x, y = load_arrays(tmp_path)
+    assert y is None
+    assert x.shape == (1, 3, 4, 1)
+    assert describe(tmp_path).num_classes is None
+
+
+def test_a_folder_may_be_named_plainly(pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    assert describe("pictures").num_examples == 9
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    assert describe("pictures").num_examples == 9
+
+
+def test_unusable_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no .png, .jpg, .jpeg images"):
+        load(tmp_path)
+    Image.new("I;16", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="must have 8 bits a channel. Received: .*a.png"):
+        load(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="a.png' is not a readable image"):
+        load(tmp_path)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    Image.new("L", (5, 6)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match="differ in size: pass `image_size`.*6x5 in .*b.png"):
+        load(tmp_path)
+    assert load_arrays(tmp_path, image_size=3)[0].shape == (2, 3, 3, 1)
+    (tmp_path / "sub").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "sub" / "c.png")
+    with pytest.raises(ValueError, match="both in class folders and outside them"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_below_the_crop_are_refused(tmp_path, backend):
+    for name, side in (("a", 8), ("b", 4)):
+        Image.new("L", (side, side)).save(tmp_path / f"{name}.png")
+    dataset = load(tmp_path, crop=6, batch_size=2, shuffle=False, backend=backend)
+    with pytest.raises(Exception, match="crop|offset"):
+        next(iter(dataset))

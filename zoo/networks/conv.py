@@ -1,0 +1,146 @@
+"""Convolutional encoder and decoder for images of any size."""
+
+import keras
+
+from ._parts import (
+    check_image,
+    check_output,
+    check_positive,
+    check_sizes,
+    decoder_model,
+    fresh,
+    likelihood_params,
+)
+
+
+def conv_encoder(
+    input_shape,
+    filters=(32, 64),
+    kernel_size=3,
+    activation="relu",
+    kernel_initializer="glorot_uniform",
+    name="encoder",
+):
+    """One convolution of stride 2 for each entry of `filters`, then flattened.
+
+    Heights and widths are halved and rounded up: 105 -> 53 -> 27.
+
+    Args:
+        input_shape: (height, width, channels), positive ints.
+        filters: Non-empty sequence of positive ints.
+        kernel_size: Positive int.
+        activation: Activation of the convolutions.
+        kernel_initializer: Initialiser of the kernels.
+        name: Model name.
+
+    Returns:
+        Functional model `(batch, height, width, channels) -> (batch, F)`.
+
+    Raises:
+        ValueError: If a size is not a positive integer.
+    """
+    input_shape = check_image("input_shape", input_shape)
+    filters = check_sizes("filters", filters, at_least=1)
+    check_positive("kernel_size", kernel_size)
+    x = h = keras.Input(input_shape, name="x")
+    for number, width in enumerate(filters, 1):
+        h = keras.layers.Conv2D(
+            width,
+            kernel_size,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=fresh(kernel_initializer),
+            data_format="channels_last",
+            name=f"conv_{number}",
+        )(h)
+    h = keras.layers.Flatten(data_format="channels_last", name="flatten")(h)
+    return keras.Model(x, h, name=name)
+
+
+def conv_decoder(
+    latent_dim,
+    output_shape,
+    filters=(64, 32),
+    kernel_size=3,
+    activation="relu",
+    kernel_initializer="glorot_uniform",
+    output_activation=None,
+    params_per_value=1,
+    num_classes=None,
+    skip=False,
+    name="decoder",
+):
+    """One transposed convolution of stride 2 for each entry of `filters`, on a dense layer.
+
+    The sizes are those of a `conv_encoder` with as many stages, in reverse: a last row or column
+    too many is cut off after each stage (27 -> 54 -> 53 -> 106 -> 105). A transposed convolution
+    of stride 1 makes the output.
+
+    Args:
+        latent_dim: Positive int D.
+        output_shape: (height, width, channels), positive ints.
+        filters: Non-empty sequence of positive ints, from the code to the data.
+        kernel_size: Positive int.
+        activation: Activation of the layers before the output.
+        kernel_initializer: Initialiser of the kernels.
+        output_activation: As in `mlp_decoder`.
+        params_per_value: As in `mlp_decoder`.
+        num_classes: As in `mlp_decoder`.
+        skip: As in `mlp_decoder`.
+        name: Model name.
+
+    Returns:
+        Functional model `(batch, D) -> (batch, height, width, channels * params_per_value)`, or
+        `(batch, height, width, channels, num_classes)`.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or `num_classes` comes with another
+            option for the output.
+    """
+    check_positive("latent_dim", latent_dim)
+    height, width, channels = check_image("output_shape", output_shape)
+    filters = check_sizes("filters", filters, at_least=1)
+    check_positive("kernel_size", kernel_size)
+    check_output(params_per_value, num_classes, output_activation)
+    sizes = [(height, width)]
+    for _ in filters:
+        sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
+    *stages, (rows, columns) = sizes
+
+    def transposed(filters, strides, activation, name):
+        return keras.layers.Conv2DTranspose(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            activation=activation,
+            kernel_initializer=fresh(kernel_initializer),
+            data_format="channels_last",
+            name=name,
+        )
+
+    z = keras.Input((latent_dim,), name="z")
+    h = keras.layers.Dense(
+        rows * columns * filters[0],
+        activation=activation,
+        kernel_initializer=fresh(kernel_initializer),
+        name="dense",
+    )(z)
+    h = keras.layers.Reshape((rows, columns, filters[0]), name="reshape")(h)
+    for number, (size, maps) in enumerate(zip(reversed(stages), filters, strict=True), 1):
+        h = transposed(maps, 2, activation, f"deconv_{number}")(h)
+        surplus = [(0, made - wanted) for made, wanted in zip(h.shape[1:3], size, strict=True)]
+        if surplus != [(0, 0), (0, 0)]:
+            h = keras.layers.Cropping2D(
+                surplus, data_format="channels_last", name=f"crop_{number}"
+            )(h)
+
+    params = likelihood_params(
+        lambda channels, activation, name: transposed(channels, 1, activation, name)(h),
+        channels,
+        output_activation,
+        params_per_value,
+        num_classes,
+    )
+    return decoder_model(z, params, skip, name)

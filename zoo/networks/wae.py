@@ -1,0 +1,175 @@
+"""The convolutional networks for CelebA of HEBAE and its WAE baseline."""
+
+import math
+
+import keras
+
+from ...losses.objective import check_choice
+from ._parts import (
+    check_image,
+    check_output,
+    check_positive,
+    check_sizes,
+    decoder_model,
+    likelihood_params,
+)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class UntrainedBatchNormalization(keras.layers.BatchNormalization):
+    """A batch normalisation whose statistics stay mean 0 and variance 1: a trained affine map.
+
+        y = gamma * x / sqrt(1 + epsilon) + beta
+
+    What a batch normalisation does in a training loop that never says `training=True`.
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.BatchNormalization`.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)
+
+
+def wae_encoder(
+    input_shape=(64, 64, 3), filters=(128, 256, 512, 1024), batch_norm="real", name="encoder"
+):
+    """5x5 convolutions of stride 2, each with batch normalisation and ReLU.
+
+    Kernels start from N(0, 0.02^2); convolutions have no bias. For 64x64x3 17,216,640 trainable
+    parameters, 19,313,920 with two dense heads of 64 dimensions, and 3,840 moving statistics.
+
+    Args:
+        input_shape: (height, width, channels); height and width multiples of 2 to the number of
+            `filters`, 16 by default.
+        filters: Non-empty sequence of positive ints.
+        batch_norm: `"real"`, or `"affine"` for a scale and shift per channel only, which is what
+            HEBAE's published code computes.
+        name: Model name.
+
+    Returns:
+        Functional model `(batch, height, width, channels) -> (batch, F)`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Cheng et al. (2020), appendix, CelebA, arXiv:2007.10389.
+    """
+    filters = check_sizes("filters", filters, at_least=1)
+    input_shape = check_image("input_shape", input_shape, multiple=2 ** len(filters))
+    check_choice("batch_norm", batch_norm, tuple(_NORMALIZATIONS))
+    x = h = keras.Input(input_shape, name="x")
+    for number, width in enumerate(filters, 1):
+        h = keras.layers.Conv2D(
+            width,
+            5,
+            strides=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=_initializer(),
+            data_format="channels_last",
+            name=f"conv_{number}",
+        )(h)
+        h = _normalized(h, batch_norm, number)
+    h = keras.layers.Flatten(data_format="channels_last", name="flatten")(h)
+    return keras.Model(x, h, name=name)
+
+
+def wae_decoder(
+    latent_dim=64,
+    output_shape=(64, 64, 3),
+    filters=(1024, 512, 256, 128),
+    batch_norm="real",
+    output_activation="tanh",
+    params_per_value=1,
+    num_classes=None,
+    skip=False,
+    name="decoder",
+):
+    """A dense layer and 5x5 transposed convolutions, with batch normalisation and ReLU.
+
+        D -> h/8 x w/8 x 1024 -> h/4 x w/4 x 512 -> h/2 x w/2 x 256 -> h x w x 128
+          -> h x w x channels
+
+    Every kernel starts from N(0, 0.02^2); no layer has a bias. For 64x64x3 and 64 dimensions
+    21,539,968 trainable parameters, and 132,864 moving statistics.
+
+    Args:
+        latent_dim: Positive int D.
+        output_shape: (height, width, channels); height and width multiples of 2 to the number of
+            `filters` less one, 8 by default.
+        filters: Non-empty sequence of positive ints, from the code to the data.
+        batch_norm: As in `wae_encoder`.
+        output_activation: As in `mlp_decoder`. The paper's tanh gives means for images in
+            [-1, 1]; images in [0, 1] want `"sigmoid"`, and a Bernoulli likelihood None.
+        params_per_value: As in `mlp_decoder`.
+        num_classes: As in `mlp_decoder`; needs `output_activation=None`.
+        skip: As in `mlp_decoder`.
+        name: Model name.
+
+    Returns:
+        Functional model `(batch, D) -> (batch, height, width, channels * params_per_value)`, or
+        `(batch, height, width, channels, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Cheng et al. (2020), appendix, CelebA, arXiv:2007.10389.
+
+    Note:
+        The last layer has as many filters as the image has channels, and the dense layer has
+        batch normalisation and ReLU, as in HEBAE's published code; the paper's listing prints one
+        filter, and neither.
+    """
+    check_positive("latent_dim", latent_dim)
+    filters = check_sizes("filters", filters, at_least=1)
+    factor = 2 ** (len(filters) - 1)
+    height, width, channels = check_image("output_shape", output_shape, multiple=factor)
+    check_choice("batch_norm", batch_norm, tuple(_NORMALIZATIONS))
+    check_output(params_per_value, num_classes, output_activation)
+
+    def transposed(h, filters, strides, activation, name):
+        return keras.layers.Conv2DTranspose(
+            filters,
+            5,
+            strides=strides,
+            padding="same",
+            activation=activation,
+            use_bias=False,
+            kernel_initializer=_initializer(),
+            data_format="channels_last",
+            name=name,
+        )(h)
+
+    z = keras.Input((latent_dim,), name="z")
+    grid = (height // factor, width // factor, filters[0])
+    h = keras.layers.Dense(
+        math.prod(grid), use_bias=False, kernel_initializer=_initializer(), name="dense"
+    )(z)
+    h = _normalized(h, batch_norm, 0)
+    h = keras.layers.Reshape(grid, name="reshape")(h)
+    for number, maps in enumerate(filters[1:], 1):
+        h = _normalized(transposed(h, maps, 2, None, f"deconv_{number}"), batch_norm, number)
+    params = likelihood_params(
+        lambda channels, activation, name: transposed(h, channels, 1, activation, name),
+        channels,
+        output_activation,
+        params_per_value,
+        num_classes,
+    )
+    return decoder_model(z, params, skip, name)
+
+
+_NORMALIZATIONS = {
+    "real": keras.layers.BatchNormalization,
+    "affine": UntrainedBatchNormalization,
+}
+
+
+def _initializer():
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def _normalized(h, batch_norm, number):
+    h = _NORMALIZATIONS[batch_norm](name=f"batch_norm_{number}")(h)
+    return keras.layers.ReLU(name=f"relu_{number}")(h)
