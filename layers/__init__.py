@@ -1,5 +1,6 @@
 """Layers: posterior heads and their parts, priors, likelihoods, skip connections."""
 
+from ..losses import RootMeanSquare
 from .heads import DeltaHead, GaussianHead, PointHead, PosteriorHead
 from .latent_clip import LatentClip
 from .latent_skip import LatentSkip, with_latent_skips
@@ -11,7 +12,7 @@ from .likelihoods import (
     Likelihood,
     get_likelihood,
 )
-from .mean_batch_norm import MeanBatchNorm, RootMeanSquare
+from .mean_batch_norm import MeanBatchNorm
 from .priors import Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
 from .variance_dropout import ENTROPY_FLOOR, VarianceDropout

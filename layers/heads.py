@@ -143,6 +143,8 @@ class GaussianHead(PosteriorHead):
             )
         self.mean_norm, self.clip, self.variance_dropout = mean_norm, clip, variance_dropout
         self.reparam = reparam or DiagonalReparam(num_samples, seed)
+        # Known before `build`: `fit` asks for the least batch size of a model not yet built.
+        self.reparam.latent_dim = latent_dim
         self.scale, self.min_log_var, self.seed = scale, min_log_var, seed
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -40,7 +40,9 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         Returns:
             Float32 tensor `(batch, K)`.
         """
-        by_element = self.distribution(float32(params)).log_prob(self._observed(x)[:, None])
+        params = float32(params)
+        observed = self._observed(x, params.dtype)[:, None]
+        by_element = self.distribution(params).log_prob(observed)
         return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
 
     def call(self, params):
@@ -72,8 +74,8 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
                 f"{self._hint(largest)}. Received: values from {smallest:g} to {largest:g}"
             )
 
-    def _observed(self, x):
-        return float32(x)
+    def _observed(self, x, dtype):
+        return ops.cast(x, dtype)
 
     def _hint(self, largest):
         return ""
@@ -229,7 +231,16 @@ class Categorical(Likelihood):
     def params_shape(self, event_shape):
         return (*event_shape, self.num_classes)
 
-    def _observed(self, x):
+    def check(self, x):
+        super().check(x)
+        fractional = x[x != np.round(x)]
+        if fractional.size:
+            raise ValueError(
+                "`x` must hold whole numbers under a Categorical likelihood. Received: "
+                f"{fractional[0]:g} among its values"
+            )
+
+    def _observed(self, x, dtype):
         return ops.cast(x, "int32")
 
 

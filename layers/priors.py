@@ -3,7 +3,14 @@
 import keras
 from keras import ops
 
-from ..losses import DiagonalGaussian, HierarchicalGaussian, PointMass, kl_divergence, tfd
+from ..losses import (
+    DiagonalGaussian,
+    HierarchicalGaussian,
+    PointMass,
+    float32,
+    kl_divergence,
+    tfd,
+)
 from ..losses import kl_per_dimension as _kl_per_dimension
 from ..losses._serialization import ArgumentsConfig
 
@@ -70,7 +77,8 @@ class StandardNormal(Prior):
         self.sampling_scale = sampling_scale
 
     def log_prob(self, z):
-        return ops.sum(tfd().Normal(0.0, 1.0).log_prob(z), axis=-1)
+        z = float32(z)
+        return ops.sum(tfd().Normal(ops.zeros_like(z), 1.0).log_prob(z), axis=-1)
 
     def sample(self, num_samples, seed):
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)

@@ -1,5 +1,6 @@
-"""Densities, objectives, regularisers and weight schedules."""
+"""Densities, objectives, regularisers, constraints and weight schedules."""
 
+from .constraints import RootMeanSquare
 from .distributions import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -25,6 +26,7 @@ from .schedules import (
     LinearSchedule,
     Schedule,
     SigmoidSchedule,
+    final_value,
 )
 
 __all__ = [
@@ -44,11 +46,13 @@ __all__ = [
     "Objective",
     "PointMass",
     "Regularizer",
+    "RootMeanSquare",
     "Schedule",
     "SigmoidSchedule",
     "Terms",
     "batch_moments",
     "distribution",
+    "final_value",
     "float32",
     "gaussian_kl_to_standard",
     "importance_weighted_log_prob",

@@ -31,14 +31,17 @@ def gather_batch(value):
     Batch statistics taken of the result are those of the global batch on every replica.
     """
     context = replica_context()
-    return value if context is None else context.all_gather(value, axis=0)
+    if context is None:
+        return value
+    # The collective forgets the static shape.
+    return ops.reshape(context.all_gather(value, axis=0), (-1, *value.shape[1:]))
 
 
 class SeedGenerator(keras.random.SeedGenerator):
     """`keras.random.SeedGenerator` whose draws differ between replicas."""
 
     def next(self, ordered=True):
-        """Returns the next seed, uint32 `(2,)`, folded with the replica's number."""
+        """Returns the next seed, integer `(2,)`, folded with the replica's number."""
         seed = super().next(ordered)
         context = replica_context()
         if context is None:
@@ -47,7 +50,8 @@ class SeedGenerator(keras.random.SeedGenerator):
         shift = ops.cast(context.replica_id_in_sync_group, "uint32") * ops.cast(
             0x9E3779B9, "uint32"
         )
-        return seed + ops.stack([shift, ops.zeros_like(shift)])
+        # The dtype of seeds differs between backends.
+        return seed + ops.cast(ops.stack([shift, ops.zeros_like(shift)]), seed.dtype)
 
 
 class GivenSeed(keras.random.SeedGenerator):
@@ -67,8 +71,8 @@ class GivenSeed(keras.random.SeedGenerator):
     def next(self, ordered=True):
         """Returns the next seed, uint32 `(2,)`."""
         self._draws += 1
-        # 2^16 streams apart, so that draws of one stream never meet those of the next.
-        return ops.stack([self._seed, self._stream * 65536 + self._draws])
+        # 2^8 draws for each of 2^24 streams, so that no draw of one meets a draw of another.
+        return ops.stack([self._seed, self._stream * 256 + self._draws])
 
 
 class SavesNoise:

@@ -106,7 +106,7 @@ def log_prob(posterior, z):
         Float tensor `(batch, K)`.
     """
     expanded = type(posterior)(*(part[:, None] for part in posterior))
-    return distribution(expanded).log_prob(float32(z))
+    return distribution(expanded).log_prob(ops.cast(z, float32(posterior.mean).dtype))
 
 
 def kl_divergence(posterior, scale=1.0):

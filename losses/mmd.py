@@ -38,20 +38,21 @@ def maximum_mean_discrepancy(x, y, kernel="imq", scales=None, prior_variance=1.0
     """
     _check_kernel(kernel, scales, prior_variance)
     dim = x.shape[-1]
+    distances = _squared_distances(x, x), _squared_distances(y, y), _squared_distances(x, y)
     total = 0.0
     for scale in scales or _SCALES[kernel]:
         base = 2.0 * dim * prior_variance * scale
-        total += (
-            _mean_off_diagonal(_kernel(x, x, kernel, base))
-            + _mean_off_diagonal(_kernel(y, y, kernel, base))
-            - 2.0 * ops.mean(_kernel(x, y, kernel, base))
-        )
+        xx, yy, xy = (_kernel(squared, kernel, base) for squared in distances)
+        total += _mean_off_diagonal(xx) + _mean_off_diagonal(yy) - 2.0 * ops.mean(xy)
     return total
 
 
-def _kernel(a, b, kernel, base):
+def _squared_distances(a, b):
     # Explicit differences: the expanded square loses all digits for near-equal points.
-    squared = ops.sum(ops.square(a[:, None] - b[None]), axis=-1)
+    return ops.sum(ops.square(a[:, None] - b[None]), axis=-1)
+
+
+def _kernel(squared, kernel, base):
     return base / (base + squared) if kernel == "imq" else ops.exp(-squared / base)
 
 

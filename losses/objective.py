@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ._serialization import ArgumentsConfig
+from .schedules import final_value
 
 
 class Terms(NamedTuple):
@@ -49,7 +50,8 @@ class Loss(NamedTuple):
     report: dict
 
 
-class Weight(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Weight(ArgumentsConfig, keras.layers.Layer):
     """A weight in an objective: a variable that callbacks may set, or a schedule of the step.
 
     Args:
@@ -91,12 +93,16 @@ class Weight(keras.layers.Layer):
         self.step.assign_add(1)
         return value
 
+    def _base_config(self):
+        return {}
+
+    def _argument(self, name):
+        return self.initial if name == "value" else self.name
+
     @property
     def final(self):
         """Weight of every evaluation."""
-        final = getattr(self.schedule, "final", None)
-        # Keras' own schedules name no last value; their limit is read off far out.
-        return self.schedule(2**31 - 1) if final is None else final
+        return final_value(self.schedule)
 
 
 class _Part(ArgumentsConfig, keras.layers.Layer):

@@ -51,6 +51,19 @@ class Schedule(ArgumentsConfig, keras.optimizers.schedules.LearningRateSchedule)
         return int(reached[0])
 
 
+def final_value(schedule):
+    """The weight that a schedule settles on: the weight of every evaluation.
+
+    Args:
+        schedule: A `Schedule`, or one of Keras' own, whose limit is read off far out.
+
+    Returns:
+        Float, or scalar tensor.
+    """
+    final = getattr(schedule, "final", None)
+    return schedule(2**31 - 1) if final is None else final
+
+
 def _check_steps(name, value):
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
@@ -167,7 +180,8 @@ class CyclicalSchedule(Schedule):
             raise ValueError(f"`rise` must lie in (0, 1]. Received: rise={rise}")
 
     def __call__(self, step):
-        step = ops.cast(step, "float32")
-        phase = ops.mod(step * self.cycles / self.steps, 1.0)
+        step = ops.minimum(ops.cast(step, "int32"), self.steps)
+        # In whole numbers, since a rounded quotient may put off the start of a cycle by a step.
+        phase = ops.cast(ops.mod(step * self.cycles, self.steps), "float32") / self.steps
         fraction = ops.where(step >= self.steps, 1.0, ops.minimum(phase / self.rise, 1.0))
         return self.start + (self.stop - self.start) * fraction

@@ -1,6 +1,7 @@
 """Data and batch sizes are checked before the first step."""
 
 import inspect
+import itertools
 import warnings
 
 import keras
@@ -26,7 +27,10 @@ def checked_data(model, x, y, batch_size, training):
     elif isinstance(x, keras.utils.PyDataset):
         first = x[0] if _length(x) != 0 else None
     elif hasattr(x, "element_spec"):
-        first = next(iter(x.take(1)), None) if hasattr(x, "take") else ()
+        if not hasattr(x, "take"):
+            # A distributed data set cannot be looked into.
+            return x
+        first = next(iter(x.take(1)), None)
     else:
         check_values(model, x, y)
         if training:
@@ -34,11 +38,10 @@ def checked_data(model, x, y, batch_size, training):
         return x
     if first is None:
         raise ValueError("`x` must hold at least one batch. Received: an empty data set")
-    if first != ():
-        batch, target, _ = keras.utils.unpack_x_y_sample_weight(first)
-        check_values(model, batch, target)
-        if training:
-            _check_batch_size(model, len(batch))
+    batch, target, _ = keras.utils.unpack_x_y_sample_weight(first)
+    check_values(model, batch, target)
+    if training:
+        _check_batch_size(model, len(batch))
     return x
 
 
@@ -50,9 +53,9 @@ def _length(dataset):
 
 
 def _put_back(first, rest):
-    if first is not None:
-        yield first
-    yield from rest
+    for batch in itertools.chain([first], rest):
+        # Keras wants tuples from generators.
+        yield tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def check_values(model, x, y=None):

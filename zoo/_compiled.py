@@ -12,9 +12,7 @@ def compiled(model, function):
     are to give equal values in both.
     """
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, reduce_retracing=True)
+        return _with_any_batch(function)
     import jax
 
     @jax.jit
@@ -26,5 +24,25 @@ def compiled(model, function):
     @functools.wraps(function)
     def call(*args):
         return stateless([variable.value for variable in model.variables], *args)
+
+    return call
+
+
+def _with_any_batch(function):
+    """A `tf.function` that is traced once for all batch sizes."""
+    import tensorflow as tf
+
+    traced = {}
+
+    @functools.wraps(function)
+    def call(*args):
+        args = [tf.convert_to_tensor(arg) for arg in args]
+        specs = tuple(
+            tf.TensorSpec((None, *arg.shape[1:]) if arg.shape.rank else (), arg.dtype)
+            for arg in args
+        )
+        if specs not in traced:
+            traced[specs] = tf.function(function, input_signature=specs)
+        return traced[specs](*args)
 
     return call

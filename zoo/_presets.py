@@ -14,9 +14,14 @@ from . import networks as _networks
 
 
 def digits_mlp(source="our own, sized for a minute on two cores", **model):
-    """Settings for the embedded 8x8 digits with dense networks."""
+    """Settings for the embedded 8x8 digits, with a decoder deep enough to go without z."""
     return {
-        "networks": {"kind": "mlp", "input_shape": (8, 8, 1), "hidden_units": (256, 256)},
+        "networks": {
+            "kind": "mlp",
+            "input_shape": (8, 8, 1),
+            "hidden_units": (256, 256),
+            "decoder": {"hidden_units": (512, 512, 512)},
+        },
         "model": {"latent_dim": 16, **model},
         "training": {"epochs": 60, "learning_rate": 1e-3},
         "data": {"name_or_path": "digits", "batch_size": 64, "binarize": "dynamic"},
@@ -57,6 +62,11 @@ class Preset(NamedTuple):
 
 def build_preset(name, constructor, settings, overrides):
     """Builds the `Preset` of checked settings."""
+    kind = settings["networks"]["kind"]
+    if overrides["networks"].get("kind", kind) != kind:
+        # Networks of another kind have other options.
+        shape = settings["networks"]["input_shape"]
+        settings = {**settings, "networks": {"input_shape": shape}}
     settings = {
         section: {**value, **overrides.get(section, {})} if isinstance(value, dict) else value
         for section, value in settings.items()
@@ -67,6 +77,8 @@ def build_preset(name, constructor, settings, overrides):
     likelihood = settings["model"].get("likelihood")
     if getattr(likelihood, "params_per_value", 1) != 1:
         network.setdefault("params_per_value", likelihood.params_per_value)
+    if hasattr(likelihood, "num_classes"):
+        network.setdefault("num_classes", likelihood.num_classes)
     input_shape = tuple(network.pop("input_shape"))
     encoder, decoder = _networks.make(network.pop("kind"), input_shape, latent_dim, **network)
     model = constructor(encoder, decoder, **settings["model"])

@@ -1,7 +1,7 @@
 """DU-VAE: diverse posteriors that stay uncertain."""
 
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
-from ..losses import ELBO
+from ..losses import ELBO, Schedule
 from ._presets import digits_mlp, mnist_mlp
 from .vae import VAE
 
@@ -70,8 +70,14 @@ def DUVAE(
         )
     norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm])
     start_step = 0
-    if callable(beta):
+    if isinstance(beta, Schedule):
         start_step = beta.first_step_at(reg_start_weight)
+    elif callable(beta):
+        if reg_start_weight > 0:
+            raise ValueError(
+                "`reg_start_weight` must be 0 unless `beta` is a number or a vaezoo schedule. "
+                f"Received: reg_start_weight={reg_start_weight}, beta={type(beta).__name__}"
+            )
     elif reg_start_weight > beta:
         raise ValueError(
             "`reg_start_weight` must not exceed a constant `beta`, or the regularisers never "

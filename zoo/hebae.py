@@ -31,7 +31,7 @@ PRESETS = {
     },
     "digits_mlp": digits_mlp(),
 }
-PRESETS["mnist_mlp"]["networks"]["encoder_units"] = (784, 800)
+PRESETS["mnist_mlp"]["networks"]["encoder"] = {"hidden_units": (784, 800)}
 PRESETS["mnist_mlp"]["training"]["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(
     1e-3, decay_steps=468, decay_rate=0.995, staircase=True
 )

@@ -41,7 +41,7 @@ def SkipVAE(
     Returns:
         An uncompiled `VAE`.
 
-    Reference: Dieng et al. (2019), eq. 6, arXiv:1807.04863.
+    Reference: Dieng et al. (2019), arXiv:1807.04863.
     """
     return VAE(
         encoder,

@@ -1,5 +1,6 @@
 """The one model class: where encoder, head, decoder, prior, likelihood and objective meet."""
 
+import functools
 from typing import NamedTuple
 
 import keras
@@ -146,6 +147,8 @@ class VAE(ArgumentsConfig, keras.Model):
             )
         if not self.prior.built:
             self.prior.build((None, self.head.num_samples, self.latent_dim))
+        if not self.likelihood.built:
+            self.likelihood.build(tuple(params.shape))
 
     # -- training --------------------------------------------------------------------------------
 
@@ -232,8 +235,30 @@ class VAE(ArgumentsConfig, keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        **kwargs,
+    ):
         """Trains as `keras.Model.fit` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            y: Optional targets or labels, see the class.
+            batch_size: Int; 32 by default for arrays.
+            epochs: Int.
+            verbose: As in Keras.
+            callbacks: As in Keras.
+            validation_split: As in Keras.
+            validation_data: As in Keras, or an array of inputs.
+            **kwargs: Further arguments of `keras.Model.fit`, by name.
 
         Raises:
             TypeError: If the data are not numbers.
@@ -241,19 +266,55 @@ class VAE(ArgumentsConfig, keras.Model):
                 not finite, or in batches too small for a batch statistic of the model.
         """
         x = checked_data(self, x, y, batch_size, training=True)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple):
-            check_values(self, *validation[:2])
-        elif validation is not None:
-            kwargs["validation_data"] = checked_data(self, validation, None, None, False)
-        return super().fit(x, y, batch_size, *args, **kwargs)
+        if isinstance(validation_data, tuple):
+            check_values(self, *validation_data[:2])
+            if len(validation_data) == 3:
+                held_out, _, weights = validation_data
+                validation_data = held_out, _target(*validation_data), weights
+        elif validation_data is not None:
+            validation_data = checked_data(self, validation_data, None, None, training=False)
+        if hasattr(x, "element_spec"):
+            # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
+            kwargs.setdefault("shuffle", False)
+        y = _target(x, y, kwargs.get("sample_weight"))
+        return super().fit(
+            x,
+            y,
+            batch_size,
+            epochs,
+            verbose,
+            callbacks,
+            validation_split,
+            validation_data,
+            **kwargs,
+        )
 
-    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
-        """Evaluates as `keras.Model.evaluate` does, after checking the data."""
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
+    ):
+        """Evaluates as `keras.Model.evaluate` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            y: Optional targets or labels, see the class.
+            batch_size: Int; 32 by default for arrays.
+            verbose: As in Keras.
+            sample_weight: Optional `(n,)`, weights of the examples of arrays.
+            **kwargs: Further arguments of `keras.Model.evaluate`.
+
+        Returns:
+            List of the logged values, or dict under `return_dict=True`.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
+                not finite.
+        """
         # `fit` has checked its validation data and hands over its own iterator.
         if not kwargs.get("_use_cached_eval_dataset"):
             x = checked_data(self, x, y, batch_size, training=False)
-        return super().evaluate(x, y, batch_size, *args, **kwargs)
+        y = _target(x, y, sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     # -- use -------------------------------------------------------------------------------------
 
@@ -344,20 +405,28 @@ class VAE(ArgumentsConfig, keras.Model):
         params = self.decoder(z, training=False)
         return self.likelihood.sample(params, GivenSeed(seed, stream))
 
-    def log_terms(self, x, num_samples=1, seed=None):
+    def log_terms(self, x, num_samples=1, seed=None, batch_size=None):
         """The densities of `x` under K posterior draws in inference mode.
 
         Args:
             x: `(batch, *event)`.
             num_samples: Positive int K.
             seed: Optional int.
+            batch_size: As in `encode`; the data are then checked, too.
 
         Returns:
             `Terms`, in nats.
         """
         seed = np.random.randint(2**31) if seed is None else seed
+        if batch_size is None:
+            return self._log_terms(x, seed, 0, num_samples)
+        check_values(self, x)
+        function = functools.partial(self._log_terms, num_samples=num_samples)
+        return self._in_batches(f"log_terms_{num_samples}", function, x, batch_size, seed)
+
+    def _log_terms(self, x, seed, stream, num_samples):
         posterior = self.encode(x)
-        z = self.head.sample(posterior, num_samples, GivenSeed(seed))
+        z = self.head.sample(posterior, num_samples, GivenSeed(seed, stream))
         return self.terms(x, Output(posterior, z, self._params(z)))
 
     def log_prob(self, x, num_samples=100, seed=0, batch_size=64):
@@ -434,27 +503,28 @@ class VAE(ArgumentsConfig, keras.Model):
         total = ops.fori_loop(0, chunks, add_chunk, start)
         return total - ops.log(ops.cast(num_samples, "float32"))
 
-    def export(self, filepath, **kwargs):
+    def export(self, filepath, format="tf_saved_model", **kwargs):
         """Writes a SavedModel that serves without vaezoo; see `export_saved_model`."""
         from .export import export_saved_model
 
-        export_saved_model(self, filepath, **kwargs)
+        export_saved_model(self, filepath, format, **kwargs)
 
     def _compiled(self, name, function):
         if name not in self._functions:
             self._functions[name] = compiled(self, function)
         return self._functions[name]
 
-    def _in_batches(self, name, function, values, batch_size):
+    def _in_batches(self, name, function, values, batch_size, seed=None):
         run = self._compiled(name, function)
-        parts = [
-            keras.tree.map_structure(
-                ops.convert_to_numpy,
-                run(ops.convert_to_tensor(values[start : start + batch_size])),
-            )
-            for start in range(0, len(values), batch_size)
-        ]
-        return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+        parts = []
+        for start in range(0, len(values), batch_size):
+            batch = ops.convert_to_tensor(values[start : start + batch_size])
+            # Every batch has noise of its own.
+            noise = () if seed is None else (np.uint32(seed), np.uint32(start))
+            parts.append(keras.tree.map_structure(_to_numpy, run(batch, *noise)))
+        return keras.tree.map_structure(
+            lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
+        )
 
     def _require_built(self, method):
         if not self.built:
@@ -462,6 +532,16 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"`{method}` needs a model that knows its data: fit it, load it, or call it on a "
                 "batch first."
             )
+
+
+def _to_numpy(value):
+    # Terms without a closed form are None.
+    return None if value is None else ops.convert_to_numpy(value)
+
+
+def _target(x, y, sample_weight):
+    """The `y` for sample weights to go with: without one Keras drops them in silence."""
+    return x if y is None and sample_weight is not None else y
 
 
 def _one_replica():

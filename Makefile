@@ -1,0 +1,86 @@
+# Each target sets up what it needs and can be the first on a fresh machine. What is set up is
+# remembered in stamp files, so a target repeats an installation only when its list has changed.
+
+PYTHON ?= python3.11 python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+BACKENDS ?= tensorflow jax
+ARGS ?=
+
+TOOLS := $(VENV)/.tools
+TENSORFLOW := $(VENV)/.tensorflow
+JAX := $(VENV)/.jax
+VAEZOO := $(VENV)/.vaezoo
+PEERS := $(BENCH_VENV)/.peers
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two pips must not write to one environment at a time.
+.NOTPARALLEL:
+.PHONY: help demo test lint bench
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "ARGS is handed on, as in: make test BACKENDS=jax ARGS='-k free_bits -x'"
+
+demo: $(TENSORFLOW) $(VAEZOO)  ## Train small models side by side and show which of them collapse.
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python examples/demo.py $(ARGS)
+
+test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the tests on each of BACKENDS (tensorflow and jax).
+	@status=0; \
+	for backend in $(BACKENDS); do \
+	  echo "== Tests on the $$backend backend"; \
+	  KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -n 2 -q -m "not slow" $(ARGS) \
+	    || status=$$?; \
+	done; \
+	exit $$status
+
+lint: $(TOOLS)  ## Check style, imports and formatting, as CI does.
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
+	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+$(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
+	@for python in $(PYTHON); do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    exec $$python -m venv $(@D); \
+	  fi; \
+	done; \
+	echo "vaezoo needs Python 3.11 or newer. Tried without success: $(PYTHON)" >&2; \
+	echo "Name one: make PYTHON=/path/to/python ..." >&2; \
+	exit 1
+
+$(TOOLS): requirements-dev.txt | $(VENV)/pyvenv.cfg
+	@echo "Installing the development tools in $(VENV) ..."
+	@$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+# tensorflow-probability and tfp-nightly fill the same folder: whichever is wanted is installed
+# after both are gone, or files of the two would mix.
+$(TENSORFLOW): requirements.txt | $(VENV)/pyvenv.cfg
+	@echo "Installing TensorFlow and the libraries in $(VENV), once: some minutes ..."
+	@$(VENV)/bin/python -m pip uninstall -qq --yes tensorflow-probability tfp-nightly
+	@$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(JAX): requirements-jax.txt $(TENSORFLOW)
+	@echo "Adding JAX to $(VENV), once ..."
+	@$(VENV)/bin/python -m pip uninstall -qq --yes tensorflow-probability tfp-nightly
+	@$(VENV)/bin/python -m pip install --quiet -r requirements-jax.txt
+	@touch $@
+
+# The installed metadata repeat the version and the requirements, so they follow both.
+$(VAEZOO): pyproject.toml package/__init__.py requirements.txt | $(VENV)/pyvenv.cfg
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(PEERS): benchmarks/requirements.txt | $(BENCH_VENV)/pyvenv.cfg
+	@echo "Installing the peers of the benchmarks in $(BENCH_VENV), once: some minutes ..."
+	@$(BENCH_VENV)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@

@@ -1,0 +1,172 @@
+"""Training speed as ratios within one run: `python -m benchmarks [--write]`."""
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from .protocol import Worker
+
+HERE = Path(__file__).parent
+PEERS = HERE.parent / ".venv-bench" / "bin" / "python"
+
+#: Contestant: interpreter, script with arguments, Keras backend.
+CONTESTANTS = {
+    "vaezoo VAE, TensorFlow": (sys.executable, ["worker.py", "VAE"], "tensorflow"),
+    "vaezoo DU-VAE, TensorFlow": (sys.executable, ["worker.py", "DUVAE"], "tensorflow"),
+    "hand-written loop, TensorFlow": (
+        sys.executable,
+        ["worker.py", "tensorflow_loop"],
+        "tensorflow",
+    ),
+    "vaezoo VAE, JAX": (sys.executable, ["worker.py", "VAE"], "jax"),
+    "vaezoo DU-VAE, JAX": (sys.executable, ["worker.py", "DUVAE"], "jax"),
+    "hand-written loop, JAX": (sys.executable, ["worker.py", "jax_loop"], "jax"),
+    "pythae VAE, PyTorch": (str(PEERS), ["pythae_worker.py"], ""),
+}
+
+#: What is compared: numerator, denominator, target, and whether less is better.
+RATIOS = (
+    ("vaezoo VAE, TensorFlow", "pythae VAE, PyTorch", 1.9, False),
+    ("vaezoo VAE, JAX", "pythae VAE, PyTorch", 2.4, False),
+    ("vaezoo VAE, TensorFlow", "hand-written loop, TensorFlow", 0.95, False),
+    ("vaezoo VAE, JAX", "hand-written loop, JAX", 0.98, False),
+    ("vaezoo VAE, TensorFlow", "vaezoo DU-VAE, TensorFlow", 1.05, True),
+    ("vaezoo VAE, JAX", "vaezoo DU-VAE, JAX", 1.05, True),
+)
+
+
+def measure(rounds, only):
+    """Steps per second by contestant, a list with one entry per round."""
+    workers = {}
+    for name, (python, script, backend) in CONTESTANTS.items():
+        if only and not any(part in name for part in only):
+            continue
+        if not Path(python).exists():
+            sys.exit(f"{name} needs {python}, which `make bench` sets up.")
+        command = [python, str(HERE / script[0]), *script[1:]]
+        workers[name] = Worker(command, {**os.environ, "KERAS_BACKEND": backend or "tensorflow"})
+        workers[name].wait()
+    speeds = {name: [] for name in workers}
+    for _ in track(range(rounds), "Rounds"):
+        for name, worker in workers.items():
+            speeds[name].append(worker.burst())
+    for worker in workers.values():
+        worker.stop()
+    return speeds
+
+
+def import_cost(repeats=7):
+    """Seconds that `import vaezoo` adds to keras, its backend and TFP: median of pairs."""
+    base = "import keras; import tensorflow_probability.python.distributions"
+    timer = "import time; s = time.perf_counter(); import vaezoo; print(time.perf_counter() - s)"
+    costs = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", f"{base}; {timer}"],
+                env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()[-1]
+        )
+        for _ in range(repeats)
+    ]
+    return statistics.median(costs)
+
+
+def report(speeds, cost):
+    """The results as Markdown."""
+    packages = ("keras", "tensorflow", "jax", "numpy")
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    lines = [
+        f"{datetime.date.today()}, {os.cpu_count()} cores of {processor()}, "
+        f"Python {platform.python_version()}, {versions}.",
+        "",
+        "| contestant | steps/s, median | min | max |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name} | {statistics.median(s):.1f} | {min(s):.1f} | {max(s):.1f} |"
+        for name, s in speeds.items()
+    ]
+    lines += ["", "| ratio, paired by round | median | target | met |", "| --- | --- | --- | --- |"]
+    for above, below, target, less in RATIOS:
+        if above in speeds and below in speeds:
+            pairs = zip(speeds[above], speeds[below], strict=True)
+            ratio = statistics.median(a / b for a, b in pairs)
+            met = ratio <= target if less else ratio >= target
+            bound = f"{'at most' if less else 'at least'} {target}"
+            lines.append(f"| {above} / {below} | {ratio:.2f} | {bound} | {yes(met)} |")
+    lines.append(
+        f"| `import vaezoo` beyond keras, TensorFlow and TFP | {cost:.2f} s | at most 0.3 s "
+        f"| {yes(cost <= 0.3)} |"
+    )
+    return "\n".join(lines)
+
+
+def yes(met):
+    """A word for the table."""
+    return "yes" if met else "no"
+
+
+def processor():
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+
+
+def write(text):
+    """Puts the results between the markers in README.md."""
+    path = HERE / "README.md"
+    head, _, rest = path.read_text().partition("<!-- results -->\n")
+    tail = rest.partition("<!-- end -->")[2]
+    path.write_text(f"{head}<!-- results -->\n{text}\n<!-- end -->{tail}")
+
+
+def show(text):
+    """Prints the Markdown tables as tables."""
+    console = Console()
+    table = None
+    for line in [*text.splitlines(), ""]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ---"):
+            continue
+        if line.startswith("|") and table is None:
+            table = Table(*cells)
+        elif line.startswith("|"):
+            table.add_row(*cells)
+        elif table is not None:
+            console.print(table)
+            table = None
+        else:
+            console.print(line)
+
+
+def main():
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="bursts of 200 steps per contestant")
+    parser.add_argument("--only", nargs="*", help="parts of names of contestants to run")
+    parser.add_argument("--write", action="store_true", help="put the results into README.md")
+    arguments = parser.parse_args()
+    text = report(measure(arguments.rounds, arguments.only), import_cost())
+    show(text)
+    if arguments.write:
+        write(text)
+
+
+if __name__ == "__main__":
+    main()

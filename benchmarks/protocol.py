@@ -1,0 +1,61 @@
+"""How workers are timed: all alive at once, one running at a time, round after round.
+
+Ratios are taken within a round, seconds apart, so that a machine whose speed drifts shifts both
+sides alike.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+BATCH_SIZE, STEPS, LATENT_DIM, HIDDEN, PIXELS = 128, 200, 20, 800, 784
+EXAMPLES = BATCH_SIZE * STEPS
+
+
+def serve(burst):
+    """Runs `burst()`, which returns its number of steps, whenever the parent asks for it."""
+    burst()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        steps = burst()
+        print(json.dumps(steps / (time.perf_counter() - start)), flush=True)
+
+
+class Worker:
+    """A contestant in a process of its own."""
+
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self):
+        """Blocks until the warm-up is over."""
+        # Libraries print to stdout while they start.
+        for line in self.process.stdout:
+            if line.strip() == "ready":
+                return
+        raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
+
+    def burst(self):
+        """Steps per second of one burst."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            try:
+                return float(line)
+            except ValueError:
+                continue
+        raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
+
+    def stop(self):
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait(timeout=60)

@@ -1,0 +1,35 @@
+"""Gains of normalisation layers, as the callbacks see them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses import RootMeanSquare
+
+
+def normalization_layers(model):
+    """All layers of `model`, nested ones too, that have a variable `gamma`."""
+    return [layer for layer in model._flatten_layers() if has_gain(layer)]
+
+
+def has_gain(layer):
+    """Whether the layer has a variable `gamma`: it is built, and scales its output."""
+    return isinstance(getattr(layer, "gamma", None), keras.Variable)
+
+
+def target_of(layer):
+    """Root mean square that a layer or its constraint asks of its `gamma`, or None."""
+    if hasattr(layer, "target"):
+        return layer.target
+    constraint = layer.gamma.constraint
+    return constraint.target if isinstance(constraint, RootMeanSquare) else None
+
+
+def gain_statistics(layer):
+    """Root mean square, least and largest entry of a layer's `gamma`, dict of floats."""
+    gamma = ops.convert_to_numpy(layer.gamma).astype("float64")
+    return {
+        "rms": float(np.sqrt(np.mean(np.square(gamma)))),
+        "min": float(gamma.min()),
+        "max": float(gamma.max()),
+    }

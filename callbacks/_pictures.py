@@ -1,0 +1,95 @@
+"""Pictures for TensorBoard: arrays in, images in [0, 1] or 8 bits out."""
+
+import numpy as np
+
+#: Least height of a single image; smaller ones are enlarged, for the eye.
+_MIN_HEIGHT = 32
+#: Classes up to which a picture has a legend.
+_MAX_CLASSES = 20
+
+
+def is_image(shape):
+    """Whether an event of this shape can be shown: `(H, W, 1)` or `(H, W, 3)`."""
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
+def value_range(images):
+    """The interval that the values of images fill: the usual ones where they fit."""
+    low, high = float(np.min(images)), float(np.max(images))
+    for usual in ((0.0, 1.0), (-1.0, 1.0)):
+        if usual[0] <= low and high <= usual[1]:
+            return usual
+    return low, high
+
+
+def tile(images, columns, limits):
+    """Lays images `(N, H, W, C)` out in rows of `columns`, as one float image in [0, 1]."""
+    low, high = limits
+    images = np.clip((np.asarray(images, "float32") - low) / (high - low), 0.0, 1.0)
+    factor = max(1, -(-_MIN_HEIGHT // images.shape[1]))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    rows = -(-len(images) // columns)
+    images = np.pad(images, ((0, rows * columns - len(images)), (0, 0), (0, 0), (0, 0)))
+    _, height, width, channels = images.shape
+    grid = images.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, channels)
+
+
+def draw_traversals(grid, dimensions, values):
+    """A grid whose rows are latent dimensions and whose columns are values, with its axes."""
+    height, width = grid.shape[0] / len(dimensions), grid.shape[1] / len(values)
+    figure, axes = _figure(max(4.0, 0.6 * len(values)), max(1.5, 0.6 * len(dimensions) + 0.6))
+    axes.imshow(grid, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.set_yticks((np.arange(len(dimensions)) + 0.5) * height, [f"z[{d}]" for d in dimensions])
+    axes.set_xticks((np.arange(len(values)) + 0.5) * width, [f"{value:g}" for value in values])
+    axes.tick_params(length=0)
+    return _rendered(figure)
+
+
+def draw_means(means, labels=None):
+    """Posterior means `(N, D)` as points, coloured by label; two principal axes where D > 2."""
+    points, names = _in_two_dimensions(means)
+    figure, axes = _figure(6.0, 5.0)
+    if labels is None:
+        axes.scatter(*points.T, s=6)
+    else:
+        classes, numbers = np.unique(labels, return_inverse=True)
+        few = len(classes) <= _MAX_CLASSES
+        drawn = axes.scatter(*points.T, c=numbers, s=6, cmap="tab20" if few else "viridis")
+        if few:
+            handles, _ = drawn.legend_elements(num=list(range(len(classes))))
+            figure.legend(handles, [str(c) for c in classes], loc="outside right upper")
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    return _rendered(figure)
+
+
+def _in_two_dimensions(means):
+    dim = means.shape[1]
+    if dim > 2:
+        from sklearn.decomposition import PCA
+
+        # All means in one place, as after a collapse, have no share of a variance to divide.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # The exact solver draws no random numbers.
+            points = PCA(n_components=2, svd_solver="full").fit_transform(means)
+        return points, ("first principal axis", "second principal axis")
+    return np.pad(means, ((0, 0), (0, 2 - dim))), (
+        "mean of z[0]",
+        "mean of z[1]" if dim > 1 else "",
+    )
+
+
+def _figure(width, height):
+    # Not by pyplot, whose figures and backend are the user's.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _rendered(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

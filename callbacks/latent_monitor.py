@@ -1,0 +1,242 @@
+"""The latent code, watched in TensorBoard while it forms."""
+
+import contextlib
+import importlib.util
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses import variance
+from ..metrics import active_dimensions
+from . import _pictures
+from ._gains import gain_statistics, normalization_layers, target_of
+
+
+class LatentMonitor(keras.callbacks.Callback):
+    """Writes to TensorBoard what a `VAE` does with its latent code, on data held fixed.
+
+    After each epoch, with the number of the epoch as the step:
+
+    - scalars `latent/active_units`, `latent/rate`, `latent/distortion` (nats per example, one
+      posterior draw), `kl_per_dimension/...` (nats, mean over the data), and `gamma/rms`,
+      `gamma/min`, `gamma/max` of normalised means;
+    - histograms `posterior/mean` and `posterior/variance`.
+
+    Every `image_frequency` epochs and at the end:
+
+    - images `latent/means` (posterior means by label, on their first two principal axes),
+      `reconstructions` (inputs above reconstructions), `samples` (from the prior, always with the
+      same noise) and `traversals` (of the active dimensions that vary most, around the first
+      example). Data that are no images of one or three channels have only the first.
+
+    A deterministic encoder has no rate and no variance, a prior without closed form no KL by
+    dimension; these are left out. Training is not disturbed: everything runs in inference mode,
+    compiled once, with random numbers of its own.
+
+    Args:
+        data: Array `(N, *event)` with N of at least 2, such as a thousand test examples.
+        labels: Optional array `(N,)` of numbers or strings that colour `latent/means`.
+        log_dir: Folder for the event files. `tensorboard --logdir` shows it; it may be the one
+            of `keras.callbacks.TensorBoard`.
+        frequency: Positive int, epochs between scalars.
+        image_frequency: Non-negative int, epochs between images; 0 for none at all.
+        num_images: Positive int, examples that are reconstructed and drawn.
+        num_traversals: Positive int, largest number of dimensions that are traversed.
+        traversal_range: Pair of floats, least and largest value of a traversed dimension.
+        max_dimensions: Positive int; a larger latent dimension has no `kl_per_dimension` beyond it.
+        batch_size: Positive int, examples at once.
+        seed: Int that fixes the draws.
+
+    Raises:
+        TypeError: If `data` are not numbers.
+        ValueError: If an argument is out of range; before the first step, if the data do not fit
+            the model.
+        ImportError: If TensorFlow or TensorBoard is not installed.
+
+    Note: TensorFlow writes the files under every backend. Under another one it is told to leave
+    GPUs alone, unless it uses them already.
+    """
+
+    def __init__(
+        self,
+        data,
+        labels=None,
+        log_dir="logs",
+        frequency=1,
+        image_frequency=5,
+        num_images=16,
+        num_traversals=10,
+        traversal_range=(-3.0, 3.0),
+        max_dimensions=64,
+        batch_size=256,
+        seed=0,
+    ):
+        super().__init__()
+        self.data = _checked_data(data)
+        self.labels = None if labels is None else _checked_labels(labels, len(self.data))
+        for name, value, least in (
+            ("frequency", frequency, 1),
+            ("image_frequency", image_frequency, 0),
+            ("num_images", num_images, 1),
+            ("num_traversals", num_traversals, 1),
+            ("max_dimensions", max_dimensions, 1),
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
+                )
+        low, high = traversal_range
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(
+                "`traversal_range` must be a pair of rising numbers. Received: "
+                f"traversal_range={traversal_range}"
+            )
+        for package in ("tensorflow", "tensorboard"):
+            if importlib.util.find_spec(package) is None:
+                raise ImportError(
+                    "`LatentMonitor` needs TensorFlow and TensorBoard to write event files: "
+                    f"`pip install tensorflow tensorboard`. Missing: {package}"
+                )
+        self.log_dir = str(log_dir)
+        self.frequency, self.image_frequency = frequency, image_frequency
+        self.num_images = min(num_images, len(self.data))
+        self.num_traversals, self.traversal_range = num_traversals, (float(low), float(high))
+        self.max_dimensions, self.batch_size, self.seed = max_dimensions, batch_size, seed
+
+    def on_train_begin(self, logs=None):
+        """Tries the data on the model, and opens the event file."""
+        self._terms()
+        self._summary = _tensorflow().summary
+        self._writer = self._summary.create_file_writer(self.log_dir)
+        self._undrawn = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes what is due after this epoch."""
+        scalars = epoch % self.frequency == 0
+        images = self.image_frequency > 0 and epoch % self.image_frequency == 0
+        self._undrawn = None if images else epoch
+        if scalars or images:
+            self._write(epoch, scalars, images)
+
+    def on_train_end(self, logs=None):
+        """Draws the final state and closes the event file."""
+        if self.image_frequency > 0 and self._undrawn is not None:
+            self._write(self._undrawn, scalars=False, images=True)
+        self._writer.close()
+
+    def _terms(self):
+        return self.model.log_terms(self.data, seed=self.seed, batch_size=self.batch_size)
+
+    def _write(self, epoch, scalars, images):
+        terms = self._terms()
+        mean = terms.posterior.mean
+        if not np.all(np.isfinite(mean)):
+            warnings.warn(
+                f"Posterior means are not finite after epoch {epoch}: `LatentMonitor` writes "
+                "nothing.",
+                stacklevel=2,
+            )
+            return
+        active = active_dimensions(mean)
+        # `keras.callbacks.TensorBoard` records some steps only, and would decide for us.
+        with self._writer.as_default(step=epoch), self._summary.record_if(True):
+            if scalars:
+                self._write_scalars(terms, active)
+            if images:
+                self._write_images(mean, active)
+        self._writer.flush()
+
+    def _write_scalars(self, terms, active):
+        summary = self._summary
+        summary.scalar("latent/active_units", np.sum(active))
+        summary.scalar("latent/distortion", np.mean(ops.convert_to_numpy(terms.distortion)))
+        summary.histogram("posterior/mean", terms.posterior.mean)
+        if np.all(np.isfinite(terms.kl)):
+            summary.scalar("latent/rate", np.mean(terms.kl))
+            variances = ops.convert_to_numpy(variance(terms.posterior))
+            summary.histogram("posterior/variance", variances)
+        if terms.kl_per_dim is not None:
+            rates = np.mean(terms.kl_per_dim, axis=0)[: self.max_dimensions]
+            digits = len(str(len(rates) - 1))
+            for dimension, rate in enumerate(rates):
+                summary.scalar(f"kl_per_dimension/{dimension:0{digits}d}", rate)
+        gains = [layer for layer in normalization_layers(self.model) if target_of(layer)]
+        for layer in gains:
+            prefix = f"gamma/{layer.name}" if len(gains) > 1 else "gamma"
+            for name, value in gain_statistics(layer).items():
+                summary.scalar(f"{prefix}/{name}", value)
+
+    def _write_images(self, mean, active):
+        image = self._summary.image
+        image("latent/means", _pictures.draw_means(mean, self.labels)[None])
+        if not _pictures.is_image(self.data.shape[1:]):
+            return
+        num, inputs = self.num_images, self.data[: self.num_images]
+        limits = _pictures.value_range(self.data)
+        decoded = self.model.decode(mean[:num], batch_size=num)
+        pairs = np.concatenate([inputs, decoded])
+        image("reconstructions", _pictures.tile(pairs, num, limits)[None])
+        samples = self.model.generate(num, seed=self.seed, batch_size=num)
+        columns = int(np.ceil(np.sqrt(num)))
+        image("samples", _pictures.tile(samples, columns, limits)[None])
+        dimensions = self._traversed(mean, active)
+        if dimensions.size:
+            values = np.linspace(*self.traversal_range, _TRAVERSAL_STEPS, dtype="float32")
+            codes = np.tile(mean[0], (len(dimensions), len(values), 1))
+            for row, dimension in enumerate(dimensions):
+                codes[row, :, dimension] = values
+            # A row at a time: how many rows there are changes, and each size is compiled anew.
+            decoded = self.model.decode(
+                codes.reshape(-1, mean.shape[1]), batch_size=_TRAVERSAL_STEPS
+            )
+            grid = _pictures.tile(decoded, len(values), limits)
+            image("traversals", _pictures.draw_traversals(grid, dimensions, values)[None])
+
+    def _traversed(self, mean, active):
+        dimensions = np.flatnonzero(active)
+        spread = np.var(mean[:, dimensions], axis=0)
+        return np.sort(dimensions[np.argsort(-spread)[: self.num_traversals]])
+
+
+_TRAVERSAL_STEPS = 7
+
+
+def _checked_data(data):
+    if not hasattr(data, "dtype") or not hasattr(data, "shape"):
+        raise TypeError(
+            f"`data` must be an array of shape (N, *event). Received: {type(data).__name__}"
+        )
+    array = ops.convert_to_numpy(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"`data` must hold real numbers. Received: dtype={array.dtype}")
+    if array.ndim < 2 or array.shape[0] < 2:
+        raise ValueError(
+            "`data` must have shape (N, *event) with at least 2 examples. Received: "
+            f"shape={array.shape}"
+        )
+    if not np.all(np.isfinite(array)):
+        raise ValueError("`data` must be finite. Received: NaN or infinity among its values")
+    return array
+
+
+def _checked_labels(labels, size):
+    array = np.asarray(labels)
+    if array.shape != (size,):
+        raise ValueError(
+            f"`labels` must have shape ({size},), one per example. Received: shape={array.shape}"
+        )
+    return array
+
+
+def _tensorflow():
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        # It writes files only, and would take the memory of a GPU that another backend works on.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    return tf

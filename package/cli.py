@@ -1,0 +1,631 @@
+"""The command line: `vaezoo`, or `python -m vaezoo`."""
+
+import enum
+import importlib.util
+import inspect
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import keras
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from . import __version__, callbacks, data, grids, listing, runs, settings, zoo
+from .zoo._presets import check_arguments
+
+#: Part of "train" that is held out where a data set has no validation split of its own.
+HELD_OUT = 1 / 12
+#: Height in pixels to which small images are enlarged in a grid.
+TILE = 56
+#: Options of `train` beside the settings of a preset.
+OPTIONS = {
+    "seed": 0,
+    "precision": "float32",
+    "validation": "auto",
+    "steps_per_execution": 1,
+    "xla": True,
+    "monitor": True,
+}
+#: Those that decide what is computed, so that a run cannot go on with another value.
+DECISIVE = ("seed", "precision", "validation")
+
+
+class Precision(enum.StrEnum):
+    """Dtype policies of Keras."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "mixed_bfloat16"
+    FLOAT16 = "mixed_float16"
+
+
+class _Group(TyperGroup):
+    """Commands whose errors are one line and exit code 2."""
+
+    def invoke(self, ctx):
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:
+                raise
+            except (ValueError, TypeError, OSError, ImportError) as error:
+                if ctx.params.get("debug"):
+                    raise
+                _say_error(error)
+                raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    # Each completion of a word would wait for the backend to be imported.
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main():
+    """Runs the command line."""
+    app(prog_name="vaezoo")
+
+
+def _show_version(wanted):
+    if wanted:
+        backend = keras.backend.backend()
+        found = runs.versions()
+        typer.echo(
+            f"vaezoo {__version__} (keras {found['keras']}, backend {backend} "
+            f"{found.get(backend, 'unknown')}, python {found['python']})"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions and the backend.",
+            is_eager=True,
+            callback=_show_version,
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback behind an error.")
+    ] = False,
+):
+    """Train, sample and export variational auto-encoders that do not collapse.
+
+    From a published model to a served one:
+
+      [bold]vaezoo list[/]                                    the presets there are
+      [bold]vaezoo train du_vae_digits_mlp --out runs/du[/]   a minute on two cores
+      [bold]vaezoo sample runs/du[/]                          new digits: runs/du/samples.png
+      [bold]vaezoo export runs/du served/du[/]                a SavedModel that serves alone
+
+    Each command has examples: [bold]vaezoo train --help[/].
+
+    The backend is chosen by an environment variable, before Keras starts:
+    [bold]KERAS_BACKEND=jax vaezoo train ...[/]; TensorFlow is the default.
+    """
+
+
+@app.command("list")
+def list_presets(
+    preset: Annotated[
+        str | None, typer.Argument(help="Show everything about this preset.", show_default=False)
+    ] = None,
+):
+    """Show the presets, or everything that one of them sets and takes.
+
+    Examples:
+      vaezoo list
+      vaezoo list du_vae_digits_mlp
+    """
+    console = _console()
+    if preset is None:
+        console.print(listing.presets_table(with_source=console.width >= 100))
+        console.print("\nEverything about one of them: vaezoo list PRESET", highlight=False)
+        return
+    for part in listing.preset_view(preset, *_known_preset(preset)):
+        console.print(part, highlight=False)
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str, typer.Argument(help="What to train: a name from `vaezoo list`.", show_default=False)
+    ],
+    data_name: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Other data than the preset's: 'digits', a set of tensorflow-datasets, an .npz "
+            "or .npy file, or a folder of images. The networks are built for its image size.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of prepared tensorflow-datasets.",
+            show_default="TFDS_DATA_DIR",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT",
+            help="What to evaluate after each epoch: a split such as 'test', 'none', or 'auto': "
+            "the validation split, or a twelfth of the training split where there is none, which "
+            "is then not trained on.",
+            show_default="auto",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Use only the first N examples of each split.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Passes over the training data, those before a --resume included.",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Examples in a batch.", rich_help_panel="Training"),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting that `vaezoo list PRESET` shows, as often as needed: an argument of "
+            "the model, or networks.KEY, training.KEY, data.KEY.",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Fixes initial weights, noise, order and binarisation of the training data.",
+            show_default="0",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Arithmetic of the networks; losses are always float32. The mixed policies save "
+            "time and memory on accelerators.",
+            metavar="POLICY",
+            show_default="float32",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    steps_per_execution: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Training steps in one call of the compiled function: more are faster where a "
+            "step is short.",
+            show_default="1",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    xla: Annotated[
+        bool | None,
+        typer.Option(
+            "--xla/--no-xla",
+            help="Whether XLA compiles the training step.",
+            show_default="xla",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory of the run.",
+            show_default="runs/PRESET-TIMESTAMP",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out after its last complete epoch, with its settings.",
+            rich_help_panel="Run",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel="Run"),
+    ] = False,
+    monitor: Annotated[
+        bool | None,
+        typer.Option(
+            "--monitor/--no-monitor",
+            help="Whether to watch the latent variables during training.",
+            show_default="monitor",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel="Run")
+    ] = False,
+):
+    """Train a preset and keep all there is to know about the run in one directory.
+
+    config.json and versions.json say what was run, history.jsonl has a line
+    an epoch, checkpoints/ the last and the best model, tensorboard/ the curves
+    and model.keras the result. Ctrl-C loses at most one epoch.
+
+    Examples:
+      vaezoo train du_vae_digits_mlp --out runs/du
+      vaezoo train du_vae_digits_mlp --out runs/du --resume --epochs 120
+      vaezoo train du_vae_mnist_mlp --data my_images.npz --epochs 20
+      vaezoo train beta_vae_digits_mlp --set beta=2 --set training.learning_rate=3e-4
+      vaezoo train vae_digits_mlp --set networks.hidden_units=[64,64]
+      vaezoo train beta_vae_digits_mlp --set "beta=LinearSchedule(1000)"
+    """
+    if resume and overwrite:
+        raise ValueError("`--resume` and `--overwrite` exclude each other")
+    if resume and out is None:
+        raise ValueError("`--resume` needs `--out`, the directory of the run to continue")
+    directory = out or runs.default_directory(preset)
+    constructor, base = _known_preset(preset)
+    if resume:
+        config = runs.read_config(directory)
+        base = settings.from_json(config["settings"])
+    given = settings.parse_overrides(assignments or [], base)
+    _add(given, "data", name_or_path=_absolute(data_name), data_dir=data_dir and data_dir.resolve())
+    _add(given, "data", batch_size=batch_size, limit=limit)
+    _add(given, "training", epochs=epochs)
+    options = {
+        "seed": seed,
+        "precision": precision and precision.value,
+        "validation": validation,
+        "steps_per_execution": steps_per_execution,
+        "xla": xla,
+        "monitor": monitor,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+
+    if resume:
+        _check_same_run(directory, config, preset, given, options)
+        options = {**config["options"], **options}
+        given = {section: {**base[section], **given[section]} for section in settings.SECTIONS}
+    else:
+        runs.check_free(directory, overwrite)
+        options = {**OPTIONS, **options}
+
+    keras.utils.set_random_seed(options["seed"])
+    keras.config.set_dtype_policy(options["precision"])
+    run = _build(preset, given)
+    config = {
+        "preset": preset,
+        "model": constructor.__name__,
+        "options": options,
+        "settings": settings.to_json(run.settings),
+        "command": shlex.join(["vaezoo", *sys.argv[1:]]),
+    }
+    recorder = runs.RunRecorder(directory, config, resume, overwrite)
+    epochs, trained = run.fit_args["epochs"], len(recorder.history)
+    if trained >= epochs and (directory / runs.MODEL).exists():
+        raise ValueError(
+            f"'{directory}' has all of its {epochs} epochs: ask for more with --epochs"
+        )
+    train_args, validation_args = _data_args(run.data_args, options, trained)
+    train_data = data.load(**train_args)
+    validation_data = validation_args and data.load(**validation_args)
+
+    compile_args = {**run.compile_args, "steps_per_execution": options["steps_per_execution"]}
+    if not options["xla"]:
+        compile_args["jit_compile"] = False
+    run.model.compile(**compile_args)
+    if resume:
+        run.model.optimizer.build(run.model.trainable_variables)
+        run.model.load_weights(directory / runs.LAST)
+
+    console = _console()
+    if not quiet:
+        size = " x ".join(map(str, run.settings["networks"]["input_shape"]))
+        console.print(
+            f"{constructor.__name__} with {run.model.count_params():,} parameters on "
+            f"{train_args['name_or_path']} ({size}), {keras.backend.backend()}, "
+            f"{options['precision']}, epochs {trained + 1} to {epochs}. Run: {directory}",
+            highlight=False,
+        )
+    try:
+        run.model.fit(
+            train_data,
+            validation_data=validation_data,
+            epochs=epochs,
+            initial_epoch=trained,
+            callbacks=[recorder, *_observers(directory, options, validation_data)],
+            verbose=0 if quiet else 1 if console.is_terminal else 2,
+        )
+    except KeyboardInterrupt:
+        resumption = shlex.join(["vaezoo", "train", preset, "--out", str(directory), "--resume"])
+        _say_error(
+            f"Interrupted after {len(recorder.history)} of {epochs} epochs. The model as it was "
+            f"then: {directory / runs.LAST}. To continue: {resumption}",
+            "",
+        )
+        raise typer.Exit(130) from None
+    last = recorder.history[-1]
+    if last["loss"] is None:
+        _say_error(
+            f"The loss was no finite number in epoch {last['epoch']}, so training stopped. The "
+            f"model as it was before: {directory / runs.LAST}. A smaller "
+            "--set training.learning_rate may help."
+        )
+        raise typer.Exit(1)
+    runs.save_model(run.model, directory / runs.MODEL)
+    _print_summary(console, directory, recorder.history)
+
+
+@app.command()
+def sample(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run directory or .keras file.", show_default=False
+        ),
+    ],
+    num: Annotated[int, typer.Option("-n", "--num", min=1, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal samples.")] = 0,
+    draw: Annotated[
+        bool,
+        typer.Option(
+            "--draw/--mean", help="Draw from the likelihood p(x|z), or take its mean E[x|z]."
+        ),
+    ] = False,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pixels of the grid for one pixel of an image; by default, small images are "
+            f"enlarged to {TILE} pixels.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help=".png for a grid of images, .npz for the array x as the model returns it. "
+            "[default: samples.png beside the model]",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+):
+    """Generate new data from the prior: a grid of images, or an array.
+
+    Examples:
+      vaezoo sample runs/du
+      vaezoo sample runs/du/checkpoints/best.keras -n 100 --seed 1 --out grid.png
+      vaezoo sample runs/du -n 10000 --draw --out generated.npz
+    """
+    file = runs.find_model(source)
+    out = out or file.with_name("samples.png")
+    if out.suffix not in (".png", ".npz"):
+        raise ValueError(f"`--out` must end in .png or .npz. Received: {out}")
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"'{out}' exists: replace it with --overwrite, or name another --out")
+    model = runs.load_model(file)
+    x = model.generate(num, seed=seed, mean=not draw)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        np.savez_compressed(out, x=x)
+    else:
+        config = runs.run_of(file) or {"settings": {"data": {}}}
+        value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
+        grids.save(out, grids.grid(x, value_range, scale or max(1, TILE // x.shape[1])))
+    _console().print(f"{num} samples of {model.name} ({file}): {out}", highlight=False)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run directory or .keras file.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.", show_default=False)],
+):
+    """Export a SavedModel that serves without vaezoo, for TF Serving or `tf.saved_model.load`.
+
+    Its signatures are encode (also serving_default), decode, sample, reconstruct and score.
+    An existing folder is never overwritten.
+
+    Example:
+      vaezoo export runs/du served/du/1
+      saved_model_cli show --dir served/du/1 --all
+    """
+    model = runs.load_model(runs.find_model(source))
+    try:
+        model.export(out)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    _console().print(
+        f"SavedModel of {model.name}: {out}\nTo see it: saved_model_cli show --dir "
+        f"{shlex.quote(str(out))} --all",
+        highlight=False,
+    )
+
+
+# -- train -----------------------------------------------------------------------------------------
+
+
+def _known_preset(name):
+    """Returns `(constructor, settings)` of a preset."""
+    known = zoo.presets()
+    if name not in known:
+        # Raises the zoo's own error, with the nearest names.
+        zoo.load(name)
+    return known[name]
+
+
+def _add(overrides, section, **values):
+    overrides[section].update({k: v for k, v in values.items() if v is not None})
+
+
+def _absolute(name):
+    """Returns a path to data such that it is found from everywhere, a name as it is."""
+    if name and (os.sep in name or name.endswith((".npz", ".npy"))):
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.exists() else name
+    return name
+
+
+def _check_same_run(directory, config, preset, given, options):
+    differences = []
+    if config["preset"] != preset:
+        differences.append(f"its preset is {config['preset']}")
+    for section, values in given.items():
+        for key, value in values.items():
+            stored = config["settings"][section].get(key)
+            if (section, key) != ("training", "epochs") and stored != settings.to_json(value):
+                differences.append(f"its {section}.{key} is {stored}")
+    for name in DECISIVE:
+        if options.get(name, config["options"][name]) != config["options"][name]:
+            differences.append(f"its {name} is {config['options'][name]}")
+    if differences:
+        raise ValueError(
+            f"'{directory}' already holds another run: {', '.join(differences)}. Leave out what "
+            "differs to continue it, or name another directory with --out"
+        )
+
+
+def _build(preset, overrides):
+    """Builds a preset for the data, whatever their shape."""
+    constructor, chosen = _known_preset(preset)
+    for key, value in overrides["model"].items():
+        homes = [s for s in settings.SECTIONS[1:] if key in chosen[s]]
+        if key not in inspect.signature(constructor).parameters and homes:
+            raise ValueError(
+                f"`{key}` is no argument of {constructor.__name__}: did you mean "
+                f"--set {homes[0]}.{key}={settings.as_text(value)}?"
+            )
+    check_arguments("data", overrides["data"], data.load, preset)
+    data_args = {**chosen["data"], **overrides["data"]}
+    info = _described(data_args)
+    if None in info.shape:
+        raise ValueError(
+            f"The images of {info.name!r} differ in size: choose one, as in "
+            "--set data.image_size=64"
+        )
+    wanted = overrides["networks"].get("input_shape")
+    if wanted is None:
+        overrides["networks"]["input_shape"] = tuple(info.shape)
+    elif tuple(wanted) != tuple(info.shape):
+        raise ValueError(
+            f"networks.input_shape must be the shape of the data, {tuple(info.shape)} in "
+            f"{info.name!r}. Received: {tuple(wanted)}"
+        )
+    return zoo.load(preset, **overrides)
+
+
+def _described(data_args, **changes):
+    args = {**data_args, **changes}
+    return data.describe(
+        **{key: args[key] for key in inspect.signature(data.describe).parameters if key in args}
+    )
+
+
+def _data_args(data_args, options, epoch):
+    """Returns arguments of `data.load` for training and validation, the latter possibly None."""
+    # Another seed for the epochs of a resumed run, or they would repeat the order of the first.
+    args = {**data_args, "seed": data_args.get("seed", options["seed"]) + epoch}
+    split = options["validation"]
+    if split == "none":
+        return args, None
+    if split == "auto":
+        split = "validation"
+        if args.get("validation_split") is None and _can_hold_out(args):
+            args["validation_split"] = HELD_OUT
+    # One fixed draw, so that epochs can be compared.
+    binarize = args.get("binarize") and "fixed"
+    changes = {"binarize": binarize, "shuffle": False, "drop_remainder": False}
+    return args, {**args, "split": split, **changes}
+
+
+def _can_hold_out(args):
+    try:
+        _described(args, split="validation", validation_split=HELD_OUT)
+    except ValueError:
+        # It has a validation split of its own.
+        return False
+    return True
+
+
+def _observers(directory, options, validation_data):
+    found = []
+    if importlib.util.find_spec("tensorflow"):
+        found.append(keras.callbacks.TensorBoard(directory / runs.TENSORBOARD, write_graph=False))
+    if options["monitor"] and validation_data is not None:
+        found.append(callbacks.LatentMonitor(validation_data))
+    return found
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def _print_summary(console, directory, history):
+    key = "val_loss" if history[-1].get("val_loss") is not None else "loss"
+    scored = [record for record in history if record.get(key) is not None]
+    best = min(scored, key=lambda record: record[key])
+    last = history[-1]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in {
+        "model": f"{directory / runs.MODEL} (epoch {last['epoch']}, {key} {last[key]:.2f} nats)",
+        "best": f"{directory / runs.BEST} (epoch {best['epoch']}, {key} {best[key]:.2f} nats)",
+        "history": str(directory / runs.HISTORY),
+        "next": f"vaezoo sample {shlex.quote(str(directory))}",
+        "": f"vaezoo export {shlex.quote(str(directory))} DIRECTORY",
+        " ": f"tensorboard --logdir {shlex.quote(str(directory))}",
+    }.items():
+        table.add_row(name, escape(text))
+    console.print(table)
+
+
+def _console():
+    console = Console()
+    # Pipes and files get whole lines.
+    return console if console.is_terminal else Console(width=200)
+
+
+def _say_error(error, label="Error: "):
+    typer.secho(label + " ".join(str(error).split()), fg="red", err=True)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    typer.secho(f"Warning: {' '.join(str(message).split())}", fg="yellow", err=True)

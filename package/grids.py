@@ -1,0 +1,48 @@
+"""Images side by side in one file."""
+
+import math
+
+import numpy as np
+
+#: Pixels between images.
+GAP = 2
+
+
+def grid(images, value_range=(0.0, 1.0), scale=1):
+    """Lays images out row by row, as square as possible.
+
+    Args:
+        images: Array `(n, H, W, C)`, C 1 or 3.
+        value_range: `(low, high)`, the values of black and white.
+        scale: Positive int, pixels for each pixel of an image.
+
+    Returns:
+        uint8 array `(height, width, 3)`.
+
+    Raises:
+        ValueError: If the data are no images.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            "A grid shows images of 1 or 3 channels; write other data to an .npz file. "
+            f"Received: shape={images.shape}"
+        )
+    low, high = value_range
+    levels = np.clip((images - low) / (high - low), 0.0, 1.0)
+    tiles = np.rint(255 * levels).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
+    num, height, width, _ = tiles.shape
+    columns = math.ceil(math.sqrt(num))
+    rows = math.ceil(num / columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def save(path, image):
+    """Writes a uint8 image `(height, width, 3)` as it is, pixel by pixel."""
+    # Slow to import, and most commands draw nothing.
+    from matplotlib.image import imsave
+
+    imsave(path, image)

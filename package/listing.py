@@ -1,0 +1,108 @@
+"""What `vaezoo list` shows."""
+
+import inspect
+
+from rich.markup import escape
+from rich.table import Table
+
+from . import data, zoo
+from .settings import as_text
+
+#: Arguments that no setting of a preset gives.
+_NOT_SET = ("encoder", "decoder", "latent_dim", "output_shape", "options")
+
+
+def presets_table(with_source):
+    """Returns the table of all presets.
+
+    Args:
+        with_source: Whether to show where a preset comes from, which takes a wide terminal.
+    """
+    table = _table("preset", "model", "D", "data", "networks")
+    for column in table.columns:
+        column.no_wrap = True
+    if with_source:
+        table.add_column("source")
+    for name, (constructor, preset) in zoo.presets().items():
+        networks = preset["networks"]
+        units = "-".join(map(str, networks.get("hidden_units", ())))
+        row = [
+            name,
+            constructor.__name__,
+            str(preset["model"].get("latent_dim", "")),
+            preset["data"]["name_or_path"],
+            f"{networks['kind']} {units}".strip(),
+            preset["source"],
+        ]
+        table.add_row(*(escape(cell) for cell in row[: len(table.columns)]))
+    return table
+
+
+def preset_view(name, constructor, preset):
+    """Yields what there is to say about one preset, to be printed one by one."""
+    lines = inspect.getdoc(constructor).splitlines()
+    yield f"[bold]{name}[/]: {constructor.__name__}. {escape(lines[0])}"
+    yield f"Source: {escape(preset['source'])}"
+    yield from (escape(line) for line in lines if line.startswith("Reference:"))
+
+    table = _table("--set", "here", "default", "meaning")
+    texts = argument_texts(constructor)
+    for argument, parameter in _arguments(constructor).items():
+        if argument not in ("encoder", "decoder"):
+            here = as_text(preset["model"][argument]) if argument in preset["model"] else ""
+            row = (argument, here, as_text(parameter.default), texts.get(argument, ""))
+            table.add_row(*map(escape, row))
+    yield "\n[bold]Arguments of the model[/]"
+    yield table
+
+    table = _table("--set", "here")
+    takes = {
+        "networks": [
+            getattr(zoo.networks, f"{preset['networks']['kind']}_{end}")
+            for end in ("encoder", "decoder")
+        ],
+        "training": [],
+        "data": [data.load],
+    }
+    also = {}
+    for section, functions in takes.items():
+        for key, value in preset[section].items():
+            table.add_row(*map(escape, (f"{section}.{key}", as_text(value))))
+        names = {key: None for function in functions for key in _arguments(function)}
+        also[section] = ", ".join(n for n in names if n not in (*preset[section], *_NOT_SET))
+    yield "\n[bold]Other settings[/]"
+    yield table
+    yield f"Further keys of networks: {also['networks']}"
+    yield "Further keys of training: optimizer, and arguments of that Keras optimiser"
+    yield f"Further keys of data: {also['data']}"
+    yield f"\nFor instance: vaezoo train {name} --set training.learning_rate=1e-4"
+
+
+def argument_texts(function):
+    """Reads the `Args:` section of a docstring: dict of argument to its description."""
+    descriptions, name = {}, None
+    _, _, section = inspect.getdoc(function).partition("\nArgs:\n")
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if line.startswith("    ") and not line.startswith("     "):
+            name, _, text = line.strip().partition(": ")
+            descriptions[name] = text
+        elif name and line.strip():
+            descriptions[name] += f" {line.strip()}"
+    return descriptions
+
+
+def _arguments(function):
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def _table(*headings):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from vaezoo.losses import (
+    ELBO,
+    LinearSchedule,
+    Loss,
+    MaximumMeanDiscrepancy,
+    MutualPosteriorDivergence,
+    Objective,
+    Regularizer,
+)
+from vaezoo.losses.objective import Weight, check_choice, check_non_negative
+
+
+class _Constant(Regularizer):
+    report_names = ("constant",)
+    min_batch_size = 3
+
+    def call(self, terms, training=False):
+        return Loss(ops.ones_like(terms.kl), 2.0, {"constant": 2.0})
+
+
+def test_distortion_is_the_mean_over_draws(make_terms):
+    mean = np.zeros((2, 3), "float32")
+    terms = make_terms(mean, mean, np.float32([[-1.0, -3.0], [-2.0, -6.0]]))
+    np.testing.assert_allclose(terms.distortion, [2.0, 4.0])
+
+
+def test_regularizers_add_to_every_part_of_the_loss(make_terms):
+    mean = np.ones((2, 3), "float32")
+    terms = make_terms(mean, 0.0 * mean)
+    objective = ELBO(LinearSchedule(2, start=0.5), regularizers=[_Constant(), _Constant()])
+    loss = objective(terms, training=True)
+    np.testing.assert_allclose(loss.per_example, 0.5 * np.asarray(terms.kl) + 2.0)
+    assert loss.batch == 4.0
+    assert sorted(loss.report) == ["beta", "constant"]
+    assert objective.report_names == ("beta", "constant", "constant")
+    assert objective.min_batch_size == 3
+    assert ELBO().min_batch_size == 1
+
+
+def test_regularizers_must_be_regularizers():
+    with pytest.raises(TypeError, match="`regularizers` must hold .* Received: ELBO"):
+        ELBO(regularizers=[ELBO()])
+
+
+def test_bases_leave_their_methods_open(make_terms):
+    terms = make_terms(np.zeros((2, 3), "float32"), np.zeros((2, 3), "float32"))
+    with pytest.raises(NotImplementedError):
+        Objective()(terms)
+
+
+def test_objectives_stay_in_float32(make_terms, float32_policy):
+    keras.config.set_dtype_policy("mixed_float16")
+    mean, log_var = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    terms = make_terms(mean, log_var, np.full((4, 1), -3e5, "float32"))
+    parts = [MaximumMeanDiscrepancy(seed=0), MutualPosteriorDivergence()]
+    loss = ELBO(regularizers=parts)(terms, training=True)
+    # 3e5 is beyond float16, whose largest number is 65504.
+    np.testing.assert_allclose(loss.per_example, 3e5 + terms.kl, rtol=1e-6)
+    for value in (loss.per_example, loss.batch):
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+
+
+def test_weight_of_a_number_is_its_variable():
+    weight = Weight(0.5, "beta")
+    np.testing.assert_allclose(weight(training=True), 0.5)
+    weight.variable.assign(2.0)
+    for training in (True, False):
+        np.testing.assert_allclose(weight(training=training), 2.0)
+    assert weight.trainable_variables == []
+
+
+def test_weight_of_a_schedule_counts_training_steps_only():
+    weight = Weight(LinearSchedule(4), "beta")
+    values = [float(ops.convert_to_numpy(weight(training=True))) for _ in range(3)]
+    assert values == [0.0, 0.25, 0.5]
+    np.testing.assert_allclose(weight(training=False), 1.0)
+    np.testing.assert_allclose(weight(training=True), 0.75)
+    np.testing.assert_allclose(weight.variable.numpy(), 0.75)
+
+
+def test_weight_takes_the_schedules_of_keras():
+    weight = Weight(keras.optimizers.schedules.PolynomialDecay(0.2, 10, 1.0), "beta")
+    values = [float(ops.convert_to_numpy(weight(training=True))) for _ in range(3)]
+    np.testing.assert_allclose(values, [0.2, 0.28, 0.36], rtol=1e-6)
+    np.testing.assert_allclose(weight(training=False), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), True, None, "0.5"])
+def test_check_non_negative(value):
+    with pytest.raises(ValueError, match=f"`name` must be non-negative. Received: name={value}"):
+        check_non_negative("name", value)
+    check_non_negative("name", 0)
+
+
+def test_check_choice():
+    with pytest.raises(ValueError, match="`name` must be one of a, b. Received: name='c'"):
+        check_choice("name", "c", ("a", "b"))
+    check_choice("name", "b", ("a", "b"))

@@ -1,0 +1,124 @@
+"""Which part may import what: read from the sources, so that lazy imports count too."""
+
+import ast
+import importlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+from keras.saving import get_registered_object as find_registered
+
+ROOT = Path(__file__).resolve().parents[1]
+ARROWS = {
+    "losses": set(),
+    "layers": {"losses"},
+    "zoo": {"layers", "losses"},
+    "metrics": {"losses"},
+    "callbacks": {"losses", "metrics"},
+    "data": set(),
+    "package": {"callbacks", "data", "layers", "losses", "metrics", "zoo"},
+}
+# In the environments of both backends; all else waits until a function needs it.
+EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
+DOOR = "losses/distributions.py"
+SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
+
+
+class Import(NamedTuple):
+    """One imported name in full, such as `keras.ops` or `vaezoo.losses.elbo`."""
+
+    file: str
+    line: int
+    name: str
+    lazy: bool
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(["vaezoo", *(parts[1:] if parts[0] == "package" else parts)])
+
+
+def imports_of(path):
+    def visit(node, lazy):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # Each dot drops a part of a module's name: in vaezoo.a.b, `..c` is vaezoo.c.
+            base = module_name(path).split(".")[: -node.level] if node.level else []
+            base += [node.module] if node.module else []
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            names = []
+        for name in names:
+            yield Import(path.relative_to(ROOT).as_posix(), node.lineno, name, lazy)
+        lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, lazy)
+
+    return list(visit(ast.parse(path.read_text("utf-8")), lazy=False))
+
+
+IMPORTS = [found for path in SOURCES for found in imports_of(path)]
+
+
+def is_below(name, *modules):
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def test_the_sources_are_read():
+    assert {path.relative_to(ROOT).parts[0] for path in SOURCES} == set(ARROWS)
+    elbo = [found.name for found in IMPORTS if found.file == "losses/elbo.py"]
+    assert any(is_below(name, "vaezoo.losses") for name in elbo)
+    assert any(is_below(name, "keras") for name in elbo)
+
+
+def test_imports_point_down_only():
+    def allowed(found):
+        part = found.file.split("/")[0]
+        return found.name.split(".")[1] in ARROWS[part] | {part} or part == "package"
+
+    assert [i for i in IMPORTS if is_below(i.name, "vaezoo") and not allowed(i)] == []
+
+
+def test_a_module_loads_nothing_that_one_backend_lacks():
+    known = EVERYWHERE | sys.stdlib_module_names | {"vaezoo"}
+    assert [i for i in IMPORTS if not i.lazy and i.name.split(".")[0] not in known] == []
+
+
+def test_keras_is_used_through_its_public_names():
+    assert [
+        i for i in IMPORTS if is_below(i.name, "keras.src", "tf_keras", "tensorflow.keras")
+    ] == []
+
+
+def test_tensorflow_probability_enters_by_one_door():
+    users = {i.file for i in IMPORTS if is_below(i.name, "tensorflow_probability")}
+    assert users == {DOOR}
+
+
+def test_keras_classes_are_registered_once_each():
+    kinds = (
+        keras.Layer,
+        keras.Loss,
+        keras.Metric,
+        keras.constraints.Constraint,
+        keras.initializers.Initializer,
+        keras.optimizers.Optimizer,
+        keras.optimizers.schedules.LearningRateSchedule,
+        keras.regularizers.Regularizer,
+    )
+    modules = [
+        importlib.import_module(module_name(path).removesuffix(".__init__")) for path in SOURCES
+    ]
+    found = [item for module in modules for item in vars(module).values()]
+    classes = {item for item in found if isinstance(item, type) and issubclass(item, kinds)}
+    classes = {item for item in classes if is_below(item.__module__, "vaezoo")}
+    assert len(classes) > 10
+    counts = Counter(item.__name__ for item in classes)
+    assert [name for name, count in counts.items() if count > 1] == []
+    # What others here extend may be abstract, and then has nothing to load.
+    concrete = classes - {base for item in classes for base in item.__mro__[1:]}
+    registered = {item for item in classes if item is find_registered(f"vaezoo>{item.__name__}")}
+    assert concrete - registered == set()

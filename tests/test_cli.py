@@ -1,0 +1,538 @@
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import vaezoo
+from vaezoo import grids, runs, settings
+from vaezoo.cli import app
+from vaezoo.losses import LinearSchedule
+
+PRESET = "du_vae_digits_mlp"
+# Few examples and no compilation: a second a run.
+TINY = ["--set", "networks.hidden_units=[16]", "--set", "networks.decoder.hidden_units=[16]"]
+TINY += ["--limit", "128", "--no-xla", "--no-monitor"]
+
+
+def cli(*args, code=0):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    if code is not None:
+        assert result.exit_code == code, result.output
+    return result
+
+
+def error_of(*args, code=2):
+    result = cli(*args, code=code)
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def train(directory, *args, code=0):
+    return cli("train", PRESET, "--out", directory, *TINY, *args, code=code)
+
+
+def json_of(directory, name="config.json"):
+    return json.loads((directory / name).read_text())
+
+
+def epochs_of(directory):
+    lines = (directory / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)["epoch"] for line in lines]
+
+
+def contents(directory):
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of two epochs; tests leave it as it is."""
+    directory = tmp_path_factory.mktemp("runs") / "du"
+    result = train(directory, "--epochs", "2", "--set", "gamma=0.6", "--seed", "3")
+    return directory, result
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to be changed."""
+    directory = tmp_path / "copy"
+    for name, content in contents(finished[0]).items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+    return directory
+
+
+# -- train: what is written --------------------------------------------------------------------
+
+
+def test_config_holds_every_setting_after_overrides(finished):
+    config = json_of(finished[0])
+    assert config["preset"] == PRESET
+    assert config["model"] == "DUVAE"
+    assert config["options"]["seed"] == 3
+    assert config["options"]["precision"] == "float32"
+    assert config["settings"]["model"] == {"latent_dim": 16, "gamma": 0.6, "keep_prob": 0.9}
+    assert config["settings"]["networks"]["hidden_units"] == [16]
+    assert config["settings"]["training"] == {"epochs": 2, "learning_rate": 0.001}
+    assert config["settings"]["data"]["limit"] == 128
+    assert config["command"].startswith("vaezoo")
+
+
+def test_versions_name_backend_and_libraries(finished):
+    versions = json_of(finished[0], "versions.json")
+    assert versions["backend"] == keras.backend.backend()
+    assert versions["keras"] == keras.__version__
+    assert versions["vaezoo"] == vaezoo.__version__
+    assert {"python", "numpy", "platform", versions["backend"]} <= versions.keys()
+
+
+def test_history_has_one_record_an_epoch(finished):
+    lines = (finished[0] / "history.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+    assert (first["epoch"], second["epoch"]) == (1, 2)
+    assert {"loss", "rate", "distortion", "val_loss", "seconds"} <= first.keys()
+    assert second["val_distortion"] < first["val_distortion"]
+
+
+def test_final_model_is_the_overridden_one_and_the_last_checkpoint(finished):
+    model = keras.saving.load_model(finished[0] / "model.keras")
+    assert model.head.mean_norm.gamma_target == 0.6
+    last = keras.saving.load_model(finished[0] / "checkpoints" / "last.keras")
+    assert int(model.optimizer.iterations) == 4
+    x = vaezoo.data.load_arrays("digits", split="test[:8]")[0]
+    np.testing.assert_array_equal(model.reconstruct(x), last.reconstruct(x))
+    assert (finished[0] / "checkpoints" / "best.keras").is_file()
+
+
+def test_tensorboard_events_are_written(finished):
+    assert list((finished[0] / "tensorboard").rglob("events.out*"))
+
+
+def test_summary_says_where_everything_is_and_what_comes_next(finished):
+    directory, result = finished
+    for text in ("model.keras", "best.keras", f"vaezoo sample {directory}", "tensorboard"):
+        assert text in result.stdout
+
+
+def test_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path):
+    recorder = runs.RunRecorder(tmp_path / "run", {"preset": PRESET})
+    recorder.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    recorder.on_train_begin()
+    for epoch, val_loss in enumerate([3.0, 1.0, 2.0]):
+        recorder.model.layers[0].bias.assign([epoch])
+        recorder.on_epoch_begin(epoch)
+        recorder.on_epoch_end(epoch, {"loss": 5.0 - epoch, "val_loss": val_loss})
+
+    def bias(name):
+        model = keras.saving.load_model(tmp_path / "run" / "checkpoints" / name)
+        return float(model.layers[0].bias[0])
+
+    assert (bias("best.keras"), bias("last.keras")) == (1.0, 2.0)
+
+
+def test_history_is_strict_json_and_a_diverged_epoch_leaves_the_checkpoint(tmp_path):
+    recorder = runs.RunRecorder(tmp_path / "run", {"preset": PRESET})
+    recorder.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    recorder.on_train_begin()
+    for epoch, loss in enumerate([1.0, float("nan")]):
+        recorder.on_epoch_begin(epoch)
+        recorder.on_epoch_end(epoch, {"loss": loss, "val_loss": float("inf")})
+        if epoch == 0:
+            before = (tmp_path / "run" / "checkpoints" / "last.keras").read_bytes()
+    assert recorder.model.stop_training
+    assert (tmp_path / "run" / "checkpoints" / "last.keras").read_bytes() == before
+    first, second = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert json.loads(first)["loss"] == 1.0
+    assert json.loads(first)["val_loss"] is None
+    assert json.loads(second)["loss"] is None
+    assert [record["epoch"] for record in runs.read_history(tmp_path / "run")] == [1]
+
+
+def test_default_directories_never_collide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs.time, "strftime", lambda form: "now")
+    first = runs.default_directory(PRESET)
+    assert str(first) == os.path.join("runs", f"{PRESET}-now")
+    first.mkdir(parents=True)
+    assert runs.default_directory(PRESET).name == f"{PRESET}-now-2"
+
+
+# -- train: refusals ---------------------------------------------------------------------------
+
+
+def test_a_directory_with_a_run_is_refused_and_left_alone(finished):
+    before = contents(finished[0])
+    error = error_of("train", PRESET, "--out", finished[0], *TINY)
+    assert "already holds another run" in error
+    assert contents(finished[0]) == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_a_directory_with_anything_else_is_refused_and_left_alone(tmp_path, flags):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds no vaezoo run" in error_of("train", PRESET, "--out", tmp_path, *TINY, *flags)
+    assert contents(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_overwrite_replaces_the_run_but_not_what_others_put_there(copied):
+    (copied / "notes.txt").write_text("mine")
+    train(copied, "--epochs", "1", "--overwrite")
+    assert epochs_of(copied) == [1]
+    assert json_of(copied)["settings"]["model"]["gamma"] == 0.5
+    assert (copied / "notes.txt").read_text() == "mine"
+
+
+def test_a_start_that_fails_leaves_no_directory(tmp_path):
+    np.savez(tmp_path / "bad.npz", x=np.zeros((300, 8), "float32"))
+    args = ["--data", tmp_path / "bad.npz", "--set", "data.value_range=(-1.0,1.0)"]
+    error = error_of(
+        "train", PRESET, "--out", tmp_path / "run", *TINY, *args, "--set", "data.binarize=none"
+    )
+    assert "must lie in [0, 1]" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--set", "gama=0.6"], "did you mean gamma"),
+        (["--set", "gamma"], "`--set` takes key=value"),
+        (["--set", "optimizer.rate=1"], "`--set` takes key=value"),
+        (["--set", "gamma=-1"], "Received: gamma=-1"),
+        (["--set", "networks.units=[16]"], "Received: units=[16]"),
+        (["--set", "data.binarise=fixed"], "did you mean binarize"),
+        (["--set", "data.binarize=never"], "binarize='never'"),
+        (["--set", "training.speed=1"], "speed"),
+        (["--set", "learning_rate=0.1"], "--set training.learning_rate=0.1"),
+        (["--set", "beta=LinearSchedule(steps=0)"], "steps=0"),
+        (["--set", "beta=LinearSchedule(pace=1)"], "pace"),
+        (["--set", "networks.input_shape=(9,9,1)"], "must be the shape of the data"),
+        (["--data", "digit"], "digits"),
+        (["--data", "missing.npz"], "missing.npz"),
+        (["--validation", "holdout"], "holdout"),
+        (["--resume"], "holds no vaezoo run"),
+        (["--resume", "--overwrite"], "exclude each other"),
+    ],
+)
+def test_wrong_input_is_a_clean_error(tmp_path, args, message):
+    assert message in error_of("train", PRESET, "--out", tmp_path / "run", *args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_preset_is_answered_by_the_nearest_names():
+    assert "du_vae_digits_mlp" in error_of("train", "du_vae_digit_mlp")
+    assert "du_vae_digits_mlp" in error_of("list", "du_vae_digit_mlp")
+
+
+def test_resume_needs_a_directory():
+    assert "`--resume` needs `--out`" in error_of("train", PRESET, "--resume")
+
+
+def test_debug_shows_the_traceback():
+    result = cli("--debug", "train", "unknown", code=1)
+    assert isinstance(result.exception, ValueError)
+
+
+# -- train: resuming ---------------------------------------------------------------------------
+
+
+def test_resume_continues_with_the_settings_of_the_run(copied):
+    before = (copied / "history.jsonl").read_text()
+    cli("train", PRESET, "--out", copied, "--resume", "--epochs", "3")
+    assert epochs_of(copied) == [1, 2, 3]
+    assert (copied / "history.jsonl").read_text().startswith(before)
+    config = json_of(copied)
+    assert config["settings"]["model"]["gamma"] == 0.6
+    assert config["settings"]["networks"]["hidden_units"] == [16]
+    assert config["settings"]["training"]["epochs"] == 3
+    assert config["options"]["xla"] is False
+    # Two steps an epoch: the optimiser goes on counting.
+    assert int(keras.saving.load_model(copied / "model.keras").optimizer.iterations) == 6
+
+
+@pytest.mark.parametrize(
+    ("preset", "args", "difference"),
+    [
+        (PRESET, ["--set", "gamma=0.7"], "its model.gamma is 0.6"),
+        (PRESET, ["--seed", "4"], "its seed is 3"),
+        (PRESET, ["--precision", "mixed_bfloat16"], "its precision is float32"),
+        ("vae_digits_mlp", [], f"its preset is {PRESET}"),
+    ],
+)
+def test_resume_refuses_another_run(finished, preset, args, difference):
+    before = contents(finished[0])
+    error = error_of("train", preset, "--out", finished[0], "--resume", "--epochs", "3", *args)
+    assert "already holds another run" in error
+    assert difference in error
+    assert contents(finished[0]) == before
+
+
+def test_resume_of_a_finished_run_says_so(finished):
+    error = error_of("train", PRESET, "--out", finished[0], "--resume", "--set", "gamma=0.6")
+    assert "has all of its 2 epochs" in error
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, monkeypatch):
+    directory = tmp_path / "run"
+
+    def interrupt(self, epoch, logs=None):
+        self._started = 0.0
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.RunRecorder, "on_epoch_begin", interrupt)
+        result = train(directory, "--epochs", "2", code=130)
+    assert "Interrupted after 1 of 2 epochs" in result.stderr
+    keras.saving.load_model(directory / "checkpoints" / "last.keras")
+    assert not (directory / "model.keras").exists()
+
+    # The very command of the message.
+    command = shlex.split(result.stderr.split("To continue: ")[1])
+    cli(*command[1:])
+    assert epochs_of(directory) == [1, 2]
+    assert (directory / "model.keras").is_file()
+
+
+# -- train: data -------------------------------------------------------------------------------
+
+
+def test_networks_are_built_for_the_data(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "tall.npz", x=rng.integers(0, 256, (240, 6, 5), "uint8"))
+    run = tmp_path / "run"
+    train(run, "--epochs", "1", "--data", tmp_path / "tall.npz", "--set", "data.batch_size=50")
+    assert json_of(run)["settings"]["networks"]["input_shape"] == [6, 5, 1]
+    assert json_of(run)["settings"]["data"]["name_or_path"] == str(tmp_path / "tall.npz")
+    # 128 of the 220 that are left when a twelfth is held out: 2 whole batches.
+    model = keras.saving.load_model(run / "model.keras")
+    assert int(model.optimizer.iterations) == 2
+    assert model.generate(2, seed=0).shape == (2, 6, 5, 1)
+
+
+def test_networks_that_do_not_fit_the_data_are_a_clean_error(tmp_path):
+    error = error_of("train", "mu_vae_mnist_cnn", "--data", "digits", "--out", tmp_path / "run")
+    assert "input_shape" in error
+
+
+def test_validation_data_are_held_out_of_the_training_data(tmp_path):
+    from vaezoo.cli import OPTIONS, _data_args
+
+    np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
+    args = {"name_or_path": str(tmp_path / "x.npy"), "batch_size": 10, "binarize": None}
+    train_args, validation_args = _data_args(args, OPTIONS, 0)
+    seen = [
+        {int(255 * value + 0.5) for x in vaezoo.data.load(**a) for value in np.array(x)[:, 0, 0, 0]}
+        for a in (train_args, validation_args)
+    ]
+    assert not seen[0] & seen[1]
+    assert len(seen[0]) == 110
+    assert len(seen[1]) == 10
+
+
+def test_digits_keep_their_own_splits_and_validation_has_one_draw():
+    from vaezoo.cli import OPTIONS, _data_args
+
+    args = {"name_or_path": "digits", "binarize": "dynamic"}
+    train_args, validation_args = _data_args(args, OPTIONS, 5)
+    assert train_args == {**args, "seed": 5}
+    assert validation_args["binarize"] == "fixed"
+    assert validation_args["split"] == "validation"
+    assert _data_args(args, {**OPTIONS, "validation": "none"}, 0)[1] is None
+
+
+@pytest.mark.usefixtures("float32_policy")
+def test_training_options(tmp_path):
+    options = ["--precision", "mixed_bfloat16", "--steps-per-execution", "2"]
+    train(tmp_path / "run", "--epochs", "1", "--validation", "none", *options)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.encoder.layers[-1].dtype_policy.name == "mixed_bfloat16"
+    assert model.steps_per_execution == 2
+    (record,) = map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    assert "val_loss" not in record
+
+
+# -- sample and export -------------------------------------------------------------------------
+
+
+def test_sample_writes_a_grid_of_the_models_images(finished, tmp_path):
+    out = tmp_path / "grid.png"
+    cli("sample", finished[0], "-n", "6", "--scale", "3", "--out", out, "--seed", "5")
+    image = matplotlib.image.imread(out)
+    # Three columns and two rows of 24 x 24 pixels, 2 apart.
+    assert image.shape[:2] == (2 * 24 + 2, 3 * 24 + 2 * 2)
+    model = keras.saving.load_model(finished[0] / "model.keras")
+    fourth = model.generate(6, seed=5)[3, :, :, 0].repeat(3, 0).repeat(3, 1)
+    np.testing.assert_allclose(image[26:50, :24, 0], fourth, atol=0.5 / 255 + 1e-6)
+
+
+def test_sample_writes_arrays_and_overwrites_only_when_told(finished, tmp_path):
+    out = tmp_path / "new" / "x.npz"
+    cli("sample", finished[0] / "checkpoints" / "last.keras", "-n", "5", "--draw", "--out", out)
+    with np.load(out) as arrays:
+        assert arrays["x"].shape == (5, 8, 8, 1)
+        assert set(np.unique(arrays["x"])) == {0.0, 1.0}
+    before = out.read_bytes()
+    assert "--overwrite" in error_of("sample", finished[0], "-n", "1", "--out", out)
+    assert out.read_bytes() == before
+    cli("sample", finished[0], "-n", "1", "--out", out, "--overwrite")
+    with np.load(out) as arrays:
+        assert len(arrays["x"]) == 1
+
+
+def test_sample_goes_beside_the_model_by_default(copied):
+    cli("sample", copied, "-n", "2")
+    assert matplotlib.image.imread(copied / "samples.png").shape[:2] == (56, 2 * 56 + 2)
+
+
+def test_export_loads_and_is_not_overwritten(finished, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    out = tmp_path / "served"
+    cli("export", finished[0], out)
+    signatures = tf.saved_model.load(str(out)).signatures
+    x = vaezoo.data.load_arrays("digits", split="test[:3]")[0]
+    model = keras.saving.load_model(finished[0] / "model.keras")
+    served = signatures["encode"](x=tf.constant(x))["mean"]
+    expected = keras.ops.convert_to_numpy(model.encode(x).mean)
+    np.testing.assert_allclose(served, expected, atol=1e-5)
+    before = contents(out)
+    assert "which holds a SavedModel" in error_of("export", finished[0], out)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("command", ["sample", "export"])
+def test_what_is_no_model_is_a_clean_error(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.keras").write_text("no zip")
+    (tmp_path / "model.h5").write_text("legacy")
+    plain = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    plain.save(tmp_path / "plain.keras")
+    unsafe = keras.Sequential([keras.Input((1,)), keras.layers.Lambda(lambda x: x)])
+    unsafe.save(tmp_path / "unsafe.keras")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "saved_model.pb").touch()
+    messages = {
+        "missing": "No run directory or model file",
+        "empty": "holds no model",
+        "served": "is an exported SavedModel",
+        "text.keras": "is not a .keras file",
+        "model.h5": "is not a .keras file",
+        "plain.keras": "is not a model of vaezoo. Received: Sequential",
+        "unsafe.keras": "cannot be loaded",
+    }
+    out = tmp_path / "out.npz"
+    for name, message in messages.items():
+        rest = [out] if command == "export" else ["--out", out]
+        assert message in error_of(command, tmp_path / name, *rest)
+    assert not out.exists()
+
+
+def test_a_run_without_a_final_model_is_served_by_its_last_checkpoint(copied):
+    (copied / "model.keras").unlink()
+    assert runs.find_model(copied) == copied / "checkpoints" / "last.keras"
+    assert runs.run_of(copied / "checkpoints" / "last.keras")["preset"] == PRESET
+
+
+def test_grid_maps_the_value_range_to_black_and_white():
+    images = np.array([-1.0, 0.0, 1.0, 5.0], "float32").reshape(4, 1, 1, 1)
+    sheet = grids.grid(images, value_range=(-1.0, 1.0))
+    assert sheet.shape == (4, 4, 3)
+    assert sheet[0, 0].tolist() == [0, 0, 0]
+    assert sheet[0, 3].tolist() == [128, 128, 128]
+    assert sheet[3, 0].tolist() == sheet[3, 3].tolist() == [255, 255, 255]
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        grids.grid(np.zeros((2, 8), "float32"))
+
+
+# -- list, help, settings ----------------------------------------------------------------------
+
+
+def test_list_shows_every_preset_with_its_model_data_and_source():
+    lines = cli("list").stdout.splitlines()
+    for name, (_, preset) in vaezoo.zoo.presets().items():
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert preset["data"]["name_or_path"] in line
+        assert preset["networks"]["kind"] in line
+    row = next(line for line in lines if line.startswith("du_vae_mnist_mlp"))
+    assert row.split()[:5] == ["du_vae_mnist_mlp", "DUVAE", "32", "mnist", "mlp"]
+    assert "Shen et al. (2021)" in row
+
+
+def test_list_of_a_preset_shows_what_set_accepts():
+    text = cli("list", PRESET).stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert rows["gamma"].split()[:3] == ["gamma", "0.5", "0.5"]
+    assert "the gain" in rows["gamma"]
+    assert "Name or `Likelihood`" in rows["likelihood"]
+    assert rows["networks.hidden_units"].split() == ["networks.hidden_units", "(256,", "256)"]
+    assert rows["data.binarize"].split() == ["data.binarize", "dynamic"]
+    assert "arXiv:2110.12381" in text
+
+
+def test_every_preset_can_be_shown():
+    for name in vaezoo.zoo.presets():
+        assert name in cli("list", name).stdout
+
+
+def test_every_command_explains_itself_with_an_example():
+    for command in ("list", "train", "sample", "export"):
+        text = cli(command, "--help").stdout
+        assert f"vaezoo {command}" in text.split("Example")[1]
+
+
+def test_version_names_the_backend():
+    text = cli("--version").stdout
+    assert text.startswith(f"vaezoo {vaezoo.__version__} (keras {keras.__version__}")
+    assert keras.backend.backend() in text
+
+
+def test_module_can_be_run():
+    done = subprocess.run(
+        [sys.executable, "-m", "vaezoo", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [done.stdout.index(f"vaezoo {name}") for name in ("list", "train", "sample", "export")]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.6", 0.6),
+        ("[64, 64]", [64, 64]),
+        ("fixed", "fixed"),
+        ("true", True),
+        ("None", None),
+        ("a+b", "a+b"),
+        ("__import__('os')", "__import__('os')"),
+        ("open('x')", "open('x')"),
+        ("LinearSchedule(steps=[].clear())", "LinearSchedule(steps=[].clear())"),
+        ("tensorflow/x", "tensorflow/x"),
+    ],
+)
+def test_values_are_literals_or_strings(text, value):
+    assert settings.parse_value(text) == value
+    assert type(settings.parse_value(text)) is type(value)
+
+
+def test_objects_are_made_by_name_and_survive_json():
+    schedule = settings.parse_value("LinearSchedule(1000, stop=0.5)")
+    stored = json.loads(json.dumps(settings.to_json({"beta": schedule, "units": (3, 4)})))
+    loaded = settings.from_json(stored)
+    assert isinstance(loaded["beta"], LinearSchedule)
+    assert (loaded["beta"].steps, loaded["beta"].stop) == (1000, 0.5)
+    assert loaded["units"] == [3, 4]
+    assert settings.as_text(schedule) == "LinearSchedule(steps=1000, stop=0.5)"

@@ -1,0 +1,47 @@
+"""Networks and data that the tests of models share: 6 binary values, 3 latent dimensions."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def binary_data():
+    """Function of the number of rows: distinct binary rows, float32 `(n, 6)`."""
+
+    def make(num, seed=0):
+        return np.random.default_rng(seed).integers(0, 2, (num, 6)).astype("float32")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dense_networks():
+    """Function that makes an encoder 6 -> 8 and a decoder 3 -> 8 -> 6."""
+    import keras
+
+    def make(event=6, latent_dim=3, units=8, first=()):
+        encoder = keras.Sequential(
+            [keras.Input((event,)), *first, keras.layers.Dense(units, "relu")], name="encoder"
+        )
+        decoder = keras.Sequential(
+            [
+                keras.Input((latent_dim,)),
+                keras.layers.Dense(units, "relu"),
+                keras.layers.Dense(event),
+            ],
+            name="decoder",
+        )
+        return encoder, decoder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def to_numpy():
+    """Function that turns the tensors of a structure into NumPy arrays."""
+    import keras
+
+    def convert(structure):
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
+
+    return convert

@@ -1,0 +1,181 @@
+"""One suite for every constructor of the zoo.
+
+A model is trained once under XLA for all checks of its constructor, in batches of 16, 16 and 1
+rows: the last one is both ragged and the smallest possible.
+"""
+
+import inspect
+import json
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from vaezoo import zoo
+
+BATCH, ROWS = 16, 33
+CONSTRUCTORS = sorted(set(zoo.__all__) - {"Output", "Preset", "load", "networks", "presets"})
+
+
+@keras.saving.register_keras_serializable(package="vaezoo_tests")
+class CountsTraces(keras.layers.Layer):
+    """The identity; counts how often Python runs through it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.traces = 0
+
+    def call(self, x):
+        self.traces += 1
+        return x
+
+
+class FirstStep(keras.callbacks.Callback):
+    """Keeps the trainable weights as the first step left them."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            self.weights = values(self.model.trainable_variables)
+
+
+def values(variables):
+    return {variable.path: ops.convert_to_numpy(variable) for variable in variables}
+
+
+@pytest.fixture(scope="module", params=CONSTRUCTORS)
+def case(request, binary_data, dense_networks, tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    counter, first_step = CountsTraces(), FirstStep()
+    constructor = getattr(zoo, request.param)
+    model = constructor(*dense_networks(first=[counter]), latent_dim=3)
+    x = binary_data(ROWS)
+    # Plain descent: Adam's first steps are equally long in all dimensions, which leaves a vector
+    # of constrained length where it is.
+    model.compile(keras.optimizers.SGD(0.01, clipnorm=1.0), jit_compile=True)
+    model.build((None, 6))
+    before = values(model.trainable_variables)
+    model.fit(x, batch_size=BATCH, verbose=0, callbacks=[first_step])
+    traces = counter.traces
+    history = model.fit(x, batch_size=BATCH, epochs=2, verbose=0).history
+    path = tmp_path_factory.mktemp(request.param) / "model.keras"
+    model.save(path)
+    return SimpleNamespace(
+        constructor=constructor,
+        model=model,
+        x=x,
+        before=before,
+        after=first_step.weights,
+        traces=traces,
+        later_traces=counter.traces - traces,
+        history=history,
+        path=path,
+        outputs=model.predict(x, batch_size=ROWS, verbose=0),
+        deterministic=not model.head.has_density,
+    )
+
+
+def test_one_step_moves_every_trainable_weight(case):
+    assert set(case.before) == set(case.after)
+    for path, value in case.before.items():
+        assert np.any(case.after[path] != value), path
+
+
+def test_logs_hold_loss_distortion_rate_and_reports(case):
+    assert set(case.history) == {"loss", "distortion", "rate", *case.model.objective.report_names}
+    for name, epochs in case.history.items():
+        # A code without density has no finite rate, and says so.
+        infinite = case.deterministic and name == "rate"
+        assert np.all(np.isposinf(epochs) if infinite else np.isfinite(epochs)), name
+
+
+def test_a_last_batch_of_one_row_leaves_every_weight_finite(case):
+    for path, value in values(case.model.variables).items():
+        assert np.all(np.isfinite(value)), path
+
+
+def test_later_epochs_and_fits_retrace_nothing(case):
+    # First the symbolic builds of network and model, then one trace per batch size.
+    assert 2 <= case.traces <= 4
+    assert case.later_traces == 0
+
+
+def test_evaluate_reports_what_training_reports(case):
+    logs = case.model.evaluate(case.x, batch_size=ROWS, verbose=0, return_dict=True)
+    assert set(logs) == set(case.history)
+    assert np.isfinite(logs["loss"])
+    assert np.isfinite(logs["distortion"])
+
+
+def test_reloaded_model_is_the_same_down_to_its_noise(case):
+    reloaded = keras.models.load_model(case.path)
+    assert json.dumps(reloaded.get_config()) == json.dumps(case.model.get_config())
+    assert [v.shape for v in reloaded.variables] == [v.shape for v in case.model.variables]
+    again = reloaded.predict(case.x, batch_size=ROWS, verbose=0)
+    keras.tree.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), case.outputs, again
+    )
+    # It was a draw: the next one differs, unless the encoder is deterministic.
+    later = ops.convert_to_numpy(reloaded(case.x).z)
+    assert np.allclose(later, again.z, rtol=1e-5, atol=1e-6) == case.deterministic
+
+
+def test_log_prob_is_finite_or_refused(case):
+    if case.deterministic:
+        with pytest.raises(ValueError, match="`log_prob` needs a posterior with a density"):
+            case.model.log_prob(case.x)
+        return
+    log_prob = case.model.log_prob(case.x, num_samples=10)
+    assert log_prob.shape == (ROWS,)
+    assert log_prob.dtype == np.float32
+    assert np.all(np.isfinite(log_prob))
+
+
+def test_generate_follows_its_seed(case):
+    first, again, other = (case.model.generate(5, seed=seed) for seed in (1, 1, 2))
+    assert first.shape == (5, 6)
+    np.testing.assert_array_equal(first, again)
+    assert np.all(np.any(first != other, axis=1))
+    assert len(np.unique(first, axis=0)) == 5
+
+
+def test_draws_lie_on_axis_1(case, dense_networks):
+    if "num_samples" not in inspect.signature(case.constructor).parameters:
+        # All draws of a point are alike; the model takes one.
+        assert case.model.head.num_samples == 1
+        assert case.model(case.x).z.shape == (ROWS, 1, 3)
+        return
+    model = case.constructor(*dense_networks(), latent_dim=3, num_samples=2)
+    output = model(case.x)
+    terms = model.terms(case.x, output)
+    assert output.posterior.mean.shape == (ROWS, 3)
+    assert output.z.shape == (ROWS, 2, 3)
+    assert output.params.shape == (ROWS, 2, 6)
+    assert terms.log_px.shape == terms.log_pz.shape == terms.log_qz.shape == (ROWS, 2)
+    assert terms.kl.shape == terms.distortion.shape == (ROWS,)
+    # Each draw has been decoded by itself.
+    single = model.decoder(output.z[:, 1])
+    np.testing.assert_allclose(output.params[:, 1], single, rtol=1e-5, atol=1e-6)
+    assert np.all(ops.convert_to_numpy(output.z[:, 0] != output.z[:, 1]))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_trains_in_mixed_precision_with_a_float32_loss(
+    case, policy, dense_networks, float32_policy
+):
+    keras.config.set_dtype_policy(policy)
+    model = case.constructor(*dense_networks(), latent_dim=3)
+    # Without XLA where that compiles faster; XLA's turn is in `test_vae.py`.
+    model.compile("adam", jit_compile=keras.backend.backend() == "jax")
+    x = case.x[:BATCH]
+    history = model.fit(x, batch_size=BATCH, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    for path, value in values(model.variables).items():
+        assert np.all(np.isfinite(value)), path
+    output = model(x)
+    assert keras.backend.standardize_dtype(output.params.dtype) == policy.removeprefix("mixed_")
+    terms = model.terms(x, output)
+    loss = model.compute_loss(x, y_pred=output)
+    for value in (loss, *terms[:4]):
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
