@@ -27,7 +27,7 @@ def target_of(layer):
 
 def gain_statistics(layer):
     """Root mean square, least and largest entry of a layer's `gamma`, dict of floats."""
-    gamma = ops.convert_to_numpy(layer.gamma).astype("float64")
+    gamma = ops.convert_to_numpy(layer.gamma.value).astype("float64")
     return {
         "rms": float(np.sqrt(np.mean(np.square(gamma)))),
         "min": float(gamma.min()),

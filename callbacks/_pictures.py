@@ -4,8 +4,8 @@ import numpy as np
 
 #: Least height of a single image; smaller ones are enlarged, for the eye.
 _MIN_HEIGHT = 32
-#: Classes up to which a picture has a legend.
-_MAX_CLASSES = 20
+#: Colours for few classes and for some; more classes have a continuous scale and no legend.
+_PALETTES = (("tab10", 10), ("tab20", 20))
 
 
 def is_image(shape):
@@ -23,12 +23,13 @@ def value_range(images):
 
 
 def tile(images, columns, limits):
-    """Lays images `(N, H, W, C)` out in rows of `columns`, as one float image in [0, 1]."""
+    """Lays images `(N, H, W, C)` out in rows of `columns`, as one framed float image in [0, 1]."""
     low, high = limits
     images = np.clip((np.asarray(images, "float32") - low) / (high - low), 0.0, 1.0)
     factor = max(1, -(-_MIN_HEIGHT // images.shape[1]))
     images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     rows = -(-len(images) // columns)
+    images = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=0.5)
     images = np.pad(images, ((0, rows * columns - len(images)), (0, 0), (0, 0), (0, 0)))
     _, height, width, channels = images.shape
     grid = images.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
@@ -54,9 +55,10 @@ def draw_means(means, labels=None):
         axes.scatter(*points.T, s=6)
     else:
         classes, numbers = np.unique(labels, return_inverse=True)
-        few = len(classes) <= _MAX_CLASSES
-        drawn = axes.scatter(*points.T, c=numbers, s=6, cmap="tab20" if few else "viridis")
-        if few:
+        palette = next((p for p in _PALETTES if len(classes) <= p[1]), ("viridis", None))
+        limits = {} if palette[1] is None else {"vmin": -0.5, "vmax": palette[1] - 0.5}
+        drawn = axes.scatter(*points.T, c=numbers, s=6, cmap=palette[0], **limits)
+        if limits:
             handles, _ = drawn.legend_elements(num=list(range(len(classes))))
             figure.legend(handles, [str(c) for c in classes], loc="outside right upper")
     axes.set_xlabel(names[0])

@@ -73,7 +73,7 @@ class KLAnnealing(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         """Sets the weight of evaluations."""
         variable = self._variable()
-        self._interrupted = float(ops.convert_to_numpy(variable))
+        self._interrupted = float(ops.convert_to_numpy(variable.value))
         variable.assign(self.final)
 
     def on_test_end(self, logs=None):

@@ -41,10 +41,11 @@ class LatentMonitor(keras.callbacks.Callback):
         log_dir: Folder for the event files. `tensorboard --logdir` shows it; it may be the one
             of `keras.callbacks.TensorBoard`.
         frequency: Positive int, epochs between scalars.
-        image_frequency: Non-negative int, epochs between images; 0 for none at all.
+        image_frequency: Positive int, epochs between images, or None for no images at all.
         num_images: Positive int, examples that are reconstructed and drawn.
         num_traversals: Positive int, largest number of dimensions that are traversed.
         traversal_range: Pair of floats, least and largest value of a traversed dimension.
+        threshold: Non-negative float, variance from which a dimension is active.
         max_dimensions: Positive int; a larger latent dimension has no `kl_per_dimension` beyond it.
         batch_size: Positive int, examples at once.
         seed: Int that fixes the draws.
@@ -69,6 +70,7 @@ class LatentMonitor(keras.callbacks.Callback):
         num_images=16,
         num_traversals=10,
         traversal_range=(-3.0, 3.0),
+        threshold=0.01,
         max_dimensions=64,
         batch_size=256,
         seed=0,
@@ -78,7 +80,7 @@ class LatentMonitor(keras.callbacks.Callback):
         self.labels = None if labels is None else _checked_labels(labels, len(self.data))
         for name, value, least in (
             ("frequency", frequency, 1),
-            ("image_frequency", image_frequency, 0),
+            ("image_frequency", 1 if image_frequency is None else image_frequency, 1),
             ("num_images", num_images, 1),
             ("num_traversals", num_traversals, 1),
             ("max_dimensions", max_dimensions, 1),
@@ -95,6 +97,8 @@ class LatentMonitor(keras.callbacks.Callback):
                 "`traversal_range` must be a pair of rising numbers. Received: "
                 f"traversal_range={traversal_range}"
             )
+        if not threshold >= 0:
+            raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")
         for package in ("tensorflow", "tensorboard"):
             if importlib.util.find_spec(package) is None:
                 raise ImportError(
@@ -105,6 +109,7 @@ class LatentMonitor(keras.callbacks.Callback):
         self.frequency, self.image_frequency = frequency, image_frequency
         self.num_images = min(num_images, len(self.data))
         self.num_traversals, self.traversal_range = num_traversals, (float(low), float(high))
+        self.threshold = threshold
         self.max_dimensions, self.batch_size, self.seed = max_dimensions, batch_size, seed
 
     def on_train_begin(self, logs=None):
@@ -117,14 +122,14 @@ class LatentMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes what is due after this epoch."""
         scalars = epoch % self.frequency == 0
-        images = self.image_frequency > 0 and epoch % self.image_frequency == 0
+        images = self.image_frequency is not None and epoch % self.image_frequency == 0
         self._undrawn = None if images else epoch
         if scalars or images:
             self._write(epoch, scalars, images)
 
     def on_train_end(self, logs=None):
         """Draws the final state and closes the event file."""
-        if self.image_frequency > 0 and self._undrawn is not None:
+        if self.image_frequency is not None and self._undrawn is not None:
             self._write(self._undrawn, scalars=False, images=True)
         self._writer.close()
 
@@ -141,7 +146,7 @@ class LatentMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
             return
-        active = active_dimensions(mean)
+        active = active_dimensions(mean, threshold=self.threshold)
         # `keras.callbacks.TensorBoard` records some steps only, and would decide for us.
         with self._writer.as_default(step=epoch), self._summary.record_if(True):
             if scalars:

@@ -37,6 +37,23 @@ def gather_batch(value):
     return ops.reshape(context.all_gather(value, axis=0), (-1, *value.shape[1:]))
 
 
+def batch_mean(values):
+    """This replica's part of the mean of `values (batch,)` over the global batch.
+
+    The parts add up to that mean, however unevenly a last batch is split: Keras adds the gradients
+    of all replicas up.
+    """
+    context = replica_context()
+    if context is None:
+        return ops.mean(values)
+    size = ops.cast(ops.shape(values)[0], values.dtype)
+    part = ops.sum(values) / context.all_reduce("sum", size)
+    # Keras logs the loss as if it were the mean over the replica's own rows, of which there may be
+    # none, divided by the number of replicas. That is the value; the gradient is the part's.
+    logged = ops.sum(values) / ops.maximum(size, 1.0) / context.num_replicas_in_sync
+    return part + ops.stop_gradient(logged - part)
+
+
 class SeedGenerator(keras.random.SeedGenerator):
     """`keras.random.SeedGenerator` whose draws differ between replicas."""
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ._replicas import gather_batch
 from .distributions import HierarchicalGaussian, float32
 from .objective import Loss, Objective, Weight
 
@@ -103,9 +104,13 @@ class EmpiricalBayesELBO(Objective):
                 "`EmpiricalBayesELBO` needs the posterior of a `CholeskyReparam` head. Received: "
                 f"{type(posterior).__name__}"
             )
-        # Rows are equal, so one stands for all.
         kl = gaussian_kl_to_standard(
-            float32(posterior.hyper_mean[0]), float32(posterior.hyper_scale_tril[0])
+            _any_row(posterior.hyper_mean), _any_row(posterior.hyper_scale_tril)
         )
         weight = self._weight(training=training)
         return Loss(terms.distortion, weight * kl, {"hyper_kl": kl})
+
+
+def _any_row(equal_rows):
+    # A replica may have no row of a small last batch, so one is taken from the global batch.
+    return float32(gather_batch(equal_rows[:1])[0])

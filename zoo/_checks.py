@@ -20,6 +20,8 @@ def checked_data(model, x, y, batch_size, training):
     """
     if x is None:
         raise ValueError("`x` must be given. Received: x=None")
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     first = None
     if inspect.isgenerator(x):
         first = next(x, None)
@@ -61,7 +63,7 @@ def _put_back(first, rest):
 def check_values(model, x, y=None):
     """Checks one array of inputs, and the target `y` if it is one rather than labels."""
     x = _as_array("x", x)
-    if x.shape[0] == 0:
+    if x.size == 0 or x.ndim == 0:
         raise ValueError(f"`x` must hold at least one example. Received: shape={x.shape}")
     expected = getattr(model.encoder, "input_shape", None)
     if isinstance(expected, tuple):
@@ -74,10 +76,18 @@ def check_values(model, x, y=None):
                 + "".join(f", {size}" for size in expected[1:])
                 + f"). Received: shape={x.shape}"
             )
+    if y is not None and not hasattr(y, "shape"):
+        raise TypeError(f"`y` must be an array. Received: {type(y).__name__}")
     target = x if y is None or not is_target(x, y) else _as_array("y", y)
     model.likelihood.check(target)
     if target is not x and not np.all(np.isfinite(x)):
         raise ValueError("`x` must hold finite numbers. Received: NaN or infinity among its values")
+
+
+def check_count(name, value):
+    """Raises a `ValueError` unless `value` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
 
 
 def is_target(x, y):

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import GaussianHead, PosteriorHead, StandardNormal, get_likelihood
-from ..losses import ELBO, Terms
-from ..losses._replicas import GivenSeed, num_replicas
+from ..layers import GaussianHead, PosteriorHead, Prior, StandardNormal, get_likelihood
+from ..losses import ELBO, Objective, Terms
+from ..losses._replicas import GivenSeed, batch_mean, num_replicas
 from ..losses._serialization import ArgumentsConfig
-from ._checks import check_values, checked_data, is_target
+from ._checks import check_count, check_values, checked_data, is_target
 from ._compiled import compiled
 from ._presets import digits_mlp, mnist_mlp
 
@@ -105,10 +105,21 @@ class VAE(ArgumentsConfig, keras.Model):
                 "`latent_dim` must be that of `head`. Received: "
                 f"latent_dim={latent_dim}, head.latent_dim={head.latent_dim}"
             )
+        codes = getattr(decoder, "input_shape", None)
+        if isinstance(codes, tuple) and codes[1:] != (head.latent_dim,):
+            raise ValueError(
+                f"`decoder` must take codes of shape (batch, {head.latent_dim}), as `latent_dim` "
+                f"says. Received: a decoder of inputs of shape {codes}"
+            )
+        prior, objective = prior or StandardNormal(), objective or ELBO()
+        for part, value, kind in (("prior", prior, Prior), ("objective", objective, Objective)):
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"`{part}` must be a vaezoo {kind.__name__}. Received: {type(value).__name__}"
+                )
         self.encoder, self.head, self.decoder = encoder, head, decoder
-        self.prior = prior or StandardNormal()
+        self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
-        self.objective = objective or ELBO()
         if self.objective.needs_density and not head.has_density:
             raise ValueError(
                 "`objective` must do without a rate when the head is deterministic, as "
@@ -198,11 +209,11 @@ class VAE(ArgumentsConfig, keras.Model):
         per_example = loss.per_example
         if sample_weight is not None:
             per_example = per_example * ops.cast(sample_weight, per_example.dtype)
-        total = ops.mean(per_example) + loss.batch
+        shared = loss.batch
         for extra in self.losses:
-            total = total + ops.sum(ops.cast(extra, "float32"))
+            shared = shared + ops.sum(ops.cast(extra, "float32"))
         # Keras adds the replicas' gradients up.
-        return total / num_replicas()
+        return batch_mean(per_example) + shared / num_replicas()
 
     def compile(self, optimizer="adam", *, jit_compile="auto", run_eagerly=False, **kwargs):
         """Configures training; the objective is the model's own.
@@ -316,6 +327,25 @@ class VAE(ArgumentsConfig, keras.Model):
         y = _target(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
+    def predict(self, x, batch_size=None, **kwargs):
+        """Runs the model as `keras.Model.predict` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            batch_size: Int; 32 by default for arrays.
+            **kwargs: Further arguments of `keras.Model.predict`, by name.
+
+        Returns:
+            `Output` of NumPy arrays.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
+                not finite.
+        """
+        x = checked_data(self, x, None, batch_size, training=False)
+        return super().predict(x, batch_size, **kwargs)
+
     # -- use -------------------------------------------------------------------------------------
 
     def encode(self, x, batch_size=None):
@@ -346,7 +376,8 @@ class VAE(ArgumentsConfig, keras.Model):
         Raises:
             ValueError: If the last axis of `z` is not `latent_dim`.
         """
-        if z.shape[-1] != self.latent_dim or len(z.shape) not in (2, 3):
+        z = ops.convert_to_tensor(z)
+        if len(z.shape) not in (2, 3) or z.shape[-1] != self.latent_dim:
             raise ValueError(
                 f"`z` must have shape (batch, {self.latent_dim}) or (batch, K, "
                 f"{self.latent_dim}). Received: shape={tuple(z.shape)}"
@@ -355,7 +386,7 @@ class VAE(ArgumentsConfig, keras.Model):
             return self._in_batches("decode", self.decode, z, batch_size)
         if len(z.shape) == 2:
             return self.likelihood.mean(self.decoder(z, training=False))
-        return self.likelihood.mean(self._params(ops.convert_to_tensor(z)))
+        return self.likelihood.mean(self._params(z))
 
     def reconstruct(self, x, batch_size=256):
         """E[x|z] at the posterior mean, NumPy `(batch, *event)`.
@@ -385,12 +416,13 @@ class VAE(ArgumentsConfig, keras.Model):
             NumPy `(num, *event)`.
 
         Raises:
-            ValueError: If `num` is below 1.
+            ValueError: If `num` or `batch_size` is below 1, `seed` out of range, or the model not
+                built.
         """
-        if isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 1:
-            raise ValueError(f"`num` must be a positive integer. Received: num={num}")
+        check_count("num", num)
+        check_count("batch_size", batch_size)
         self._require_built("generate")
-        seed = np.random.randint(2**31) if seed is None else seed
+        seed = _seed(seed)
         z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
         if mean:
             return self._in_batches("decode", self.decode, z, batch_size)
@@ -416,8 +448,12 @@ class VAE(ArgumentsConfig, keras.Model):
 
         Returns:
             `Terms`, in nats.
+
+        Raises:
+            ValueError: If `num_samples` is below 1 or `seed` out of range.
         """
-        seed = np.random.randint(2**31) if seed is None else seed
+        check_count("num_samples", num_samples)
+        seed = _seed(seed)
         if batch_size is None:
             return self._log_terms(x, seed, 0, num_samples)
         check_values(self, x)
@@ -447,15 +483,14 @@ class VAE(ArgumentsConfig, keras.Model):
             NumPy float32 `(batch,)`.
 
         Raises:
-            ValueError: If `num_samples` is below 1, the data do not fit, or the posterior is
-                deterministic.
+            ValueError: If `num_samples` is below 1, `seed` out of range, the data do not fit, or
+                the posterior is deterministic.
 
         Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
         """
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(
-                f"`num_samples` must be a positive integer. Received: num_samples={num_samples}"
-            )
+        check_count("num_samples", num_samples)
+        check_count("batch_size", batch_size)
+        seed = _seed(seed)
         self.check_density()
         check_values(self, x)
         score = self._compiled("score", self.score)
@@ -515,6 +550,9 @@ class VAE(ArgumentsConfig, keras.Model):
         return self._functions[name]
 
     def _in_batches(self, name, function, values, batch_size, seed=None):
+        check_count("batch_size", batch_size)
+        if len(values) == 0:
+            raise ValueError("There must be at least one example to work on. Received: none")
         run = self._compiled(name, function)
         parts = []
         for start in range(0, len(values), batch_size):
@@ -542,6 +580,15 @@ def _to_numpy(value):
 def _target(x, y, sample_weight):
     """The `y` for sample weights to go with: without one Keras drops them in silence."""
     return x if y is None and sample_weight is not None else y
+
+
+def _seed(seed):
+    """The user's seed, or one at random."""
+    if seed is None:
+        return np.random.randint(2**31)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
+    return int(seed)
 
 
 def _one_replica():

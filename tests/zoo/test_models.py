@@ -1,0 +1,507 @@
+"""What sets each model of the zoo apart, and its presets."""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from vaezoo import data, zoo
+from vaezoo.layers import ENTROPY_FLOOR, LatentSkip
+from vaezoo.losses import LinearSchedule
+
+# JAX is slow without its compiler; TensorFlow without XLA compiles faster than with it.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
+
+
+@pytest.fixture
+def make(dense_networks):
+    """Equal weights and noise for every constructor with a plain head."""
+
+    def build(constructor, **kwargs):
+        keras.utils.set_random_seed(0)
+        if "seed" in inspect.signature(constructor).parameters:
+            kwargs.setdefault("seed", 1)
+        model = constructor(*dense_networks(), latent_dim=3, **kwargs)
+        model.build((None, 6))
+        return model
+
+    return build
+
+
+@pytest.fixture
+def values_of(binary_data, to_numpy):
+    """`(terms, per-example loss, batch loss, report)` of a model on 16 rows, as arrays."""
+
+    def compute(model, training=True):
+        x = binary_data(16)
+        terms = model.terms(x, model(x, training=training))
+        return to_numpy((terms, *model.objective(terms, training=training)))
+
+    return compute
+
+
+def total(loss):
+    _, per_example, batch, _ = loss
+    return np.mean(per_example) + batch
+
+
+# -- identities --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def one_step(binary_data, dense_networks, to_numpy):
+    """Loss and trainable weights after one step of plain descent."""
+
+    def run(constructor, **kwargs):
+        keras.utils.set_random_seed(0)
+        model = constructor(*dense_networks(), latent_dim=3, seed=1, **kwargs)
+        model.build((None, 6))
+        model.compile(keras.optimizers.SGD(1.0), **QUICK)
+        loss = model.fit(binary_data(16), batch_size=16, verbose=0).history["loss"][0]
+        return loss, to_numpy([v.value for v in model.trainable_variables])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def plain_step(one_step):
+    return one_step(zoo.VAE)
+
+
+@pytest.mark.parametrize(
+    ("constructor", "settings"),
+    [
+        (zoo.BetaVAE, {"beta": 1.0}),
+        (zoo.FreeBitsVAE, {"free_bits": 0.0}),
+        (zoo.InfoVAE, {"alpha": 0.0, "lam": 1.0}),
+        (zoo.DUVAE, {"gamma": None, "keep_prob": 1.0, "floor": 1e-12}),
+    ],
+    ids=["BetaVAE", "FreeBitsVAE", "InfoVAE", "DUVAE"],
+)
+def test_neutral_settings_train_as_the_plain_vae(one_step, plain_step, constructor, settings):
+    loss, weights = one_step(constructor, **settings)
+    np.testing.assert_allclose(loss, plain_step[0], rtol=1e-5)
+    for got, expected in zip(weights, plain_step[1], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_settings_do_not(one_step, plain_step):
+    _, weights = one_step(zoo.BetaVAE, beta=4.0)
+    assert np.max(np.abs(weights[0] - plain_step[1][0])) > 1e-3
+
+
+# -- weights on the rate -----------------------------------------------------------------------
+
+
+def test_beta_vae_charges_the_rate_beta_times(make, values_of):
+    loss = values_of(make(zoo.BetaVAE, beta=3.0))
+    np.testing.assert_allclose(loss[1], loss[0].distortion + 3.0 * loss[0].kl, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_iwae_is_the_log_mean_of_importance_weights(make, values_of, num_samples):
+    terms, per_example, *_ = values_of(make(zoo.IWAE, num_samples=num_samples))
+    log_weights = (terms.log_px + terms.log_pz - terms.log_qz).astype("float64")
+    assert log_weights.shape == (16, num_samples)
+    expected = -np.log(np.mean(np.exp(log_weights), axis=1))
+    np.testing.assert_allclose(per_example, expected, rtol=1e-5)
+    if num_samples == 1:
+        sampled_rate = terms.log_qz[:, 0] - terms.log_pz[:, 0]
+        np.testing.assert_allclose(per_example, terms.distortion + sampled_rate, rtol=1e-5)
+
+
+def test_free_bits_are_free_in_training_and_charged_in_evaluation(make, values_of):
+    model = make(zoo.FreeBitsVAE, free_bits=50.0)
+    terms, *_ = training = values_of(model)
+    np.testing.assert_allclose(total(training), np.mean(terms.distortion) + 150.0, rtol=1e-5)
+    terms, *_ = evaluation = values_of(model, training=False)
+    np.testing.assert_allclose(total(evaluation), np.mean(terms.distortion + terms.kl), rtol=1e-5)
+
+
+def test_delta_vae_keeps_its_rate(make, binary_data, to_numpy):
+    model = make(zoo.DeltaVAE, delta=0.2)
+    # Weights far off their start push the head to both ends of its range.
+    for variable in model.trainable_variables:
+        variable.assign(20.0 * variable)
+    terms = to_numpy(model.log_terms(binary_data(64), seed=0))
+    assert np.all(terms.kl_per_dim >= 0.2 - 1e-6)
+    assert np.all(terms.kl >= 3 * (0.2 - 1e-6))
+    # The bound is reached, not merely kept.
+    assert terms.kl_per_dim.min() < 0.2 + 1e-5
+
+
+def test_info_vae_pays_back_the_rate_and_charges_the_discrepancy(make, values_of):
+    terms, per_example, batch, report = values_of(make(zoo.InfoVAE, alpha=1.0, lam=10.0))
+    np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-5)
+    np.testing.assert_allclose(batch, 10.0 * report["mmd"], rtol=1e-5)
+    terms, per_example, batch, report = values_of(make(zoo.InfoVAE, alpha=0.25, lam=2.0))
+    np.testing.assert_allclose(per_example, terms.distortion + 0.75 * terms.kl, rtol=1e-5)
+    np.testing.assert_allclose(batch, 1.25 * report["mmd"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "lam"), [(1.5, 10.0), (-1.0, 1.0)])
+def test_info_vae_refuses_weights_without_a_meaning(make, alpha, lam):
+    with pytest.raises(ValueError, match=f"`alpha` must be at most 1.*alpha={alpha}, lam={lam}"):
+        make(zoo.InfoVAE, alpha=alpha, lam=lam)
+
+
+# -- posteriors --------------------------------------------------------------------------------
+
+
+def test_bn_vae_means_have_the_gain_as_their_standard_deviation(make, values_of):
+    model = make(zoo.BNVAE, gamma=0.7)
+    terms, *_ = values_of(model)
+    mean = terms.posterior.mean
+    np.testing.assert_allclose(mean.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(mean.std(axis=0), 0.7, rtol=1e-3)
+    assert np.mean(terms.kl) > 3 * 0.7**2 / 2 * 0.999
+    assert all("gamma" not in variable.path for variable in model.trainable_variables)
+
+
+@pytest.mark.parametrize(("gamma_norm", "trained"), [("rms", True), ("per_dim", False)])
+def test_du_vae_pins_its_gains(make, binary_data, gamma_norm, trained):
+    model = make(zoo.DUVAE, gamma=0.5, gamma_norm=gamma_norm)
+    gamma = model.head.mean_norm.gamma
+    assert any(gamma is variable for variable in model.trainable_variables) == trained
+    model.compile(keras.optimizers.SGD(0.5), **QUICK)
+    model.fit(binary_data(16), batch_size=8, epochs=2, verbose=0)
+    gains = ops.convert_to_numpy(gamma)
+    np.testing.assert_allclose(np.sqrt(np.mean(gains**2)), 0.5, rtol=1e-5)
+    assert (np.ptp(gains) > 1e-4) == trained
+
+
+def test_du_vae_without_batch_normalisation_and_dropout_keeps_the_floor(
+    make, binary_data, to_numpy
+):
+    x = binary_data(8)
+    plain = to_numpy(make(zoo.VAE).encode(x))
+    ablated = make(zoo.DUVAE, gamma=None, keep_prob=1.0)
+    for posterior in (ablated.encode(x), ablated(x, training=True).posterior):
+        mean, log_var = to_numpy(posterior)
+        np.testing.assert_allclose(mean, plain.mean, rtol=1e-5, atol=1e-6)
+        expected = np.log(np.exp(plain.log_var) + ENTROPY_FLOOR)
+        np.testing.assert_allclose(log_var, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_du_vae_drops_variances_to_the_floor(make, values_of):
+    terms, *_ = values_of(make(zoo.DUVAE, keep_prob=0.5))
+    dropped = np.isclose(terms.posterior.log_var, math.log(ENTROPY_FLOOR))
+    # 48 masks, four standard errors.
+    assert abs(dropped.mean() - 0.5) < 4 * 0.5 / math.sqrt(48)
+
+
+def test_du_vae_regularisers_wait_for_the_schedule(make):
+    schedule = LinearSchedule(10, stop=1.0)
+
+    def start(weight):
+        model = make(zoo.DUVAE, beta=schedule, reg_start_weight=weight)
+        return model.head.variance_dropout.start_step
+
+    assert [start(weight) for weight in (0.0, 0.5, 1.0)] == [0, 5, 10]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gamma_norm": "max"}, "`gamma_norm` must be 'rms' or 'per_dim'.*gamma_norm='max'"),
+        ({"reg_start_weight": 1.5}, "must not exceed.*reg_start_weight=1.5, beta=1.0"),
+        (
+            {"reg_start_weight": 1.5, "beta": LinearSchedule(10)},
+            "`weight` must be one that the schedule reaches.*weight=1.5, largest=1",
+        ),
+        (
+            {
+                "reg_start_weight": 0.5,
+                "beta": keras.optimizers.schedules.PolynomialDecay(0.0, 10, 1.0),
+            },
+            "`reg_start_weight` must be 0 unless.*beta=PolynomialDecay",
+        ),
+        ({"keep_prob": 0.0}, r"`keep_prob` must lie in \(0, 1\].*keep_prob=0.0"),
+        ({"gamma": 0.0}, "`gamma` must be positive.*gamma=0.0"),
+        ({"beta": -1.0}, "`reg_start_weight` must not exceed|`beta` must be non-negative"),
+    ],
+)
+def test_du_vae_names_what_is_out_of_range(make, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(zoo.DUVAE, **settings)
+
+
+def test_mu_vae_means_stay_in_the_ball(make, binary_data, to_numpy):
+    model = make(zoo.MuVAE, clip_factor=0.1)
+    radius = 0.1 * math.sqrt(3)
+    for posterior in (
+        model.encode(binary_data(16)),
+        model(binary_data(16), training=True).posterior,
+    ):
+        norms = np.linalg.norm(to_numpy(posterior.mean), axis=1)
+        assert np.all(norms <= radius * (1 + 1e-5))
+        assert np.any(norms > radius * (1 - 1e-5))
+
+
+def test_mu_vae_loss_is_the_papers_up_to_a_constant(make, values_of, binary_data, to_numpy):
+    model = make(zoo.MuVAE)
+    loss = values_of(model)
+    terms, x = loss[0], binary_data(16)
+    # The likelihood's mean is the decoder's output itself.
+    images = to_numpy(model.decode(terms.z))[:, 0]
+    squares = np.mean(np.sum((x - images) ** 2, axis=1))
+    mean, log_var = terms.posterior
+    mean_term = abs(mean.sum()) / 16
+    variance_term = np.mean(np.sum(np.exp(log_var) - log_var - 1, axis=1))
+    expected = squares + 6 / 2 * math.log(math.pi) + mean_term + variance_term
+    np.testing.assert_allclose(total(loss), expected, rtol=1e-5)
+    report = loss[3]
+    np.testing.assert_allclose(report["mean_term"], mean_term, rtol=1e-5)
+    np.testing.assert_allclose(np.mean(report["variance_term"]), variance_term, rtol=1e-4)
+
+
+def test_mu_vae_halves_both_terms(make, values_of):
+    whole, half = (values_of(make(zoo.MuVAE, half=half))[3] for half in (False, True))
+    for name in ("mean_term", "variance_term"):
+        np.testing.assert_allclose(half[name], whole[name] / 2, rtol=1e-5)
+
+
+def test_mu_vae_draws_wider_codes(make, to_numpy):
+    model = make(zoo.MuVAE, sampling_scale=3.0)
+    z = to_numpy(model.prior.sample(20_000, keras.random.SeedGenerator(0)))
+    # The standard error of a standard deviation is scale / sqrt(2 n).
+    assert np.all(np.abs(z.std(axis=0) - 3.0) < 4 * 3.0 / math.sqrt(40_000))
+
+
+def test_mu_vae_warns_of_the_printed_variance_term_and_stops_it(make, binary_data, to_numpy):
+    with pytest.warns(UserWarning, match="variance_mode='raw_lv' has no lower bound"):
+        model = make(zoo.MuVAE, variance_mode="raw_lv")
+    model.head.projection.bias.assign(np.full(6, -40.0))
+    assert np.all(to_numpy(model.encode(binary_data(4)).log_var) == -10.0)
+
+
+def test_hebae_charges_the_divergence_of_its_population(make, values_of):
+    terms, per_example, batch, report = values_of(make(zoo.HEBAE, weight=2.0))
+    mean = terms.posterior.mean.astype("float64")
+    beta, sigma = mean.mean(axis=0), np.cov(mean.T, bias=True) + 1e-6 * np.eye(3)
+    kl = 0.5 * (np.trace(sigma) + beta @ beta - 3 - np.linalg.slogdet(sigma)[1])
+    np.testing.assert_allclose(report["hyper_kl"], kl, rtol=1e-4)
+    np.testing.assert_allclose(batch, 2.0 * kl, rtol=1e-4)
+    np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-6)
+
+
+def test_hebae_posterior_scales(make, values_of):
+    def factors(**settings):
+        return values_of(make(zoo.HEBAE, **settings))[0].posterior
+
+    vector, scalar = factors(), factors(sigma="scalar")
+    # L = diag(sigma) R: rows of L / R are the sigmas.
+    sigmas, shared = (
+        np.diagonal(q.scale_tril, axis1=1, axis2=2)
+        / np.diagonal(q.hyper_scale_tril, axis1=1, axis2=2)
+        for q in (vector, scalar)
+    )
+    assert np.median(np.ptp(sigmas, axis=1)) > 0.01
+    np.testing.assert_allclose(shared, shared[:, :1].repeat(3, axis=1), rtol=1e-4)
+    diagonal = factors(sampling="diagonal").scale_tril
+    np.testing.assert_array_equal(diagonal, diagonal * np.eye(3))
+    assert np.abs(vector.scale_tril * (1 - np.eye(3))).max() > 1e-3
+
+
+def test_hebae_shrinkage_of_one_is_the_identity(make, values_of):
+    posterior = values_of(make(zoo.HEBAE, shrinkage=1.0))[0].posterior
+    np.testing.assert_allclose(posterior.hyper_scale_tril[0], np.eye(3), atol=1e-5)
+
+
+def test_hebae_statistics_in_inference(make, values_of):
+    running, batch = (
+        values_of(make(zoo.HEBAE, statistics=statistics), training=False)[0].posterior
+        for statistics in ("running", "batch")
+    )
+    # Nothing has been collected yet.
+    np.testing.assert_allclose(running.hyper_mean, 0.0, atol=1e-6)
+    np.testing.assert_allclose(batch.hyper_mean[0], batch.mean.mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_hebae_passes_its_switch_for_the_gradient_on(make):
+    assert make(zoo.HEBAE, stop_gradient=True).head.reparam.stop_gradient is True
+    assert make(zoo.HEBAE).head.reparam.stop_gradient is False
+
+
+# -- auto-encoders -----------------------------------------------------------------------------
+
+
+def test_ae_pays_no_rate_and_still_reports_it(make, values_of):
+    terms, per_example, batch, _ = values_of(make(zoo.AE))
+    np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-6)
+    assert batch == 0
+    assert np.mean(terms.kl) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("constructor", "settings"), [(zoo.AE, {"deterministic": True}), (zoo.WAE, {})]
+)
+def test_deterministic_codes_are_the_encoders(make, binary_data, to_numpy, constructor, settings):
+    model, x = make(constructor, **settings), binary_data(6)
+    first, second = to_numpy((model(x, training=True), model(x, training=True)))
+    np.testing.assert_array_equal(first.z, second.z)
+    np.testing.assert_array_equal(first.z[:, 0], to_numpy(model.encode(x).mean))
+    np.testing.assert_allclose(
+        model.reconstruct(x), 1 / (1 + np.exp(-first.params[:, 0])), rtol=1e-5
+    )
+    assert np.all(np.isposinf(to_numpy(model.log_terms(x).kl)))
+    with pytest.raises(ValueError, match="a deterministic encoder has none.*head=PointHead"):
+        model.log_prob(x)
+
+
+def test_deterministic_ae_repeats_its_code(make, binary_data, to_numpy):
+    z = to_numpy(make(zoo.AE, deterministic=True, num_samples=3)(binary_data(4)).z)
+    assert z.shape == (4, 3, 3)
+    np.testing.assert_array_equal(z, z[:, :1].repeat(3, axis=1))
+
+
+def test_wae_adds_the_weighted_discrepancy(make, values_of):
+    terms, per_example, batch, report = values_of(make(zoo.WAE, weight=5.0))
+    np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-6)
+    np.testing.assert_allclose(batch, 5.0 * report["mmd"], rtol=1e-5)
+    assert report["mmd"] != 0
+
+
+# -- decoders ----------------------------------------------------------------------------------
+
+
+def test_skip_vae_decoder_sees_z_in_every_layer(dense_networks, to_numpy):
+    encoder, decoder = dense_networks()
+    model = zoo.SkipVAE(encoder, decoder, latent_dim=3)
+    skips = [layer for layer in model.decoder.layers if isinstance(layer, LatentSkip)]
+    # Of the two dense layers the first has z as its input.
+    assert [skip.kernel.shape for skip in skips] == [(3, 6)]
+    assert not any(isinstance(layer, LatentSkip) for layer in decoder.layers)
+    z = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    plain, skipping = to_numpy((decoder(z), model.decoder(z)))
+    np.testing.assert_allclose(
+        skipping - plain, z @ to_numpy(skips[0].kernel), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_skip_vae_keeps_a_decoder_with_skips_of_its_own(dense_networks):
+    encoder, _ = dense_networks()
+    z = keras.Input((3,))
+    h = keras.layers.Dense(8, "relu")(z)
+    decoder = keras.Model(z, LatentSkip()(keras.layers.Dense(6)(h), z))
+    assert zoo.SkipVAE(encoder, decoder, latent_dim=3).decoder is decoder
+
+
+# -- presets -----------------------------------------------------------------------------------
+
+PRESETS = zoo.presets()
+SMALL = [
+    name
+    for name, (_, settings) in PRESETS.items()
+    if math.prod(settings["networks"]["input_shape"]) < 1000
+]
+
+
+def test_every_constructor_has_presets():
+    constructors = set(zoo.__all__) - {"Output", "Preset", "load", "networks", "presets"}
+    assert {constructor.__name__ for constructor, _ in PRESETS.values()} == constructors
+    assert len(SMALL) >= 2 * len(constructors)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_settings_are_arguments(name):
+    constructor, settings = PRESETS[name]
+    assert set(settings) == {"networks", "model", "training", "data", "source"}
+    assert set(settings["model"]) <= set(inspect.signature(constructor).parameters)
+    assert set(settings["data"]) <= set(inspect.signature(data.load).parameters)
+    assert settings["source"]
+    training = dict(settings["training"])
+    assert training.pop("epochs") > 0
+    keras.optimizers.Adam(**training)
+    network = dict(settings["networks"])
+    assert network.pop("kind") in {"mlp", "conv", "mu_vae", "wae"}
+    assert "latent_dim" in settings["model"]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_presets_build(name):
+    constructor, settings = PRESETS[name]
+    run = zoo.load(name)
+    shape = settings["networks"]["input_shape"]
+    assert run.name == name
+    assert run.model.name == inspect.signature(constructor).parameters["name"].default
+    assert run.model.built
+    assert run.model.encoder.input_shape == (None, *shape)
+    assert run.model.decoder.input_shape == (None, settings["model"]["latent_dim"])
+    assert run.model.decoder.output_shape == (None, *run.model.likelihood.params_shape(shape))
+    assert run.model.latent_dim == settings["model"]["latent_dim"]
+    assert run.fit_args == {"epochs": settings["training"]["epochs"]}
+    assert run.data_args == settings["data"]
+
+
+def test_mnist_preset_has_the_widths_of_the_literature():
+    model = zoo.load("vae_mnist_mlp").model
+    widths = [(784, 800), (800, 800), (800, 40), (20, 800), (800, 800), (800, 784)]
+    kernels = [tuple(v.shape) for v in model.trainable_variables if len(v.shape) == 2]
+    assert sorted(kernels) == sorted(widths)
+
+
+def test_load_applies_overrides_without_touching_the_presets():
+    run = zoo.load(
+        "du_vae_digits_mlp",
+        model={"latent_dim": 4, "gamma": 0.6},
+        networks={"hidden_units": (16,), "decoder": {"hidden_units": (8,)}},
+        training={"epochs": 2, "learning_rate": 0.5, "optimizer": "sgd", "momentum": 0.9},
+        data={"batch_size": 32},
+    )
+    assert run.model.latent_dim == 4
+    assert run.model.head.mean_norm.target == 0.6
+    assert run.model.encoder.output_shape == (None, 16)
+    assert run.fit_args == {"epochs": 2}
+    optimizer = run.compile_args["optimizer"]
+    assert isinstance(optimizer, keras.optimizers.SGD)
+    assert float(optimizer.learning_rate) == 0.5
+    assert optimizer.momentum == 0.9
+    assert run.data_args["batch_size"] == 32
+    assert run.settings["model"]["keep_prob"] == 0.9
+    _, settings = zoo.presets()["du_vae_digits_mlp"]
+    assert settings["model"] == {"latent_dim": 16, "gamma": 0.5, "keep_prob": 0.9}
+    assert settings["data"]["batch_size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("du_vae_mnist", {}, "`preset` must be .*du_vae_mnist_mlp.*preset='du_vae_mnist'"),
+        ("resnet", {}, "`preset` must be .*bn_vae_mnist_mlp.*preset='resnet'"),
+        (
+            "du_vae_digits_mlp",
+            {"model": {"gama": 0.6}},
+            "`model` of preset 'du_vae_digits_mlp' takes latent_dim, gamma.*"
+            r"Received: gama=0.6 \(did you mean gamma",
+        ),
+        (
+            "vae_digits_mlp",
+            {"networks": {"hiden_units": (8,)}},
+            "hidden_units.*Received: hiden_units",
+        ),
+        ("vae_digits_mlp", {"training": {"learning_rat": 1e-3}}, "learning_rat"),
+        ("vae_digits_mlp", {"training": {"optimizer": "adan"}}, "adan"),
+    ],
+)
+def test_load_names_what_it_does_not_know(name, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.load(name, **overrides)
+
+
+@pytest.mark.parametrize("name", ["du_vae_digits_mlp", "mu_vae_digits_mlp"])
+def test_digits_presets_train(name):
+    keras.utils.set_random_seed(0)
+    run = zoo.load(name, networks={"hidden_units": (16,), "decoder": {"hidden_units": (16,)}})
+    run.model.compile(**{**run.compile_args, **QUICK})
+    history = run.model.fit(
+        data.load(split="train[:512]", **run.data_args),
+        verbose=0,
+        **{**run.fit_args, "epochs": 3},
+    ).history
+    assert history["loss"][-1] < history["loss"][0]
+    images = run.model.generate(2, seed=0)
+    assert images.shape == (2, 8, 8, 1)
