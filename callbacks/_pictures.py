@@ -39,8 +39,9 @@ def tile(images, columns, limits):
 def draw_traversals(grid, dimensions, values):
     """A grid whose rows are latent dimensions and whose columns are values, with its axes."""
     height, width = grid.shape[0] / len(dimensions), grid.shape[1] / len(values)
-    figure, axes = _figure(max(4.0, 0.6 * len(values)), max(1.5, 0.6 * len(dimensions) + 0.6))
-    axes.imshow(grid, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    # Cells of 0.6 inches, with room for the names.
+    figure, axes = _figure(0.6 * len(values), 0.6 * len(dimensions) * height / width, left=0.6)
+    axes.imshow(grid, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
     axes.set_yticks((np.arange(len(dimensions)) + 0.5) * height, [f"z[{d}]" for d in dimensions])
     axes.set_xticks((np.arange(len(values)) + 0.5) * width, [f"{value:g}" for value in values])
     axes.tick_params(length=0)
@@ -50,7 +51,7 @@ def draw_traversals(grid, dimensions, values):
 def draw_means(means, labels=None):
     """Posterior means `(N, D)` as points, coloured by label; two principal axes where D > 2."""
     points, names = _in_two_dimensions(means)
-    figure, axes = _figure(6.0, 5.0)
+    figure, axes = _figure(4.5, 4.3, left=0.7, right=0.8)
     if labels is None:
         axes.scatter(*points.T, s=6)
     else:
@@ -60,7 +61,7 @@ def draw_means(means, labels=None):
         drawn = axes.scatter(*points.T, c=numbers, s=6, cmap=palette[0], **limits)
         if limits:
             handles, _ = drawn.legend_elements(num=list(range(len(classes))))
-            figure.legend(handles, [str(c) for c in classes], loc="outside right upper")
+            figure.legend(handles, [str(c) for c in classes], loc="upper right")
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     return _rendered(figure)
@@ -82,14 +83,17 @@ def _in_two_dimensions(means):
     )
 
 
-def _figure(width, height):
+def _figure(width, height, left, right=0.1, bottom=0.5, top=0.1):
     # Not by pyplot, whose figures and backend are the user's.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    # Margins in inches: a layout that finds them takes as long as the drawing.
+    total = (left + width + right, bottom + height + top)
+    figure = Figure(figsize=total, dpi=100)
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    box = (left / total[0], bottom / total[1], width / total[0], height / total[1])
+    return figure, figure.add_axes(box)
 
 
 def _rendered(figure):

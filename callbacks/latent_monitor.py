@@ -66,7 +66,7 @@ class LatentMonitor(keras.callbacks.Callback):
         labels=None,
         log_dir="logs",
         frequency=1,
-        image_frequency=5,
+        image_frequency=10,
         num_images=16,
         num_traversals=10,
         traversal_range=(-3.0, 3.0),

@@ -77,7 +77,8 @@ class CholeskyReparam(_Reparameterization):
     """Posterior whose noise has the correlations of the batch's own means.
 
         beta, Sigma = mean and covariance of mean_i over the (global) batch
-        Sigma       = (1 - shrinkage) Sigma + shrinkage I,    Sigma + jitter I = R R^T
+        Sigma       = (1 - shrinkage) Sigma + shrinkage I
+        R R^T       = Sigma + jitter max(1, tr Sigma / D) I
         z_k         = mean + exp(log_scale) * (R eps_k),   eps_k ~ N(0, I)
 
     In inference, and in a training batch of at most D rows, whose covariance is singular, running
@@ -88,7 +89,8 @@ class CholeskyReparam(_Reparameterization):
         num_samples: Positive int K, or None for a single draw without a sample axis.
         seed: Optional int that fixes the noise.
         shrinkage: Float in [0, 1], pull of Sigma towards the identity.
-        jitter: Positive float added to the diagonal before the factorisation.
+        jitter: Positive float added to the diagonal before the factorisation, relative to the mean
+            variance where that is above 1.
         sampling: `"cholesky"`, or `"diagonal"`, which drops the correlations from the noise as the
             official code does.
         stop_gradient: If True no gradient flows through R into the draw, as in the official code.
@@ -164,10 +166,12 @@ class CholeskyReparam(_Reparameterization):
     def posterior(self, mean, log_scale, training=False):
         """The posterior alone, without a draw."""
         beta, sigma = self._moments(mean, training)
-        factor = ops.cholesky(sigma + self.jitter * ops.eye(self.latent_dim))
+        # In proportion to codes of large spread, whose rounding errors are as large.
+        jitter = self.jitter * ops.maximum(ops.mean(ops.diagonal(sigma)), 1.0)
+        factor = ops.cholesky(sigma + jitter * ops.eye(self.latent_dim))
         noise_factor = factor
         if self.sampling == "diagonal":
-            noise_factor = ops.diag(ops.sqrt(ops.diagonal(sigma) + self.jitter))
+            noise_factor = ops.diag(ops.sqrt(ops.diagonal(sigma) + jitter))
         if self.stop_gradient:
             noise_factor = ops.stop_gradient(noise_factor)
         rows = ops.zeros_like(mean)

@@ -25,6 +25,25 @@ def num_replicas():
     return 1 if context is None else context.num_replicas_in_sync
 
 
+def num_tf_replicas(model):
+    """Number of `tf.distribute` replicas of a model, asked from outside of a step."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return model.distribute_strategy.num_replicas_in_sync
+
+
+def num_devices(model):
+    """Number of this process's devices that the batches of a model are split over."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return num_tf_replicas(model)
+    import jax
+
+    mesh = distribution.device_mesh
+    devices = mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+    return max(1, devices // jax.process_count())
+
+
 def gather_batch(value):
     """Concatenates `value (batch, ...)` over the replicas, differentiably.
 

@@ -23,6 +23,8 @@ from .zoo._presets import check_arguments
 
 #: Part of "train" that is held out where a data set has no validation split of its own.
 HELD_OUT = 1 / 12
+#: Largest number of held-out examples on which the latent code is watched in training.
+MONITORED = 1000
 #: Height in pixels to which small images are enlarged in a grid.
 TILE = 56
 #: Options of `train` beside the settings of a preset.
@@ -370,7 +372,7 @@ def train(
             validation_data=validation_data,
             epochs=epochs,
             initial_epoch=trained,
-            callbacks=[recorder, *_observers(directory, options, validation_data)],
+            callbacks=[recorder, *_observers(directory, options, validation_args)],
             verbose=0 if quiet else 1 if console.is_terminal else 2,
         )
     except KeyboardInterrupt:
@@ -587,12 +589,17 @@ def _can_hold_out(args):
     return True
 
 
-def _observers(directory, options, validation_data):
-    found = []
-    if importlib.util.find_spec("tensorflow"):
-        found.append(keras.callbacks.TensorBoard(directory / runs.TENSORBOARD, write_graph=False))
-    if options["monitor"] and validation_data is not None:
-        found.append(callbacks.LatentMonitor(validation_data))
+def _observers(directory, options, validation_args):
+    if not importlib.util.find_spec("tensorflow"):
+        return []
+    folder = directory / runs.TENSORBOARD
+    found = [keras.callbacks.TensorBoard(folder, write_graph=False)]
+    if options["monitor"] and validation_args:
+        names = inspect.signature(data.load_arrays).parameters
+        args = {name: value for name, value in validation_args.items() if name in names}
+        args["limit"] = min(args.get("limit") or MONITORED, MONITORED)
+        images, labels = data.load_arrays(**args)
+        found.append(callbacks.LatentMonitor(images, labels, log_dir=folder))
     return found
 
 

@@ -2,21 +2,33 @@
 
 import inspect
 import itertools
+import math
 import warnings
 
 import keras
 import numpy as np
 
+from ..losses._replicas import num_devices
 
-def checked_data(model, x, y, batch_size, training):
-    """Checks what `fit` or `evaluate` was given; returns `x` with nothing consumed.
+
+def checked_data(model, x, y, batch_size, training, held_out=0.0):
+    """Checks what `fit`, `evaluate` or `predict` was given; returns `x` with nothing consumed.
 
     Arrays are checked as a whole, other sources by their first batch.
+
+    Args:
+        model: `VAE`.
+        x: Array, `tf.data.Dataset`, `PyDataset` or generator.
+        y: Targets or labels of an array, or None.
+        batch_size: Positive int, or None for Keras' default.
+        training: Whether batch statistics will be taken.
+        held_out: Part of an array that Keras splits off for validation.
 
     Raises:
         TypeError: If the data are not numbers.
         ValueError: If they are empty, of another shape than the encoder takes, outside the
-            likelihood's support, not finite, or in batches too small for a batch statistic.
+            likelihood's support, not finite, or in batches too small for a batch statistic or not
+            to be split over the devices.
     """
     if x is None:
         raise ValueError("`x` must be given. Received: x=None")
@@ -35,15 +47,14 @@ def checked_data(model, x, y, batch_size, training):
         first = next(iter(x.take(1)), None)
     else:
         check_values(model, x, y)
-        if training:
-            _check_batch_size(model, min(batch_size or 32, len(x)))
+        rows = max(1, math.floor(len(x) * (1.0 - held_out)))
+        _check_batch_sizes(model, batch_size or 32, rows, training)
         return x
     if first is None:
         raise ValueError("`x` must hold at least one batch. Received: an empty data set")
     batch, target, _ = keras.utils.unpack_x_y_sample_weight(first)
     check_values(model, batch, target)
-    if training:
-        _check_batch_size(model, len(batch))
+    _check_batch_sizes(model, len(batch), len(batch), training)
     return x
 
 
@@ -109,7 +120,22 @@ def _as_array(name, value):
     return array
 
 
-def _check_batch_size(model, size):
+def _check_batch_sizes(model, size, rows, training):
+    size = min(size, rows)
+    if training:
+        _check_batch_statistics(model, size)
+    devices = num_devices(model)
+    # TensorFlow splits later batches as it can; JAX leaves no device without its share.
+    sizes = {size} if keras.backend.backend() == "tensorflow" else {size, rows % size or size}
+    for received in sizes:
+        if received % devices:
+            raise ValueError(
+                f"`batch_size` must split the data into batches that divide by the {devices} "
+                f"devices. Received: a batch of {received}"
+            )
+
+
+def _check_batch_statistics(model, size):
     demanding = {
         "the posterior head": model.head.min_batch_size,
         "the objective": model.objective.min_batch_size,
@@ -124,5 +150,5 @@ def _check_batch_size(model, size):
         warnings.warn(
             f"batch_size={size} is below {model.head.advised_batch_size}, twice the latent "
             "dimension: the batch covariance will be noisy. Enlarge the batch or use `shrinkage`.",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -9,7 +9,7 @@ from keras import ops
 
 from ..layers import GaussianHead, PosteriorHead, Prior, StandardNormal, get_likelihood
 from ..losses import ELBO, Objective, Terms
-from ..losses._replicas import GivenSeed, batch_mean, num_replicas
+from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, check_values, checked_data, is_target
 from ._compiled import compiled
@@ -221,28 +221,45 @@ class VAE(ArgumentsConfig, keras.Model):
         Args:
             optimizer: Keras optimiser or its name.
             jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
-                for eager runs and under several `tf.distribute` replicas, whose collectives XLA
-                does not compile. `model.jit_compile` holds the outcome.
+                for eager runs and under several `tf.distribute` replicas, which XLA cannot
+                compile. `model.jit_compile` holds the outcome; a saved model decides anew where
+                it is loaded.
             run_eagerly: Whether to run step by step in Python.
             **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
 
         Raises:
-            ValueError: If a `loss` is given.
+            ValueError: If a `loss` is given, or XLA asked for where it cannot work.
         """
         if kwargs.get("loss") is not None:
             raise ValueError(
                 "`loss` must not be given: a VAE minimises its `objective`. Received: "
                 f"loss={kwargs['loss']!r}"
             )
+        self._asked_jit_compile = jit_compile
+        replicas = num_tf_replicas(self)
         if jit_compile == "auto":
-            jit_compile = not run_eagerly and _one_replica()
+            jit_compile = not run_eagerly and replicas == 1
+        elif jit_compile and replicas > 1:
+            raise ValueError(
+                "`jit_compile` must be False or 'auto' under several `tf.distribute` replicas, "
+                "which XLA cannot compile. Received: "
+                f"jit_compile={jit_compile}, replicas={replicas}"
+            )
         super().compile(
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs
         )
 
+    def get_compile_config(self):
+        """Returns the arguments of `compile` as they were given."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self._asked_jit_compile} if config else config
+
     def compile_from_config(self, config):
         """Compiles as a saved model was compiled."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        if num_tf_replicas(self) > 1:
+            config["jit_compile"] = "auto"
+        self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -276,14 +293,14 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
                 not finite, or in batches too small for a batch statistic of the model.
         """
-        x = checked_data(self, x, y, batch_size, training=True)
-        if isinstance(validation_data, tuple):
-            check_values(self, *validation_data[:2])
-            if len(validation_data) == 3:
-                held_out, _, weights = validation_data
-                validation_data = held_out, _target(*validation_data), weights
-        elif validation_data is not None:
-            validation_data = checked_data(self, validation_data, None, None, training=False)
+        x = checked_data(self, x, y, batch_size, training=True, held_out=validation_split)
+        if validation_data is not None:
+            val_x, val_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
+            size = kwargs.get("validation_batch_size") or batch_size
+            val_x = checked_data(self, val_x, val_y, size, training=False)
+            validation_data = keras.utils.pack_x_y_sample_weight(
+                val_x, _target(val_x, val_y, weights), weights
+            )
         if hasattr(x, "element_spec"):
             # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
             kwargs.setdefault("shuffle", False)
@@ -589,11 +606,3 @@ def _seed(seed):
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
     return int(seed)
-
-
-def _one_replica():
-    if keras.backend.backend() != "tensorflow":
-        return True
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync == 1

@@ -59,7 +59,7 @@ def test_means_are_drawn_even_when_all_are_one(dim, labels):
     for means in (np.zeros((30, dim)), np.random.default_rng(0).normal(size=(30, dim))):
         picture = _pictures.draw_means(means, labels)
         assert picture.dtype == "uint8"
-        assert picture.shape == (500, 600, 3)
+        assert picture.shape == (490, 600, 3)
         assert len(np.unique(picture)) > 2
 
 

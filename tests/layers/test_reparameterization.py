@@ -292,3 +292,11 @@ def test_num_samples_error(make, num_samples):
 def test_cholesky_argument_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         CholeskyReparam(**arguments)
+
+
+def test_rank_deficient_codes_of_large_spread_can_be_factorised():
+    rng = np.random.default_rng(0)
+    mean = 10.0 * (rng.normal(size=(64, 3)) @ rng.normal(size=(3, 10))).astype("float32")
+    posterior, z = CholeskyReparam()(mean, np.zeros_like(mean), training=True)
+    assert np.all(np.isfinite(ops.convert_to_numpy(z)))
+    assert np.all(np.isfinite(ops.convert_to_numpy(posterior.hyper_scale_tril)))

@@ -1,6 +1,3 @@
-import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import keras
@@ -106,46 +103,3 @@ def test_noise_continues_after_saving(tmp_path):
     other.load_weights(tmp_path / "noise.weights.h5")
     np.testing.assert_array_equal(other(x), model(x))
     assert not np.any(np.asarray(other(x)) == 2.0 * first)
-
-
-_TWO_REPLICAS = """
-import json
-import keras, numpy as np, tensorflow as tf
-from vaezoo import zoo
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-x = np.random.default_rng(0).random((16, 6)).astype("float32")
-strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
-def fit(strategy, make, **arguments):
-    with strategy.scope():
-        keras.utils.set_random_seed(0)
-        encoder, decoder = (keras.Sequential([keras.layers.Dense(n)]) for n in (4, 6))
-        model = make(encoder, decoder, latent_dim=3, **arguments)
-        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    logs = model.fit(x, batch_size=16, verbose=0).history
-    return model.decoder.get_weights()[0].tolist(), logs
-
-
-print(json.dumps({
-    "weights": [fit(strategy, zoo.AE, deterministic=True)[0] for strategy in strategies],
-    "hyper_kl": [fit(strategy, zoo.HEBAE)[1]["hyper_kl"][0] for strategy in strategies],
-    "mmd": fit(strategies[1], zoo.InfoVAE)[1]["mmd"][0],
-}))
-"""
-
-
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="tf.distribute needs TensorFlow"
-)
-def test_two_replicas_train_on_the_statistics_of_the_global_batch():
-    process = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr[-2000:]
-    result = json.loads(process.stdout.splitlines()[-1])
-    np.testing.assert_allclose(*result["weights"], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(*result["hyper_kl"], rtol=1e-4)
-    assert -0.5 < result["mmd"] < 2.0
