@@ -105,7 +105,8 @@ def test_history_has_one_record_an_epoch(finished):
 
 def test_final_model_is_the_overridden_one_and_the_last_checkpoint(finished):
     model = keras.saving.load_model(finished[0] / "model.keras")
-    assert model.head.mean_norm.gamma_target == 0.6
+    gains = keras.ops.convert_to_numpy(model.head.mean_norm.gamma)
+    np.testing.assert_allclose(np.sqrt(np.mean(gains**2)), 0.6, rtol=1e-5)
     last = keras.saving.load_model(finished[0] / "checkpoints" / "last.keras")
     assert int(model.optimizer.iterations) == 4
     x = vaezoo.data.load_arrays("digits", split="test[:8]")[0]
@@ -320,8 +321,28 @@ def test_networks_are_built_for_the_data(tmp_path):
 
 
 def test_networks_that_do_not_fit_the_data_are_a_clean_error(tmp_path):
-    error = error_of("train", "mu_vae_mnist_cnn", "--data", "digits", "--out", tmp_path / "run")
-    assert "input_shape" in error
+    args = ["--data", "digits", "--set", "data.image_size=6", "--out", tmp_path / "run"]
+    error = error_of("train", "mu_vae_mnist_cnn", *args)
+    assert "multiples of 4; the 'conv' networks take any size" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_of_another_kind_do_not_inherit_options():
+    from vaezoo.cli import _build
+
+    overrides = settings.parse_overrides(["networks.kind=mu_vae"], {"networks": {}})
+    run = _build("vae_digits_mlp", overrides)
+    assert run.settings["networks"] == {"kind": "mu_vae", "input_shape": (8, 8, 1)}
+    assert run.model.encoder.output_shape[0] is None
+
+
+def test_the_latent_code_is_watched_in_the_folder_of_the_run(tmp_path):
+    pytest.importorskip("tensorflow", reason="event files are written through TensorFlow")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path / "run", "--monitor", "--epochs", "1")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {"latent/active_units", "reconstructions"} <= set(events.Tags()["tensors"])
 
 
 def test_validation_data_are_held_out_of_the_training_data(tmp_path):

@@ -41,7 +41,8 @@ SOURCES = {
 def make(dense_networks):
     def build(constructor=zoo.VAE, **kwargs):
         model = constructor(*dense_networks(), **{"latent_dim": 3, **kwargs})
-        model.compile(run_eagerly=True)
+        # JAX is slow without its compiler, TensorFlow is slow to start with one.
+        model.compile(run_eagerly=keras.backend.backend() == "tensorflow")
         return model
 
     return build
