@@ -125,10 +125,15 @@ def root(
 @app.command("list")
 def list_presets(
     preset: Annotated[
-        str | None, typer.Argument(help="Show everything about this preset.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="PRESET", help="Show everything about this preset.", show_default=False
+        ),
     ] = None,
 ):
     """Show the presets, or everything that one of them sets and takes.
+
+    A preset is a published model with its networks, training and data settings.
 
     Examples:
       vaezoo list
@@ -146,7 +151,10 @@ def list_presets(
 @app.command()
 def train(
     preset: Annotated[
-        str, typer.Argument(help="What to train: a name from `vaezoo list`.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PRESET", help="What to train: a name from `vaezoo list`.", show_default=False
+        ),
     ],
     data_name: Annotated[
         str | None,
@@ -162,7 +170,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of prepared tensorflow-datasets.",
+            help="Folder of prepared tensorflow-datasets; --set data.download=true prepares a "
+            "missing set in it.",
             show_default="TFDS_DATA_DIR",
             rich_help_panel="Data",
         ),
@@ -245,7 +254,8 @@ def train(
         bool | None,
         typer.Option(
             "--xla/--no-xla",
-            help="Whether XLA compiles the training step.",
+            help="Whether XLA compiles the training step; without it, JAX runs step by step in "
+            "Python.",
             show_default="xla",
             rich_help_panel="Training",
         ),
@@ -305,8 +315,8 @@ def train(
     directory = out or runs.default_directory(preset)
     constructor, base = _known_preset(preset)
     if resume:
-        config = runs.read_config(directory)
-        base = settings.from_json(config["settings"])
+        stored = runs.read_config(directory)
+        base = settings.from_json(stored["settings"])
     given = settings.parse_overrides(assignments or [], base)
     _add(given, "data", name_or_path=_absolute(data_name), data_dir=data_dir and data_dir.resolve())
     _add(given, "data", batch_size=batch_size, limit=limit)
@@ -322,8 +332,8 @@ def train(
     options = {name: value for name, value in options.items() if value is not None}
 
     if resume:
-        _check_same_run(directory, config, preset, given, options)
-        options = {**config["options"], **options}
+        _check_same_run(directory, stored, preset, given, options)
+        options = {**stored["options"], **options}
         given = {section: {**base[section], **given[section]} for section in settings.SECTIONS}
     else:
         runs.check_free(directory, overwrite)
@@ -338,9 +348,13 @@ def train(
         "options": options,
         "settings": settings.to_json(run.settings),
         "command": shlex.join(["vaezoo", *sys.argv[1:]]),
+        "resumed": [],
     }
     recorder = runs.RunRecorder(directory, config, resume, overwrite)
     epochs, trained = run.fit_args["epochs"], len(recorder.history)
+    if resume:
+        last = {"epoch": trained, "command": config["command"], "versions": runs.versions()}
+        config.update(command=stored["command"], resumed=[*stored["resumed"], last])
     if trained >= epochs and (directory / runs.MODEL).exists():
         raise ValueError(
             f"'{directory}' has all of its {epochs} epochs: ask for more with --epochs"
@@ -403,32 +417,37 @@ def sample(
             metavar="RUN_OR_MODEL", help="Run directory or .keras file.", show_default=False
         ),
     ],
-    num: Annotated[int, typer.Option("-n", "--num", min=1, help="How many.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal samples.")] = 0,
+    num: Annotated[
+        int, typer.Option("-n", "--num", metavar="N", min=1, help="How many samples.")
+    ] = 64,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Equal seeds give equal samples.")
+    ] = 0,
     draw: Annotated[
         bool,
-        typer.Option(
-            "--draw/--mean", help="Draw from the likelihood p(x|z), or take its mean E[x|z]."
-        ),
+        typer.Option("--draw/--mean", help="Draw x from the likelihood p(x|z), or take its mean."),
     ] = False,
     scale: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
-            help="Pixels of the grid for one pixel of an image; by default, small images are "
-            f"enlarged to {TILE} pixels.",
+            help="Pixels of the grid for one pixel of an image.",
+            show_default=f"what enlarges small images to {TILE} pixels",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".png for a grid of images, .npz for the array x as the model returns it. "
-            "[default: samples.png beside the model]",
+            help="A .png for a grid of images, an .npz for the array x as the model returns it.",
+            show_default="samples.png beside the model",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ):
     """Generate new data from the prior: a grid of images, or an array.
+
+    Of a run, the model after its last epoch is used, or else its last checkpoint.
 
     Examples:
       vaezoo sample runs/du
@@ -461,17 +480,24 @@ def export(
             metavar="RUN_OR_MODEL", help="Run directory or .keras file.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder to write, new or empty.", show_default=False),
+    ],
 ):
     """Export a SavedModel that serves without vaezoo, for TF Serving or `tf.saved_model.load`.
 
-    Its signatures are encode (also serving_default), decode, sample, reconstruct and score.
-    An existing folder is never overwritten.
+    Its signatures are encode (serving_default, too), decode, sample,
+    reconstruct and score. What exists is never overwritten.
 
     Example:
       vaezoo export runs/du served/du/1
       saved_model_cli show --dir served/du/1 --all
     """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise FileExistsError(
+            f"'{out}' exists, and an export never overwrites: name another folder"
+        )
     model = runs.load_model(runs.find_model(source))
     try:
         model.export(out)

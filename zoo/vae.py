@@ -228,13 +228,14 @@ class VAE(ArgumentsConfig, keras.Model):
             **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
 
         Raises:
-            ValueError: If a `loss` is given, or XLA asked for where it cannot work.
+            ValueError: If losses or metrics are given, or XLA asked for where it cannot work.
         """
-        if kwargs.get("loss") is not None:
-            raise ValueError(
-                "`loss` must not be given: a VAE minimises its `objective`. Received: "
-                f"loss={kwargs['loss']!r}"
-            )
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` must not be given: a VAE minimises its `objective` and logs its "
+                    f"terms. Received: {name}={kwargs[name]!r}"
+                )
         self._asked_jit_compile = jit_compile
         replicas = num_tf_replicas(self)
         if jit_compile == "auto":
@@ -344,12 +345,13 @@ class VAE(ArgumentsConfig, keras.Model):
         y = _target(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
-    def predict(self, x, batch_size=None, **kwargs):
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Runs the model as `keras.Model.predict` does, after checking the data.
 
         Args:
             x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
             batch_size: Int; 32 by default for arrays.
+            verbose: As in Keras.
             **kwargs: Further arguments of `keras.Model.predict`, by name.
 
         Returns:
@@ -361,7 +363,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 not finite.
         """
         x = checked_data(self, x, None, batch_size, training=False)
-        return super().predict(x, batch_size, **kwargs)
+        return super().predict(x, batch_size, verbose, **kwargs)
 
     # -- use -------------------------------------------------------------------------------------
 

@@ -335,9 +335,10 @@ def test_saved_model_continues_as_if_nothing_happened(make_vae, binary_data, tmp
     assert_equal_weights(weights(reloaded), weights(model))
 
 
-def test_compile_refuses_a_loss(make_vae):
-    with pytest.raises(ValueError, match=r"`loss` must not be given.*Received: loss='mse'"):
-        make_vae(run={"loss": "mse"})
+@pytest.mark.parametrize(("name", "value"), [("loss", "mse"), ("metrics", ["mae"])])
+def test_compile_refuses_losses_and_metrics(make_vae, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must not be given: a VAE.*{name}=.*{value[0]}"):
+        make_vae(run={name: value})
 
 
 def test_a_lambda_layer_is_not_loaded(tmp_path):
