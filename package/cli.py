@@ -390,6 +390,8 @@ def train(
             verbose=0 if quiet else 1 if console.is_terminal else 2,
         )
     except KeyboardInterrupt:
+        if not (directory / runs.LAST).exists():
+            raise
         resumption = shlex.join(["vaezoo", "train", preset, "--out", str(directory), "--resume"])
         _say_error(
             f"Interrupted after {len(recorder.history)} of {epochs} epochs. The model as it was "
@@ -495,9 +497,7 @@ def export(
       saved_model_cli show --dir served/du/1 --all
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(
-            f"'{out}' exists, and an export never overwrites: name another folder"
-        )
+        raise FileExistsError(f"'{out}' exists and is never overwritten: name another folder")
     model = runs.load_model(runs.find_model(source))
     try:
         model.export(out)

@@ -288,6 +288,22 @@ def test_resume_of_a_finished_run_says_so(finished):
     assert "has all of its 2 epochs" in error
 
 
+def test_resume_writes_the_model_that_a_kill_prevented(copied):
+    (copied / "model.keras").unlink()
+    cli("train", PRESET, "--out", copied, "--resume")
+    assert epochs_of(copied) == [1, 2]
+    iterations = keras.saving.load_model(copied / "model.keras").optimizer.iterations
+    assert int(iterations) == 4
+
+
+def test_a_loss_that_diverges_ends_the_run_and_says_so(tmp_path):
+    rate = ["--set", "training.learning_rate=1e30", "--epochs", "9"]
+    result = train(tmp_path / "run", *rate, code=1)
+    assert "The loss was no finite number in epoch" in result.stderr
+    assert len(epochs_of(tmp_path / "run")) < 9
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, monkeypatch):
     directory = tmp_path / "run"
 
@@ -432,7 +448,7 @@ def test_export_loads_and_is_not_overwritten(finished, tmp_path):
     expected = keras.ops.convert_to_numpy(model.encode(x).mean)
     np.testing.assert_allclose(served, expected, atol=1e-5)
     before = contents(out)
-    assert "never overwrites" in error_of("export", finished[0], out)
+    assert "never overwritten" in error_of("export", finished[0], out)
     assert contents(out) == before
 
 
