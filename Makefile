@@ -34,7 +34,8 @@ test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the tests on each of BACKENDS (tensorflo
 	@status=0; \
 	for backend in $(BACKENDS); do \
 	  echo "== Tests on the $$backend backend"; \
-	  KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -n 2 -q -m "not slow" $(ARGS) \
+	  KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "not slow" \
+	    $(ARGS) \
 	    || status=$$?; \
 	done; \
 	exit $$status
