@@ -1,7 +1,9 @@
-"""Trains the dense VAE 784-800-800-20 in one of our ways: `python worker.py KIND`."""
+"""Trains the dense VAE 784-800-800-20 in one of our ways: `python worker.py KIND [OPTION]`."""
 
 import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -9,7 +11,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-from protocol import BATCH_SIZE, EXAMPLES, HIDDEN, LATENT_DIM, PIXELS, STEPS, serve  # noqa: E402
+from protocol import (  # noqa: E402
+    BATCH_SIZE,
+    EXAMPLES,
+    HIDDEN,
+    LATENT_DIM,
+    PIXELS,
+    STEP_FLOP,
+    STEPS,
+    serve,
+)
 
 
 def images():
@@ -17,18 +28,25 @@ def images():
     return (rng.random((EXAMPLES, PIXELS)) < 0.13).astype("float32")
 
 
-def zoo_burst(name):
-    from vaezoo import zoo
+def zoo_burst(name, option=None):
+    """One epoch of `fit`; option `monitored`, or a number of steps per execution."""
+    from vaezoo import callbacks, zoo
 
     encoder, decoder = zoo.networks.make(
         "mlp", (PIXELS,), LATENT_DIM, hidden_units=(HIDDEN, HIDDEN)
     )
     model = getattr(zoo, name)(encoder, decoder, latent_dim=LATENT_DIM)
-    model.compile("adam")
+    monitored = option == "monitored"
+    model.compile("adam", steps_per_execution=int(option) if option and not monitored else 1)
     x = images()
+    monitors = []
+    if monitored:
+        monitors = [
+            callbacks.LatentMonitor(x[:1000], None, tempfile.mkdtemp(), image_frequency=None)
+        ]
 
     def burst():
-        model.fit(x, batch_size=BATCH_SIZE, epochs=1, verbose=0)
+        model.fit(x, batch_size=BATCH_SIZE, epochs=1, verbose=0, callbacks=monitors)
         return STEPS
 
     return burst
@@ -146,7 +164,29 @@ def jax_loop():
     return burst
 
 
+def ceiling():
+    """No training: the fastest large matrix product, as steps/s of a step's products alone."""
+    import jax
+
+    size = 2048
+    factor = jax.numpy.asarray(np.random.default_rng(0).random((size, size), "float32"))
+    product = jax.jit(jax.numpy.matmul)
+
+    def once():
+        start = time.perf_counter()
+        product(factor, factor).block_until_ready()
+        return time.perf_counter() - start
+
+    def burst():
+        start = time.perf_counter()
+        fastest = min(once() for _ in range(20))
+        # `serve` divides by the seconds that this call took.
+        return (time.perf_counter() - start) * 2 * size**3 / fastest / STEP_FLOP
+
+    return burst
+
+
 if __name__ == "__main__":
-    kind = sys.argv[1]
-    bursts = {"tensorflow_loop": tensorflow_loop, "jax_loop": jax_loop}
-    serve(bursts[kind]() if kind in bursts else zoo_burst(kind))
+    kind, *option = sys.argv[1:]
+    bursts = {"tensorflow_loop": tensorflow_loop, "jax_loop": jax_loop, "ceiling": ceiling}
+    serve(bursts[kind]() if kind in bursts else zoo_burst(kind, *option))

@@ -114,7 +114,8 @@ def _as_array(name, value):
         )
     if keras.backend.is_keras_tensor(value):
         raise TypeError(f"`{name}` must hold values. Received: a symbolic KerasTensor")
-    array = keras.ops.convert_to_numpy(value)
+    # `convert_to_numpy` would copy the whole data set.
+    array = value if isinstance(value, np.ndarray) else keras.ops.convert_to_numpy(value)
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise TypeError(f"`{name}` must hold real numbers. Received: dtype={array.dtype}")
     return array

@@ -183,6 +183,14 @@ def _describe(spec):
     return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
 
 
+def _scale(likelihood):
+    """The standard deviation of a Gaussian whose scale is one number, or None."""
+    scale = getattr(likelihood, "scale", "decoder")
+    if scale == "decoder":
+        return None
+    return float(keras.ops.convert_to_numpy(likelihood.distribution(0.0).stddev()))
+
+
 def _details(model, signatures):
     import tensorflow as tf
 
@@ -191,6 +199,7 @@ def _details(model, signatures):
         "latent_dim": model.latent_dim,
         "event_shape": list(_event_shape(model)),
         "likelihood": type(model.likelihood).__name__,
+        "likelihood_scale": _scale(model.likelihood),
         "signatures": signatures,
         "versions": {
             "vaezoo": metadata.version("vaezoo"),

@@ -9,10 +9,10 @@ from keras import ops
 
 from ..layers import GaussianHead, PosteriorHead, Prior, StandardNormal, get_likelihood
 from ..losses import ELBO, Objective, Terms
+from ..losses._compiled import compiled
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, check_values, checked_data, is_target
-from ._compiled import compiled
 from ._presets import digits_mlp, mnist_mlp
 
 PRESETS = {

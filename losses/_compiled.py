@@ -5,13 +5,17 @@ import functools
 import keras
 
 
-def compiled(model, function):
+def compiled(model, function, xla=False):
     """Compiles `function(*tensors)`, which reads `model`'s variables and changes none.
 
-    Not by XLA on TensorFlow: its random numbers differ from those of a SavedModel, and equal seeds
-    are to give equal values in both.
+    On TensorFlow by XLA only if `xla` says so, and then anew for each shape: XLA's random numbers
+    differ from those of a SavedModel, where equal seeds are to give equal values.
     """
     if keras.backend.backend() == "tensorflow":
+        if xla:
+            import tensorflow as tf
+
+            return tf.function(function, jit_compile=True)
         return _with_any_batch(function)
     import jax
 
