@@ -96,11 +96,8 @@ def import_cost(repeats=7):
 
 def report(speeds, cost):
     """The results as Markdown."""
-    packages = ("keras", "tensorflow", "jax", "numpy")
-    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
     lines = [
-        f"{datetime.date.today()}, {os.cpu_count()} cores of {processor()}, "
-        f"Python {platform.python_version()}, {versions}.",
+        machine(),
         "",
         "| contestant | steps/s, median | min | max |",
         "| --- | --- | --- | --- |",
@@ -131,6 +128,16 @@ def report(speeds, cost):
     return "\n".join(lines)
 
 
+def machine():
+    """Date, machine and versions, in a line."""
+    packages = ("keras", "tensorflow", "jax", "numpy")
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    return (
+        f"{datetime.date.today()}, {os.cpu_count()} cores of {processor()}, "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
 def yes(met):
     """A word for the table."""
     return "yes" if met else "no"
@@ -145,12 +152,12 @@ def processor():
     return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
 
 
-def write(text):
+def write(text, marker="results"):
     """Puts the results between the markers in README.md."""
     path = HERE / "README.md"
-    head, _, rest = path.read_text().partition("<!-- results -->\n")
+    head, start, rest = path.read_text().partition(f"<!-- {marker} -->\n")
     tail = rest.partition("<!-- end -->")[2]
-    path.write_text(f"{head}<!-- results -->\n{text}\n<!-- end -->{tail}")
+    path.write_text(f"{head}{start}{text}\n<!-- end -->{tail}")
 
 
 def show(text):

@@ -47,33 +47,39 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.stack(z))
 
 
-logging.disable(logging.CRITICAL)
-rng = np.random.default_rng(0)
-x = torch.tensor((rng.random((EXAMPLES, PIXELS)) < 0.13).astype("float32"))
-dataset = BaseDataset(x, torch.zeros(len(x)))
-model = VAE(
-    VAEConfig(input_dim=(PIXELS,), latent_dim=LATENT_DIM, reconstruction_loss="bce"),
-    encoder=Encoder(),
-    decoder=Decoder(),
-)
-trainer = BaseTrainer(
-    model=model,
-    train_dataset=dataset,
-    training_config=BaseTrainerConfig(
-        output_dir=tempfile.mkdtemp(),
-        num_epochs=1,
-        per_device_train_batch_size=BATCH_SIZE,
-        learning_rate=1e-3,
-        no_cuda=True,
-    ),
-)
-trainer.prepare_training()
+def make_model():
+    """The dense VAE, untrained."""
+    logging.disable(logging.CRITICAL)
+    return VAE(
+        VAEConfig(input_dim=(PIXELS,), latent_dim=LATENT_DIM, reconstruction_loss="bce"),
+        encoder=Encoder(),
+        decoder=Decoder(),
+    )
 
 
-def burst():
-    # One epoch of its loop, without the checkpoints that its `train` writes around it.
-    trainer.train_step(epoch=1)
-    return STEPS
+def make_burst():
+    """One epoch of its loop, without the checkpoints that its `train` writes around it."""
+    rng = np.random.default_rng(0)
+    x = torch.tensor((rng.random((EXAMPLES, PIXELS)) < 0.13).astype("float32"))
+    trainer = BaseTrainer(
+        model=make_model(),
+        train_dataset=BaseDataset(x, torch.zeros(len(x))),
+        training_config=BaseTrainerConfig(
+            output_dir=tempfile.mkdtemp(),
+            num_epochs=1,
+            per_device_train_batch_size=BATCH_SIZE,
+            learning_rate=1e-3,
+            no_cuda=True,
+        ),
+    )
+    trainer.prepare_training()
+
+    def burst():
+        trainer.train_step(epoch=1)
+        return STEPS
+
+    return burst
 
 
-serve(burst)
+if __name__ == "__main__":
+    serve(make_burst())

@@ -1,7 +1,14 @@
-"""Callbacks: schedules, monitors and constraints for `fit`."""
+"""Callbacks: schedules, monitors, early warnings and constraints for `fit`."""
 
+from .collapse_warning import CollapseWarning, PosteriorCollapse
 from .gamma_renormalization import GammaRenormalization
 from .kl_annealing import KLAnnealing
 from .latent_monitor import LatentMonitor
 
-__all__ = ["GammaRenormalization", "KLAnnealing", "LatentMonitor"]
+__all__ = [
+    "CollapseWarning",
+    "GammaRenormalization",
+    "KLAnnealing",
+    "LatentMonitor",
+    "PosteriorCollapse",
+]

@@ -39,6 +39,16 @@ class ELBO(Objective):
         """The current weight of the rate, a non-trainable variable."""
         return self._weight.variable
 
+    @property
+    def scheduled(self):
+        """Whether the weight follows a schedule of the training step."""
+        return self._weight.schedule is not None
+
+    def rewind(self, factor=0.5):
+        """Puts the schedule of the weight back to `factor` times the steps that it has taken."""
+        steps = ops.cast(ops.convert_to_tensor(self._weight.step), "float32")
+        self._weight.step.assign(ops.cast(factor * steps, "int32"))
+
     def _argument(self, name):
         return self._weight.initial if name == "beta" else super()._argument(name)
 

@@ -3,34 +3,56 @@
 import numpy as np
 from keras import ops
 
+from ._subject import as_subject, check_integer
 
-def posterior_of(posterior, data, batch_size):
-    """The posterior value given, or the one that a model encodes `data` to.
+
+def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
+    """The posterior value given, or the one that a model encodes `data` to, and the model.
+
+    Args:
+        source: A value computed already; or a model: anything that `as_subject` takes, or an object
+            with a method `encode(data, batch_size)`.
+        data: `(N, *event)` for a model; nothing otherwise.
+        batch_size: Examples that a model encodes at once.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
+
+    Returns:
+        `(value, subject)`; the `Subject` is None without a model that has more than `encode`.
 
     Raises:
         ValueError: If a model comes without data, or data without a model.
     """
-    if callable(getattr(posterior, "encode", None)):
-        if data is None:
-            raise ValueError("`data` must be given along with a model. Received: data=None")
-        return posterior.encode(data, batch_size=batch_size)
-    if data is not None:
-        raise ValueError(
-            "`data` must come with a model that encodes it. Received: "
-            f"{type(posterior).__name__} and data={type(data).__name__}"
-        )
-    return posterior
+    check_integer("batch_size", batch_size)
+    encodes = callable(getattr(source, "encode", None)) and not isinstance(source, str)
+    if decoder is None and not encodes and not _is_path(source):
+        if data is not None:
+            raise ValueError(
+                "`data` must come with a model that encodes it. Received: "
+                f"{type(source).__name__} and data={type(data).__name__}"
+            )
+        return source, None
+    if data is None:
+        raise ValueError("`data` must be given along with a model. Received: data=None")
+    if encodes and decoder is None and not hasattr(source, "prior"):
+        return source.encode(data, batch_size=batch_size), None
+    subject = as_subject(source, decoder, data, likelihood)
+    return subject.encode(subject.check(data), batch_size), subject
 
 
-def means_of(means, data, batch_size):
+def _is_path(source):
+    return isinstance(source, str) or hasattr(source, "__fspath__")
+
+
+def means_of(means, data=None, batch_size=256, decoder=None, likelihood=None):
     """Posterior means, float64 `(N, D)`, of an array or of a model and data.
 
     Raises:
         TypeError: If there are no numbers in an array.
         ValueError: If the shape is another, or values are not finite.
     """
-    source = posterior_of(means, data, batch_size)
-    if source is not means:
+    source, _ = encoded(means, data, batch_size, decoder, likelihood)
+    if hasattr(source, "_fields") and "mean" in source._fields:
         source = source.mean
     if not hasattr(source, "dtype"):
         raise TypeError(

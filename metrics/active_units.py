@@ -1,11 +1,17 @@
 """Active units: the latent dimensions that respond to the data."""
 
+import keras
 import numpy as np
+from keras import ops
 
+from ..losses._serialization import ArgumentsConfig
 from ._inputs import means_of
+from ._subject import check_integer
 
 
-def active_dimensions(means, data=None, threshold=0.01, batch_size=256):
+def active_dimensions(
+    means, data=None, threshold=0.01, batch_size=256, *, decoder=None, likelihood=None
+):
     """Which latent dimensions carry information about x.
 
         active_d = Var_x( mean_d(x) ) >= threshold
@@ -13,10 +19,13 @@ def active_dimensions(means, data=None, threshold=0.01, batch_size=256):
     The variance is unbiased (divisor N - 1), and taken in float64 around the mean.
 
     Args:
-        means: Posterior means `(N, D)`, or a model whose `encode` gives them.
+        means: Posterior means `(N, D)`, a posterior value, or a model: a `VAE`, the path of an
+            exported SavedModel, or an encoder given with its `decoder`.
         data: `(N, *event)` for a model; nothing otherwise.
         threshold: Non-negative float.
         batch_size: Examples that a model encodes at once.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
 
     Returns:
         NumPy bool `(D,)`.
@@ -29,21 +38,26 @@ def active_dimensions(means, data=None, threshold=0.01, batch_size=256):
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519; with the "at least" of the
     official codes of Zhu et al. (2020) and Shen et al. (2021), where the paper says "more than".
     """
-    if not threshold >= 0:
-        raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")
-    return np.var(means_of(means, data, batch_size), axis=0, ddof=1) >= threshold
+    _check_threshold(threshold)
+    array = means_of(means, data, batch_size, decoder, likelihood)
+    return np.var(array, axis=0, ddof=1) >= threshold
 
 
-def active_units(means, data=None, threshold=0.01, batch_size=256):
+def active_units(
+    means, data=None, threshold=0.01, batch_size=256, *, decoder=None, likelihood=None
+):
     """Number of latent dimensions that carry information about x.
 
         AU = #{ d : Var_x( mean_d(x) ) >= threshold }
 
     Args:
-        means: Posterior means `(N, D)`, or a model whose `encode` gives them.
+        means: Posterior means `(N, D)`, a posterior value, or a model: a `VAE`, the path of an
+            exported SavedModel, or an encoder given with its `decoder`.
         data: `(N, *event)` for a model; nothing otherwise.
         threshold: Non-negative float.
         batch_size: Examples that a model encodes at once.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
 
     Returns:
         Int from 0 to D; `active_dimensions` tells which they are.
@@ -54,4 +68,71 @@ def active_units(means, data=None, threshold=0.01, batch_size=256):
 
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519.
     """
-    return int(np.sum(active_dimensions(means, data, threshold, batch_size)))
+    active = active_dimensions(
+        means, data, threshold, batch_size, decoder=decoder, likelihood=likelihood
+    )
+    return int(np.sum(active))
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
+    """Number of active units over a stream of batches.
+
+        AU = #{ d : Var_x( mean_d(x) ) >= threshold }
+
+    The variance is unbiased and that of all examples since the last reset, however they were split
+    into batches: each batch's centred sum of squares is merged into the running one, so that means
+    far from 0 lose no digits. Fewer than 2 examples have no active unit.
+
+    Args:
+        latent_dim: Positive int D.
+        threshold: Non-negative float.
+        name: Name of the metric.
+        **kwargs: Keyword arguments of `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: If an argument is out of range, or means are of another shape.
+
+    Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519; the merge is Chan et al.'s
+    (1983), "Algorithms for computing the sample variance", eq. 2.1.
+    """
+
+    def __init__(self, latent_dim, threshold=0.01, name="active_units", **kwargs):
+        super().__init__(name=name, **kwargs)
+        check_integer("latent_dim", latent_dim)
+        _check_threshold(threshold)
+        self.latent_dim, self.threshold = latent_dim, threshold
+        self.count = self.add_variable((), "zeros", name="count")
+        self.centre = self.add_variable((latent_dim,), "zeros", name="centre")
+        self.squares = self.add_variable((latent_dim,), "zeros", name="squares")
+
+    def update_state(self, mean):
+        """Adds the posterior means `(batch, D)` of a batch."""
+        mean = ops.cast(ops.convert_to_tensor(mean), self.dtype)
+        if len(mean.shape) != 2 or mean.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"`mean` must have shape (batch, {self.latent_dim}). Received: "
+                f"shape={tuple(mean.shape)}"
+            )
+        size = ops.cast(ops.shape(mean)[0], self.dtype)
+        centre = ops.sum(mean, axis=0) / ops.maximum(size, 1.0)
+        squares = ops.sum(ops.square(mean - centre), axis=0)
+        count = self.count + size
+        share = size / ops.maximum(count, 1.0)
+        shift = centre - self.centre
+        self.squares.assign(self.squares + squares + ops.square(shift) * self.count * share)
+        self.centre.assign(self.centre + shift * share)
+        self.count.assign(count)
+
+    def variance(self):
+        """Unbiased variance of each dimension's posterior means so far, `(D,)`."""
+        return self.squares / ops.maximum(self.count - 1.0, 1.0)
+
+    def result(self):
+        active = ops.logical_and(self.variance() >= self.threshold, self.count >= 2.0)
+        return ops.sum(ops.cast(active, self.dtype))
+
+
+def _check_threshold(threshold):
+    if not threshold >= 0:
+        raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from . import __version__, callbacks, data, grids, listing, runs, settings, zoo
+from . import __version__, callbacks, data, grids, judge, listing, runs, settings, zoo
 from .zoo._presets import check_arguments
 
 #: Part of "train" that is held out where a data set has no validation split of its own.
@@ -112,6 +112,8 @@ def root(
 
       [bold]vaezoo list[/]                                    the presets there are
       [bold]vaezoo train du_vae_digits_mlp --out runs/du[/]   a minute on two cores
+      [bold]vaezoo diagnose runs/du[/]                        is its latent code healthy?
+      [bold]vaezoo evaluate runs/du[/]                        likelihood, information, rates
       [bold]vaezoo sample runs/du[/]                          new digits: runs/du/samples.png
       [bold]vaezoo export runs/du served/du[/]                a SavedModel that serves alone
 
@@ -508,6 +510,9 @@ def export(
         f"{shlex.quote(str(out))} --all",
         highlight=False,
     )
+
+
+judge.register(app, lambda: _console())
 
 
 # -- train -----------------------------------------------------------------------------------------

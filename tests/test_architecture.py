@@ -15,7 +15,7 @@ ARROWS = {
     "losses": set(),
     "layers": {"losses"},
     "zoo": {"layers", "losses"},
-    "metrics": {"losses"},
+    "metrics": {"layers", "losses"},
     "callbacks": {"losses", "metrics"},
     "data": set(),
     "package": {"callbacks", "data", "layers", "losses", "metrics", "zoo"},

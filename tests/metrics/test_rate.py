@@ -45,6 +45,18 @@ def test_dimensions_of_a_model_add_up_to_its_rate():
     np.testing.assert_allclose(rates.sum(), expected, rtol=1e-5)
 
 
+def test_foreign_encoders_are_taken():
+    data = np.random.default_rng(0).random((20, 2), "float32")
+
+    def encoder(x):
+        return x, 0.0 * x
+
+    rates = rate_per_dimension(
+        encoder, data, batch_size=8, decoder=lambda z: z, likelihood="gaussian"
+    )
+    np.testing.assert_allclose(rates, np.mean(data**2, axis=0) / 2.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -1,0 +1,97 @@
+"""The instruments against their peers: `python -m benchmarks.judge [--write]`.
+
+Likelihood of 1,000 images with 500 draws each, by vaezoo and by pythae's `get_nll` from the same
+weights; mutual information of many posteriors, against the exact double sum.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .__main__ import HERE, PEERS, machine, show, write
+
+NUM_SAMPLES, IMAGES = 500, 1000
+
+
+def child(script, *arguments, python=sys.executable, backend="tensorflow"):
+    """The JSON object that a worker prints last."""
+    done = subprocess.run(
+        [python, str(HERE / script), *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{script} died:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def likelihood(folder):
+    """Rows of the likelihood's table."""
+    weights = Path(folder) / "weights.npz"
+    found = {
+        "vaezoo, TensorFlow": child("judge_worker.py", "train", weights, IMAGES, NUM_SAMPLES),
+        "vaezoo, JAX": child(
+            "judge_worker.py", "load", weights, IMAGES, NUM_SAMPLES, backend="jax"
+        ),
+        "pythae `get_nll`, PyTorch": child("pythae_nll.py", weights, NUM_SAMPLES, python=PEERS),
+    }
+    peer = found["pythae `get_nll`, PyTorch"]["seconds"]
+    lines = [
+        f"Negative log-likelihood of {IMAGES:,} images ({found['vaezoo, TensorFlow']['data']}), "
+        f"{NUM_SAMPLES} draws each, the dense VAE above after two epochs; the same weights in all:",
+        "",
+        "| by | seconds | NLL, nats | against pythae | target | met |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, result in found.items():
+        ratio = peer / result["seconds"]
+        ours = name.startswith("vaezoo")
+        target = "| at least 50 | " + ("yes" if ratio >= 50 else "no") if ours else "| - | -"
+        lines.append(
+            f"| {name} | {result['seconds']:.1f} | {result['value']:.3f} | {ratio:.1f} {target} |"
+        )
+    return lines
+
+
+def information():
+    """Rows of the mutual information's table."""
+    lines = [
+        "Mutual information of N random diagonal posteriors, D = 32 (the peak is that of a process "
+        "that does nothing else, over its size before):",
+        "",
+        "| N | seconds | nats | exact double sum | peak memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for size in (10_000, 60_000):
+        result = child("judge_worker.py", "information", size)
+        exact = "-" if result["exact"] is None else f"{result['exact']:.10f}"
+        lines.append(
+            f"| {size:,} | {result['seconds']:.1f} | {result['value']:.10f} | {exact} "
+            f"| {result['megabytes']:.0f} MB |"
+        )
+    return lines
+
+
+def main():
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the results into README.md")
+    arguments = parser.parse_args()
+    if not PEERS.exists():
+        sys.exit(f"pythae needs {PEERS}, which `make bench` sets up.")
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [machine(), "", *likelihood(folder), "", *information()]
+    text = "\n".join(lines)
+    show(text)
+    if arguments.write:
+        write(text, "judge")
+
+
+if __name__ == "__main__":
+    main()

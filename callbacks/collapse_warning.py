@@ -1,0 +1,212 @@
+"""An early warning of posterior collapse."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses import kl_per_dimension
+from ..metrics import active_dimensions
+
+#: What `act` may be.
+ACTIONS = ("raise_free_bits", "slow_ramp")
+
+
+class PosteriorCollapse(UserWarning):
+    """Category of the warnings, so that they can be filtered or turned into errors."""
+
+
+class CollapseWarning(keras.callbacks.Callback):
+    """Warns while a `VAE` is losing its latent code, and says why and what to do.
+
+    After each epoch, on data held fixed, it takes
+
+        rate          = mean KL(q(z|x) || N(0, I))                       (nats)
+        active units  = #{ d : Var_x( mean_d(x) ) >= threshold }
+
+    and warns, once for each fall, when one of these holds:
+
+    - *collapsed*: no unit is active, or the rate is below `min_rate`;
+    - *losing units*: over the last `patience` epochs the active units have become fewer and are
+      below `min_share` of D, and the rate has fallen with them.
+
+    Epochs before `start_epoch` are watched but not warned of. The logs gain `active_units`.
+
+    Args:
+        data: Array `(N, *event)` with N of at least 2, such as a thousand held-out examples.
+        start_epoch: Non-negative int, first epoch that may raise a warning, counted from 0.
+        patience: Positive int, epochs over which a fall is judged.
+        min_rate: Non-negative float in nats, a rate below which nothing is encoded.
+        min_share: Float in (0, 1], share of active units below which a fall is worth a warning.
+        threshold: Non-negative float, variance from which a unit is active.
+        act: None to warn only; `"raise_free_bits"` to multiply the floor of a `FreeBits` objective
+            by `factor`; `"slow_ramp"` to put the step schedule of `beta` back, to `1 / factor` of
+            the steps that it has taken. Done before the next epoch.
+        factor: Float above 1.
+        max_actions: Positive int, how often to act at most.
+        batch_size: Positive int, examples at once.
+
+    Attributes:
+        history: List of dicts `epoch, active_units, rate, reason`; `reason` is empty or
+            `"collapsed"` or `"losing units"`.
+        actions: List of dicts `epoch, action, value` of what was done.
+
+    Raises:
+        TypeError: If `data` are not numbers.
+        ValueError: If an argument is out of range; before the first step, if the data do not fit
+            the model, or its objective has nothing to act on.
+
+    Reference: the active units are those of Burda et al. (2016), section 5.2, arXiv:1509.00519.
+    """
+
+    def __init__(
+        self,
+        data,
+        start_epoch=1,
+        patience=2,
+        min_rate=0.1,
+        min_share=0.5,
+        threshold=0.01,
+        act=None,
+        factor=2.0,
+        max_actions=3,
+        batch_size=256,
+    ):
+        super().__init__()
+        if not hasattr(data, "dtype") or not hasattr(data, "shape"):
+            raise TypeError(
+                f"`data` must be an array of shape (N, *event). Received: {type(data).__name__}"
+            )
+        if len(data.shape) < 2 or len(data) < 2:
+            raise ValueError(
+                "`data` must have shape (N, *event) with at least 2 examples. Received: "
+                f"shape={tuple(data.shape)}"
+            )
+        for name, value, least in (
+            ("start_epoch", start_epoch, 0),
+            ("patience", patience, 1),
+            ("max_actions", max_actions, 1),
+            ("batch_size", batch_size, 1),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
+                )
+        for name, value in (("min_rate", min_rate), ("threshold", threshold)):
+            if not value >= 0:
+                raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
+        if not 0 < min_share <= 1:
+            raise ValueError(f"`min_share` must lie in (0, 1]. Received: min_share={min_share}")
+        if act not in (None, *ACTIONS):
+            raise ValueError(
+                f"`act` must be None or one of {', '.join(ACTIONS)}. Received: act={act!r}"
+            )
+        if not factor > 1:
+            raise ValueError(f"`factor` must be above 1. Received: factor={factor}")
+        self.data, self.start_epoch, self.patience = data, start_epoch, patience
+        self.min_rate, self.min_share, self.threshold = min_rate, min_share, threshold
+        self.act, self.factor, self.max_actions = act, factor, max_actions
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs=None):
+        """Tries the data on the model, and looks for what can be acted on."""
+        self.history, self.actions = [], []
+        self._warned, self._due = False, False
+        self._measure()
+        objective = self.model.objective
+        if self.act == "raise_free_bits" and not hasattr(objective, "free_bits"):
+            raise ValueError(
+                "`act='raise_free_bits'` needs the objective `FreeBits`. Received: objective "
+                f"{type(objective).__name__}"
+            )
+        if self.act == "slow_ramp" and not getattr(objective, "scheduled", False):
+            raise ValueError(
+                "`act='slow_ramp'` needs an objective whose `beta` is a schedule of the training "
+                f"step, such as ELBO(LinearSchedule(10_000)). Received: objective "
+                f"{type(objective).__name__} without one"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Does what the last warning asked for."""
+        if self._due:
+            self._due = False
+            self.actions.append({"epoch": epoch, "action": self.act, "value": self._do()})
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures, and warns if need be."""
+        active, rate = self._measure()
+        if logs is not None:
+            logs["active_units"] = active
+        reason = self._reason(active, rate)
+        self.history.append(
+            {"epoch": epoch, "active_units": active, "rate": rate, "reason": reason}
+        )
+        if not reason:
+            self._warned = False
+        elif epoch >= self.start_epoch:
+            self._due = self.act is not None and len(self.actions) < self.max_actions
+            if not self._warned or self._due:
+                warnings.warn(self._message(epoch), PosteriorCollapse, stacklevel=2)
+            self._warned = True
+
+    def _measure(self):
+        posterior = self.model.encode(self.data, batch_size=self.batch_size)
+        mean = np.asarray(posterior.mean, "float64")
+        if not np.all(np.isfinite(mean)):
+            return 0, float("nan")
+        rates = ops.convert_to_numpy(kl_per_dimension(posterior)).astype("float64")
+        active = int(np.sum(active_dimensions(mean, threshold=self.threshold)))
+        return active, float(np.mean(np.sum(rates, axis=1)))
+
+    def _reason(self, active, rate):
+        if active == 0 or rate < self.min_rate:
+            return "collapsed"
+        recent = self.history[-self.patience :]
+        if (
+            len(recent) == self.patience
+            and active < recent[0]["active_units"]
+            and rate < recent[0]["rate"]
+            and active < self.min_share * self.model.latent_dim
+        ):
+            return "losing units"
+        return ""
+
+    def _message(self, epoch):
+        now = self.history[-1]
+        start = self.history[-min(len(self.history), self.patience + 1)]
+        size = self.model.latent_dim
+        if now["reason"] == "collapsed":
+            what = (
+                f"the posterior has collapsed: {now['active_units']} of {size} units are active "
+                f"and the rate is {now['rate']:.3g} nats. The decoder models the data without z"
+            )
+        else:
+            what = (
+                f"the code is being lost: {start['active_units']} -> {now['active_units']} of "
+                f"{size} units active, rate {start['rate']:.3g} -> {now['rate']:.3g} nats since "
+                f"epoch {start['epoch']}. The rate falls faster than the decoder learns to use z"
+            )
+        if self._due:
+            remedy = {
+                "raise_free_bits": f"the floor of free bits is multiplied by {self.factor:g}",
+                "slow_ramp": "the ramp of beta goes back to 1/"
+                f"{self.factor:g} of its steps before the next epoch",
+            }[self.act]
+        else:
+            remedy = (
+                "normalise the means (DUVAE or BNVAE, gamma=0.5), grant a floor "
+                f"(FreeBits({max(0.1, 4.0 / size):.2g})), or ramp beta up over more steps "
+                "(ELBO(LinearSchedule(10_000)))"
+            )
+        label = "Done about it" if self._due else "What helps"
+        return f"After epoch {epoch} {what}. {label}: {remedy}."
+
+    def _do(self):
+        objective = self.model.objective
+        if self.act == "slow_ramp":
+            objective.rewind(1.0 / self.factor)
+            return 1.0 / self.factor
+        value = self.factor * float(ops.convert_to_numpy(objective.free_bits.value))
+        objective.free_bits.assign(value)
+        return value

@@ -1,0 +1,389 @@
+"""A VAE as the instruments see it: ours, anybody's encoder and decoder, or a SavedModel."""
+
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..layers import Gaussian, StandardNormal, get_likelihood
+from ..losses import (
+    DiagonalGaussian,
+    HierarchicalGaussian,
+    PointMass,
+    float32,
+    log_prob,
+    reparameterize,
+)
+from ..losses._compiled import compiled
+
+#: Probabilities are kept this far from 0 and 1 before they are turned into logits.
+PROBABILITY_MARGIN = 1e-6
+
+
+class Subject:
+    """Posterior, prior and likelihood of a model, on tensors and over whole arrays.
+
+    Attributes:
+        name: What to call the model.
+        latent_dim: D.
+        variables: Keras variables that its functions read.
+        likelihood: `Likelihood`.
+        prior: `Prior`.
+        model: The `VAE`, or None.
+        notes: Strings: what was assumed about a foreign model.
+    """
+
+    def __init__(self, name, latent_dim, variables, likelihood, prior, model=None):
+        self.name, self.latent_dim, self.variables = name, latent_dim, variables
+        self.likelihood, self.prior, self.model = likelihood, prior, model
+        self.notes = []
+        self._functions = {}
+
+    # -- on tensors ------------------------------------------------------------------------------
+
+    def posterior(self, x):
+        """The posterior value q(z|x) over `(batch, D)`, in inference mode."""
+        raise NotImplementedError
+
+    def params(self, z):
+        """The likelihood's parameters `(batch, K, *event)` of `z (batch, K, D)`."""
+        flat = self._decode(ops.reshape(z, (-1, self.latent_dim)))
+        return ops.reshape(flat, (-1, z.shape[1], *flat.shape[1:]))
+
+    def _decode(self, z):
+        raise NotImplementedError
+
+    def sample(self, posterior, num_samples, seed):
+        """Posterior draws `(batch, K, D)` with a seed generator such as `GivenSeed`."""
+        shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
+        eps = keras.random.normal(shape, dtype="float32", seed=seed)
+        return reparameterize(posterior, eps)
+
+    def log_qz(self, posterior, z):
+        """Log q(z_k|x), `(batch, K)`."""
+        return log_prob(posterior, z)
+
+    def log_pz(self, z):
+        """Log p(z_k), `(batch, K)`."""
+        return self.prior.log_prob(z)
+
+    def log_px(self, x, z):
+        """Log p(x|z_k), `(batch, K)`."""
+        return self.likelihood.log_prob(x, self.params(z))
+
+    @property
+    def has_density(self):
+        """Whether q(z|x) has a density."""
+        return True
+
+    # -- over whole arrays -----------------------------------------------------------------------
+
+    def encode(self, data, batch_size=256):
+        """The posterior value of all examples, in NumPy."""
+        return self.run("posterior", self.posterior, data, batch_size=batch_size)
+
+    def run(self, name, function, *arrays, batch_size=256, seed=None):
+        """Applies a function of tensors to arrays, a compiled batch at a time.
+
+        Args:
+            name: Key under which the compiled function is kept.
+            function: Takes a batch of each array, and with a seed also two uint32 scalars, seed and
+                stream, from which `GivenSeed` makes noise of the batch's own. Returns a structure
+                of tensors, batch first; parts may be None.
+            *arrays: Arrays, or structures of arrays, of equal lengths.
+            batch_size: Positive int.
+            seed: Optional int.
+
+        Returns:
+            The structure, in NumPy, over all examples.
+        """
+        call = self.compile(name, function)
+        length = len(keras.tree.flatten(arrays)[0])
+        parts = []
+        for start in range(0, length, batch_size):
+            batch = keras.tree.map_structure(
+                lambda array, first=start: ops.convert_to_tensor(array[first : first + batch_size]),
+                arrays,
+            )
+            noise = () if seed is None else (np.uint32(seed), np.uint32(start))
+            result = call(*keras.tree.flatten(batch), *noise)
+            parts.append(keras.tree.map_structure(_to_numpy, result))
+        return keras.tree.map_structure(
+            lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
+        )
+
+    def compile(self, name, function, xla=False):
+        """`function(*tensors)` compiled once, kept under `name`: by XLA for a fixed shape only."""
+        key = f"metrics/{name}"
+        if key not in self._functions:
+            self._functions[key] = compiled(self, function, xla)
+        return self._functions[key]
+
+    def loop(self, count, body, state):
+        """`state = body(i, state)` for i from 0 to `count - 1`."""
+        return ops.fori_loop(0, count, body, state)
+
+    def check(self, data):
+        """Raises an error unless `data` is an array that the likelihood can observe."""
+        if not hasattr(data, "dtype") or not hasattr(data, "shape"):
+            raise TypeError(
+                f"`data` must be an array of shape (N, *event). Received: {type(data).__name__}"
+            )
+        if len(data.shape) < 2 or len(data) < 2:
+            raise ValueError(
+                "`data` must have shape (N, *event) with at least 2 examples. Received: "
+                f"shape={tuple(data.shape)}"
+            )
+        array = data if isinstance(data, np.ndarray) else ops.convert_to_numpy(data)
+        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+            raise TypeError(f"`data` must hold real numbers. Received: dtype={array.dtype}")
+        self.likelihood.check(array)
+        return array
+
+
+class _OurSubject(Subject):
+    def __init__(self, model):
+        super().__init__(
+            model.name, model.latent_dim, model.variables, model.likelihood, model.prior, model
+        )
+        self.encoder, self.decoder = model.encoder, model.decoder
+        # Compiled once for a model, however often it is measured.
+        self._functions = model._functions
+
+    def posterior(self, x):
+        return self.model.encode(x)
+
+    def _decode(self, z):
+        return self.model.decoder(z, training=False)
+
+    def sample(self, posterior, num_samples, seed):
+        return self.model.head.sample(posterior, num_samples, seed)
+
+    def log_qz(self, posterior, z):
+        return self.model.head.log_prob(posterior, z)
+
+    @property
+    def has_density(self):
+        return self.model.head.has_density
+
+
+class _PairSubject(Subject):
+    """An encoder `x -> (mean, log_var)` and a decoder `z -> parameters`, any callables."""
+
+    def __init__(self, encoder, decoder, likelihood, latent_dim, probabilities, name):
+        variables = [
+            variable for part in (encoder, decoder) for variable in getattr(part, "variables", [])
+        ]
+        prior = StandardNormal()
+        prior.build((None, 1, latent_dim))
+        super().__init__(name, latent_dim, variables, likelihood, prior)
+        self.encoder, self.decoder, self.probabilities = encoder, decoder, probabilities
+
+    def posterior(self, x):
+        return posterior_from(_call(self.encoder, x))
+
+    def _decode(self, z):
+        params = float32(_call(self.decoder, z))
+        if self.probabilities:
+            inside = ops.clip(params, PROBABILITY_MARGIN, 1.0 - PROBABILITY_MARGIN)
+            params = ops.log(inside) - ops.log1p(-inside)
+        return params
+
+
+class _ForeignSubject(_PairSubject):
+    """Functions of another framework, which nothing here can compile or differentiate."""
+
+    def compile(self, name, function, xla=False):
+        return function
+
+    def loop(self, count, body, state):
+        for index in range(int(count)):
+            state = body(index, state)
+        return state
+
+
+def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None):
+    """The `Subject` behind what a user hands to an instrument.
+
+    Args:
+        model: `VAE`; or an encoder `x -> (mean, log_var)`, given with `decoder`; or the path of a
+            SavedModel that `VAE.export` wrote; or a `Subject`.
+        decoder: Callable `z (batch, D) -> (batch, *params)`: logits or probabilities under a
+            Bernoulli likelihood, means under a Gaussian.
+        data: `(N, *event)`, for a look at what a pair returns.
+        likelihood: Name or `Likelihood` of a pair; of a SavedModel only where it cannot tell.
+        latent_dim: D of a pair; read off the encoder by default.
+
+    Raises:
+        TypeError: If `model` is none of these.
+        ValueError: If a pair's outputs do not fit together.
+    """
+    if isinstance(model, Subject):
+        return model
+    if isinstance(model, (str, Path)):
+        return _saved_model(Path(model), data, likelihood)
+    if decoder is not None:
+        return _pair(model, decoder, data, likelihood, latent_dim)
+    parts = ("encode", "head", "prior", "likelihood", "decoder")
+    if all(hasattr(model, part) for part in parts):
+        if not model.built:
+            raise ValueError(
+                "`model` must know its data: fit it, load it, or call it on a batch first."
+            )
+        return _OurSubject(model)
+    raise TypeError(
+        "`model` must be a vaezoo VAE, the path of a SavedModel that one exported, or an encoder "
+        f"given with its `decoder`. Received: {type(model).__name__}"
+    )
+
+
+def posterior_from(outputs):
+    """The posterior value in an encoder's outputs.
+
+    `(mean, log_var)`, with further outputs such as a draw behind; a dict with `mean` and `log_var`,
+    also as `z_mean` and `z_log_var`; or a posterior value.
+
+    Raises:
+        ValueError: If there is no such pair.
+    """
+    if isinstance(outputs, (DiagonalGaussian, HierarchicalGaussian, PointMass)):
+        return outputs
+    if hasattr(outputs, "_asdict"):
+        outputs = outputs._asdict()
+    if isinstance(outputs, dict):
+        if {"mean", "scale_tril", "hyper_mean", "hyper_scale_tril"} <= set(outputs):
+            return HierarchicalGaussian(
+                *(float32(outputs[name]) for name in HierarchicalGaussian._fields)
+            )
+        for mean, log_var in (("mean", "log_var"), ("z_mean", "z_log_var"), ("mu", "log_var")):
+            if mean in outputs and log_var in outputs:
+                return DiagonalGaussian(float32(outputs[mean]), float32(outputs[log_var]))
+        if set(outputs) == {"mean"}:
+            return PointMass(float32(outputs["mean"]))
+        found = f"a dict of {', '.join(outputs)}"
+    elif isinstance(outputs, (list, tuple)) and len(outputs) >= 2:
+        return DiagonalGaussian(float32(outputs[0]), float32(outputs[1]))
+    else:
+        found = f"one output of shape {tuple(getattr(outputs, 'shape', ()))}"
+    raise ValueError(
+        "`encoder` must return (mean, log_var), or a dict with `mean` and `log_var`. Received: "
+        + found
+    )
+
+
+def _call(part, values):
+    # Inference mode, for callables that know of it.
+    if isinstance(part, keras.layers.Layer):
+        return part(values, training=False)
+    return part(values)
+
+
+def _pair(encoder, decoder, data, likelihood, latent_dim):
+    for name, part in (("encoder", encoder), ("decoder", decoder)):
+        if not callable(part):
+            raise TypeError(f"`{name}` must be callable. Received: {type(part).__name__}")
+    if data is None or len(data) == 0:
+        raise ValueError("`data` must come with an encoder and a decoder. Received: none")
+    name = getattr(encoder, "name", type(encoder).__name__)
+    return _probed(
+        _PairSubject, encoder, decoder, data, likelihood or "bernoulli", latent_dim, name
+    )
+
+
+def _probed(kind, encoder, decoder, data, likelihood, latent_dim, name):
+    likelihood = get_likelihood(likelihood)
+    sample = ops.convert_to_tensor(np.asarray(data[:64]))
+    posterior = posterior_from(_call(encoder, sample))
+    if len(posterior.mean.shape) != 2 or len(posterior.mean) != len(sample):
+        raise ValueError(
+            "`encoder` must return a mean of shape (batch, D). Received: "
+            f"shape={tuple(posterior.mean.shape)} for {len(sample)} examples"
+        )
+    size = int(posterior.mean.shape[1])
+    if latent_dim not in (None, size):
+        raise ValueError(
+            f"`latent_dim` must be that of the encoder, {size}. Received: latent_dim={latent_dim}"
+        )
+    params = ops.convert_to_numpy(float32(_call(decoder, posterior.mean)))
+    expected = tuple(likelihood.params_shape(tuple(sample.shape[1:])))
+    if params.shape[1:] != expected:
+        raise ValueError(
+            f"`decoder` must return the parameters of a {type(likelihood).__name__} likelihood for "
+            f"such data, (batch, {', '.join(map(str, expected))}). Received: shape={params.shape}"
+        )
+    binary = type(likelihood).__name__ in ("Bernoulli", "ContinuousBernoulli")
+    probabilities = bool(binary and params.min() >= 0.0 and params.max() <= 1.0)
+    subject = kind(encoder, decoder, likelihood, size, probabilities, name)
+    if binary:
+        meaning = "probabilities" if probabilities else "logits"
+        subject.notes.append(f"The decoder's outputs were taken for {meaning}.")
+    subject.notes.append("The prior was taken to be N(0, I).")
+    return subject
+
+
+def _saved_model(path, data, likelihood):
+    details = path / "assets.extra" / "vaezoo.json"
+    if not (path / "saved_model.pb").is_file() or not details.is_file():
+        raise ValueError(
+            "`model` must be the path of a SavedModel that `VAE.export` wrote. Received: "
+            f"{str(path)!r}"
+        )
+    if data is None or len(data) == 0:
+        raise ValueError("`data` must come with a SavedModel. Received: none")
+    import tensorflow as tf
+
+    details = json.loads(details.read_text("utf-8"))
+    loaded = tf.saved_model.load(str(path))
+    encode, decode = loaded.signatures["encode"], loaded.signatures["decode"]
+    traceable = keras.backend.backend() == "tensorflow"
+    convert = (lambda x: x) if traceable else np.asarray
+
+    def encoder(x):
+        outputs = encode(x=tf.cast(tf.convert_to_tensor(convert(x)), "float32"))
+        return {name: convert(value) for name, value in outputs.items()}
+
+    def decoder(z):
+        return convert(decode(z=tf.cast(tf.convert_to_tensor(convert(z)), "float32"))["x"])
+
+    kind = _PairSubject if traceable else _ForeignSubject
+    observed = _observed_likelihood(details, likelihood)
+    subject = _probed(kind, encoder, decoder, data, observed, None, path.name)
+    # Keeps the functions' resources alive.
+    subject.loaded = loaded
+    return subject
+
+
+def _observed_likelihood(details, likelihood):
+    """The likelihood whose parameters a SavedModel's `decode` returns: it returns means."""
+    if likelihood is not None:
+        return likelihood
+    name, scale = details.get("likelihood"), details.get("likelihood_scale")
+    if name == "Bernoulli":
+        return "bernoulli"
+    if name == "Gaussian" and scale is not None:
+        return Gaussian(scale=scale)
+    raise ValueError(
+        f"`likelihood` must be given for this SavedModel: its `decode` returns means, which do not "
+        f"tell the parameters of its own likelihood. Received: likelihood=None, a model of {name}"
+    )
+
+
+def _to_numpy(value):
+    return None if value is None else ops.convert_to_numpy(value)
+
+
+def check_integer(name, value, least=1):
+    """Raises a `ValueError` unless `value` is an integer of at least `least`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
+        )
+
+
+def event_size(data):
+    """How many numbers an example has."""
+    return math.prod(data.shape[1:])

@@ -1,0 +1,685 @@
+"""From measurements to a verdict: rules, their evidence, and what to do about it.
+
+All thresholds stand here, each with the reason for it.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+#: Nats of information about x below which a code is empty: 0.1 nats cannot tell two halves of the
+#: data apart (log 2 = 0.69), and the estimator gives exactly 0 when all posteriors coincide.
+EMPTY_INFORMATION = 0.1
+
+#: Var(mean_d) below which a dimension is inactive (Burda et al., 2016, section 5.2).
+INACTIVE_VARIANCE = 0.01
+
+#: A dimension of small means may still speak if its noise is smaller yet: it is silent only if as
+#: a Gaussian channel it also carries less than this, in nats.
+SILENT_CAPACITY = 0.01
+
+#: A dimension is unread if exchanging it for another example's moves log p(x|z) by less, in nats,
+#: on average over the examples and without regard to sign.
+UNREAD = 0.01
+
+#: A decoder that reads z makes an example's own code better than another's by at least the mutual
+#: information (equal to I plus a divergence if q(z|x) is the true posterior). It ignores z if the
+#: likelihood moves by less than this share of I, in whichever direction.
+IGNORED_SHARE = 0.1
+
+#: Posterior variance, in units of the prior's, that no bound rewards: a likelihood narrows the
+#: prior on average, so more than the prior's own variance is paid for twice, in rate and
+#: distortion. Half again leaves room for noise.
+BLOWN_UP_VARIANCE = 1.5
+
+#: Means so many prior standard deviations out (root mean square) have run away, not encoded.
+RUNAWAY_MEAN = 100.0
+
+#: Aggregate posterior and prior are apart if their means and covariances alone cost so many nats,
+#: in all and by dimension, and so large a share of the rate. Moments never cost more than the whole
+#: divergence to a normal prior. Trained models leave up to a nat, or 0.04 by dimension.
+HOLE_NATS, HOLE_NATS_BY_DIMENSION, HOLE_SHARE = 1.0, 0.1, 0.2
+
+#: Where the aggregate equals the prior, 1% of the prior's draws fall outside of it. Trained models
+#: show up to a fifth; at a half every second new sample comes from a code never trained on.
+HOLE_OUTSIDE = 0.5
+
+#: Gain of the bound, in nats and as a share of the rate after refinement, at which posteriors are
+#: not where the bound wants them; three standard errors are asked for besides. Amortised encoders
+#: leave up to a tenth of the rate on the table in ordinary training, those with pinned moments up
+#: to four tenths: without another sign of a fault it takes half the rate to speak of lag.
+GAIN_NATS, GAIN_SHARE, LAG_SHARE, GAIN_ERRORS = 0.5, 0.25, 0.5, 3.0
+
+#: Weight of the KL implied by the posterior variances, 1 for the bound itself. A factor of 2 is
+#: beyond what ordinary training leaves (0.6 to 1.3 on small models).
+HEAVY_WEIGHT, LIGHT_WEIGHT = 2.0, 0.5
+
+#: Share of the mismatch that another KL weight must explain before that is blamed, rather than
+#: an encoder that does not follow.
+EXPLAINED = 0.5
+
+#: The information is at its limit from this share of log N on.
+AT_LIMIT = 0.95
+
+TITLES = {
+    "healthy": "Healthy",
+    "full_collapse": "Full posterior collapse",
+    "partial_collapse": "Partial posterior collapse",
+    "decoder_ignores_z": "The decoder ignores z",
+    "lagging_encoder": "Lagging encoder",
+    "prior_hole": "Prior hole",
+    "variance_blow_up": "Variance blow-up",
+    "over_regularised": "Over-regularised",
+    "under_regularised": "Under-regularised",
+}
+
+MEANINGS = {
+    "healthy": "Code and decoder use each other, and prior and bound fit them.",
+    "full_collapse": "Every example is encoded alike: the code says nothing about x.",
+    "partial_collapse": "Some latent dimensions say nothing about x, or nobody listens to them.",
+    "decoder_ignores_z": "The code tells examples apart, but the decoder does not look at it.",
+    "lagging_encoder": "The decoder wants other posteriors than the encoder gives.",
+    "prior_hole": "Codes lie where the prior does not: samples come from codes never trained on.",
+    "variance_blow_up": "Posteriors are wider than the prior itself, or not finite at all.",
+    "over_regularised": "Posteriors are as wide as under a KL weight above 1: information is lost.",
+    "under_regularised": "Posteriors are as narrow as under a KL weight near 0: an auto-encoder.",
+}
+
+#: Which faults bring which others along: those are then told as consequences.
+CONSEQUENCES = {
+    "variance_blow_up": {
+        "full_collapse",
+        "decoder_ignores_z",
+        "prior_hole",
+        "lagging_encoder",
+        "over_regularised",
+        "under_regularised",
+        "partial_collapse",
+    },
+    "decoder_ignores_z": {
+        "lagging_encoder",
+        "under_regularised",
+        "over_regularised",
+        "partial_collapse",
+    },
+    "under_regularised": {"prior_hole", "lagging_encoder"},
+    "prior_hole": {"lagging_encoder"},
+    "over_regularised": {"lagging_encoder", "partial_collapse"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        name: Machine-readable name, a key of `TITLES`.
+        evidence: Sentences with the numbers and the thresholds.
+        consequence_of: Name of the fault found that brings this one along, or None.
+    """
+
+    name: str
+    evidence: tuple
+    consequence_of: object = None
+
+    @property
+    def title(self):
+        """The name as a person reads it."""
+        return TITLES[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """One thing to change.
+
+    Attributes:
+        what: The change.
+        why: What it does about the fault.
+        code: Python line that does it, in names of vaezoo with starting values.
+    """
+
+    what: str
+    why: str
+    code: str
+
+
+def dimensions(found):
+    """Sorted lists of dimensions: `active`, `collapsed` (`silent` or `unread`)."""
+    spread = found.arrays["variance_of_means"]
+    silent = (spread < INACTIVE_VARIANCE) & (found.arrays["capacity"] < SILENT_CAPACITY)
+    reach = found.arrays.get("reach")
+    unread = np.zeros_like(silent) if reach is None else ~silent & (reach < UNREAD)
+    masks = {"active": ~silent & ~unread, "collapsed": silent | unread}
+    masks |= {"silent": silent, "unread": unread}
+    return {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
+
+
+def find(found):
+    """The faults in `Measurements`, causes before their consequences; none for a healthy model."""
+    if found.value("not_finite") > 0:
+        share = found.value("not_finite")
+        return [
+            Finding(
+                "variance_blow_up",
+                (f"{share:.1%} of the posterior means and variances are NaN or infinite.",),
+            )
+        ]
+    # In the order of blame: what stands first explains what follows it.
+    rules = {
+        "variance_blow_up": _variance_blow_up,
+        "full_collapse": _full_collapse,
+        "decoder_ignores_z": _decoder_ignores_z,
+        "under_regularised": _under_regularised,
+        "prior_hole": _prior_hole,
+        "over_regularised": _over_regularised,
+        "lagging_encoder": _lagging_encoder,
+        "partial_collapse": _partial_collapse,
+    }
+    findings = []
+    for name, rule in rules.items():
+        evidence = rule(found)
+        if evidence:
+            causes = [f.name for f in findings if name in CONSEQUENCES.get(f.name, ())]
+            findings.append(Finding(name, tuple(evidence), causes[0] if causes else None))
+    return sorted(findings, key=lambda finding: finding.consequence_of is not None)
+
+
+def healthy_evidence(found):
+    """Sentences on every check that was passed."""
+    evidence = []
+    if _known(found, "mutual_information"):
+        evidence.append(
+            f"The code carries {_nats(found, 'mutual_information')} of information about x "
+            f"(empty below {EMPTY_INFORMATION}; {found.value('rate'):.2f} nats are paid for it)."
+        )
+    evidence.append(
+        f"All {len(dimensions(found)['active'])} latent dimensions are active and read."
+    )
+    evidence.append(
+        f"The decoder needs them: another example's code costs {_nats(found, 'gap_shuffled')} of "
+        "log p(x|z)."
+    )
+    outside = ""
+    if _known(found, "outside"):
+        outside = (
+            f", {found.value('outside'):.0%} of prior draws fall outside of the codes (a hole from "
+            f"{HOLE_OUTSIDE:.0%} on)"
+        )
+    evidence.append(
+        f"Aggregate posterior and prior agree: their moments are "
+        f"{found.value('moment_divergence'):.2f} nats apart (a hole from "
+        f"{_hole_limit(found):.2g} on){outside}."
+    )
+    if _known(found, "refinement_gain"):
+        evidence.append(
+            "The encoder keeps up: refining each posterior gains "
+            f"{_nats(found, 'refinement_gain')} (lag from {_gain_limit(found, LAG_SHARE):.2f} on)."
+        )
+    return evidence
+
+
+# -- rules: evidence, or nothing -------------------------------------------------------------------
+
+
+def _variance_blow_up(found):
+    relative = found.arrays["posterior_variance"] / found.arrays["prior_variance"]
+    wide = np.flatnonzero(relative > BLOWN_UP_VARIANCE)
+    if wide.size:
+        worst = int(np.argmax(relative))
+        return [
+            f"Dimensions {_list(wide)} have posteriors wider than the prior: up to "
+            f"{relative[worst]:.3g} times its variance, in dimension {worst} (no bound rewards "
+            f"more than 1; threshold {BLOWN_UP_VARIANCE}).",
+            *_gain_evidence(found),
+        ]
+    second = found.arrays["mean_of_means"] ** 2 + found.arrays["variance_of_means"]
+    size = np.sqrt(second / found.arrays["prior_variance"])
+    if np.max(size) > RUNAWAY_MEAN:
+        return [
+            f"Posterior means have run away: {np.max(size):.3g} prior standard deviations in "
+            f"dimension {int(np.argmax(size))} (threshold {RUNAWAY_MEAN:g})."
+        ]
+    return []
+
+
+def _full_collapse(found):
+    if _known(found, "mutual_information"):
+        if found.value("mutual_information") > EMPTY_INFORMATION:
+            return []
+        evidence = [
+            f"The code carries {_nats(found, 'mutual_information')} of information about x (empty "
+            f"below {EMPTY_INFORMATION}).",
+            f"The rate is {_nats(found, 'rate')}"
+            + (
+                "."
+                if found.value("rate") < 2 * EMPTY_INFORMATION
+                else ": paid, but the same for every x."
+            ),
+        ]
+    elif dimensions(found)["silent"] == list(range(len(found.arrays["capacity"]))):
+        evidence = [f"Var(mean_d) is below {INACTIVE_VARIANCE} in every dimension."]
+    else:
+        return []
+    active = int(found.value("active_units_0.01"))
+    size = len(found.arrays["capacity"])
+    evidence.append(f"{active} of {size} units are active at Var(mean_d) >= {INACTIVE_VARIANCE}.")
+    if _decoder_reads(found):
+        evidence.append(
+            "The decoder does respond to z (other codes move log p(x|z) by "
+            f"{found.value('sensitivity'):.2f} nats), so it is the encoder that gave up."
+        )
+    else:
+        evidence.append(
+            "The decoder does not respond to z either: own and prior codes give it "
+            f"log p(x|z) = {found.value('log_px_own'):.2f} and {found.value('log_px_prior'):.2f}."
+        )
+    return evidence
+
+
+def _decoder_ignores_z(found):
+    information = found.value("mutual_information")
+    if math.isnan(information):
+        information = math.log(found.estimates["gap_shuffled"].count)
+    moved = found.value("sensitivity")
+    if information <= EMPTY_INFORMATION or moved >= IGNORED_SHARE * information:
+        return []
+    return [
+        f"The code is informative ({information:.2f} nats about x), but exchanging it for another "
+        f"example's moves log p(x|z) by {moved:.3f} nats (a decoder that reads z: at least "
+        f"{information:.2f}; it ignores z below {IGNORED_SHARE:.0%} of that).",
+        f"log p(x|z) with own, shuffled and prior z: {found.value('log_px_own'):.2f}, "
+        f"{found.value('log_px_shuffled'):.2f}, {found.value('log_px_prior'):.2f}.",
+    ]
+
+
+def _under_regularised(found):
+    if not _known(found, "rate"):
+        return [
+            "The encoder is deterministic: posteriors have no width, the rate is infinite and "
+            "nothing ties codes to the prior.",
+            f"The moments of codes and prior are {found.value('moment_divergence'):.2f} nats "
+            "apart.",
+        ]
+    weight = found.value("implied_weight")
+    if not weight < LIGHT_WEIGHT or not _explained(found) or not _gains(found):
+        return []
+    evidence = [
+        f"Posteriors are as narrow as under a KL weight of {weight:.2g} (1 for the bound; light "
+        f"below {LIGHT_WEIGHT}).",
+        *_gain_evidence(found),
+    ]
+    limit = found.estimates["mutual_information"].count
+    if found.value("mutual_information") > AT_LIMIT * math.log(limit):
+        evidence.append(
+            f"The information, {found.value('mutual_information'):.2f} nats, is at its limit "
+            f"log {limit} = {math.log(limit):.2f}, while {found.value('rate'):.1f} nats are paid."
+        )
+    return evidence
+
+
+def _prior_hole(found):
+    apart = found.value("moment_divergence")
+    rate = found.value("rate")
+    outside = found.value("outside")
+    share = apart / rate if rate > 0 else math.nan
+    by_moments = apart > _hole_limit(found) and not share < HOLE_SHARE
+    if not by_moments and not outside > HOLE_OUTSIDE:
+        return []
+    scale = np.sqrt(found.arrays["prior_variance"])
+    shift = (found.arrays["mean_of_means"] - found.arrays["prior_mean"]) / scale
+    ratio = found.arrays["aggregate_variance"] / found.arrays["prior_variance"]
+    worst = int(np.argmax(np.abs(shift) + np.abs(np.log(np.maximum(ratio, 1e-12)))))
+    evidence = [
+        f"Mean and covariance of the aggregate posterior alone are {apart:.2f} nats from the "
+        f"prior's (a hole from {_hole_limit(found):.2g} nats and {HOLE_SHARE:.0%} of the rate on).",
+        f"Worst is dimension {worst}: centre {shift[worst]:+.2f} prior standard deviations off, "
+        f"variance {ratio[worst]:.2g} of the prior's.",
+    ]
+    if not math.isnan(outside):
+        evidence.append(
+            f"{outside:.0%} of prior draws fall where codes are less dense than around 99% of the "
+            f"codes themselves (1% if both agreed; a hole from {HOLE_OUTSIDE:.0%} on)."
+        )
+    return evidence
+
+
+def _over_regularised(found):
+    weight = found.value("implied_weight")
+    if not weight > HEAVY_WEIGHT or not _explained(found) or not _gains(found):
+        return []
+    return [
+        f"Posteriors are as wide as under a KL weight of {weight:.2g} (1 for the bound; heavy "
+        f"above {HEAVY_WEIGHT}).",
+        f"The rate is {_nats(found, 'rate')}; at weight 1 the same decoder would pay for "
+        f"{found.value('rate_after'):.2f} nats.",
+        *_gain_evidence(found),
+    ]
+
+
+def _lagging_encoder(found):
+    evidence = _gain_evidence(found, LAG_SHARE)
+    if not evidence:
+        return []
+    if _known(found, "implied_weight"):
+        explained = found.estimates["implied_weight"].extra["explained"]
+        evidence.append(
+            f"A different KL weight explains {explained:.0%} of the mismatch (to be blamed from "
+            f"{EXPLAINED:.0%} on)."
+        )
+    if found.value("gap_shuffled") < 0:
+        evidence.append("Another example's code even suits the decoder better than the own one.")
+    return evidence
+
+
+def _partial_collapse(found):
+    kinds = dimensions(found)
+    size = len(found.arrays["capacity"])
+    # With none left it is a fault of another name.
+    if not kinds["collapsed"] or not kinds["active"]:
+        return []
+    evidence = [f"{len(kinds['collapsed'])} of {size} latent dimensions are not in use."]
+    if kinds["silent"]:
+        evidence.append(
+            f"Silent: {_list(kinds['silent'])}. Var(mean_d) < {INACTIVE_VARIANCE} and less than "
+            f"{SILENT_CAPACITY} nats each; their KL adds up to "
+            f"{np.sum(found.arrays['kl_per_dimension'][kinds['silent']]):.2f} nats."
+        )
+    if kinds["unread"]:
+        evidence.append(
+            f"Unread: {_list(kinds['unread'])}. The encoder writes them, but exchanging one for "
+            f"another example's moves log p(x|z) by less than {UNREAD} nats; their KL adds up to "
+            f"{np.sum(found.arrays['kl_per_dimension'][kinds['unread']]):.2f} nats."
+        )
+    return evidence
+
+
+def _known(found, name):
+    return math.isfinite(found.value(name))
+
+
+def _decoder_reads(found):
+    return found.value("sensitivity") > EMPTY_INFORMATION
+
+
+def _explained(found):
+    return found.estimates["implied_weight"].extra["explained"] >= EXPLAINED
+
+
+def _hole_limit(found):
+    return max(HOLE_NATS, HOLE_NATS_BY_DIMENSION * len(found.arrays["capacity"]))
+
+
+def _gain_limit(found, share):
+    least = share * max(found.value("rate_after"), 0.0)
+    return max(GAIN_NATS, least, GAIN_ERRORS * found.error("refinement_gain"))
+
+
+def _gains(found, share=GAIN_SHARE):
+    if not _known(found, "refinement_gain"):
+        return False
+    return found.value("refinement_gain") > _gain_limit(found, share)
+
+
+def _gain_evidence(found, share=GAIN_SHARE):
+    if not _gains(found, share):
+        return []
+    steps = found.estimates["refinement_gain"].settings["steps"]
+    limit = _gain_limit(found, share)
+    return [
+        f"{steps} gradient steps on each posterior alone raise the bound by "
+        f"{_nats(found, 'refinement_gain')} (threshold {limit:.2f}) and take the rate from "
+        f"{found.value('rate_before'):.2f} to {found.value('rate_after'):.2f}."
+    ]
+
+
+def _nats(found, name):
+    error = found.error(name)
+    return f"{found.value(name):.2f}" + (f" +- {error:.2f}" if error else "") + " nats"
+
+
+def _list(indices, most=12):
+    """Dimensions in short: runs as ranges."""
+    indices, runs = [int(index) for index in indices], []
+    for index in indices:
+        if runs and runs[-1][1] == index - 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    parts = [f"{a}" if a == b else f"{a}-{b}" if b > a + 1 else f"{a}, {b}" for a, b in runs]
+    return ", ".join(parts[:most]) + (", ..." if len(parts) > most else "")
+
+
+# -- remedies --------------------------------------------------------------------------------------
+
+
+def remedies(findings, found):
+    """Ranked remedies for the faults that are no mere consequence of others, without repeats."""
+    size = len(found.arrays["capacity"]) if "capacity" in found.arrays else 32
+    chosen = []
+    for finding in findings:
+        if finding.consequence_of is None:
+            chosen += _REMEDIES[finding.name](found, size)
+    return tuple(dict.fromkeys(chosen))
+
+
+def _full_collapse_remedies(found, size):
+    anneal = Remedy(
+        "Let the code form before the KL presses on it",
+        "With a rising weight the encoder becomes informative while that is still free.",
+        "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+    )
+    first = [anneal] if _decoder_reads(found) else []
+    return [
+        *first,
+        Remedy(
+            "Train a DU-VAE: batch-normalised means, dropout on the variances",
+            "Pinned gains keep the means apart (a rate of at least D gamma^2 / 2 = "
+            f"{size * 0.125:.1f} nats), dropped variances keep the posteriors diverse.",
+            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.8)",
+        ),
+        Remedy(
+            "Or drop its layer into the model at hand",
+            "One line on the mean output; objective and decoder stay.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+        ),
+        Remedy(
+            "Make the first nats free",
+            "Below the floor the KL has no gradient, so nothing is won by silence.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+        ),
+        anneal,
+        _skip(size),
+    ]
+
+
+def _decoder_ignores_z_remedies(found, size):
+    return [
+        _skip(size),
+        Remedy(
+            "Take power from the decoder",
+            "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
+            "to say.",
+            f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
+        ),
+        Remedy(
+            "Take the pressure off the code while the decoder learns to read it",
+            "A decoder reads z once what it says is certain and costs nothing.",
+            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+        ),
+        Remedy(
+            "Reward diverse posteriors in the objective",
+            "The divergence between posteriors is paid for directly.",
+            "losses.ELBO(regularizers=[losses.MutualPosteriorDivergence(diversity=1.0, "
+            "smoothness=0.2)])",
+        ),
+    ]
+
+
+def _partial_collapse_remedies(found, size):
+    active = max(1, len(dimensions(found)["active"]))
+    return [
+        Remedy(
+            f"If quality is what you want it to be: do with {active} dimensions",
+            "Dimensions not in use cost little; a smaller code is the honest one.",
+            f"zoo.VAE(encoder, decoder, latent_dim={active})",
+        ),
+        Remedy(
+            "To bring them to life: DU-VAE",
+            "Pinned gains spend a rate of D gamma^2 / 2 on means that vary, dropped variances "
+            "make the dimensions certain.",
+            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
+        ),
+        Remedy(
+            "Or pin the gain of every dimension",
+            "No dimension can fall silent, since each keeps Var(mean_d) = gamma^2.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+        ),
+        Remedy(
+            "Or free bits by dimension",
+            "Each dimension may spend 0.1 nats unpunished.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+        ),
+    ]
+
+
+def _lagging_encoder_remedies(found, size):
+    return [
+        Remedy(
+            "Give the encoder a head start",
+            "Under a small KL weight it follows the decoder's true posterior more easily.",
+            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.1)]",
+        ),
+        Remedy(
+            "Make the encoder stronger",
+            "A lag that stays after training is what the network cannot express.",
+            "networks.mlp_encoder(input_shape, hidden_units=(800, 800))",
+        ),
+        Remedy(
+            "Train on a tighter bound",
+            "Importance weights forgive posteriors that do not fit.",
+            f"zoo.IWAE(encoder, decoder, latent_dim={size}, num_samples=10)",
+        ),
+        Remedy(
+            "Let posteriors have a full covariance",
+            "Correlated latent dimensions cannot be followed by a diagonal posterior.",
+            f"zoo.HEBAE(encoder, decoder, latent_dim={size})",
+        ),
+    ]
+
+
+def _prior_hole_remedies(found, size):
+    return [
+        Remedy(
+            "Match the aggregate posterior to the prior in the objective",
+            "The discrepancy acts on the codes of a whole batch, not on each posterior.",
+            "losses.ELBO(regularizers=[losses.MaximumMeanDiscrepancy(weight=10.0)])",
+        ),
+        Remedy(
+            "Pin the moments of the means",
+            "Batch-normalised means are centred and of one size.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
+        ),
+        Remedy(
+            "Pay for the rate in full",
+            "Below weight 1 codes may leave the prior at a discount.",
+            "objective=losses.ELBO(beta=1.0)",
+        ),
+        Remedy(
+            "Learn the moments of the codes",
+            "The empirical-Bayes posterior puts a covariance on the means themselves.",
+            f"zoo.HEBAE(encoder, decoder, latent_dim={size})",
+        ),
+    ]
+
+
+def _variance_blow_up_remedies(found, size):
+    return [
+        Remedy(
+            "Charge the KL, all of it",
+            "Its terms var - log var are what holds the variance at or below the prior's.",
+            "objective=losses.ELBO(beta=1.0)",
+        ),
+        Remedy(
+            "Clip gradients and start with a smaller step",
+            "One bad step through exp(log_var) is enough to leave for good.",
+            "model.compile(optimizer=keras.optimizers.Adam(1e-4, clipnorm=1.0))",
+        ),
+        Remedy(
+            "Bound the log-variance in the encoder",
+            "Keeps exp(log_var) between 5e-5 and 1.",
+            "z_log_var = keras.ops.clip(z_log_var, -10.0, 0.0)",
+        ),
+        Remedy(
+            "Keep the means in reach",
+            "Means beyond the ball are pulled back to its surface.",
+            "z_mean = layers.LatentClip(factor=3.0)(z_mean)",
+        ),
+    ]
+
+
+def _over_regularised_remedies(found, size):
+    return [
+        Remedy(
+            "Lower the KL weight",
+            f"The variances imply a weight of {found.value('implied_weight'):.2g}; the bound's "
+            "own is 1.",
+            f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+        ),
+        Remedy(
+            "Keep the weight, but make the first nats free",
+            "Information up to the floor is not charged.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.5)",
+        ),
+        Remedy(
+            "Raise the weight slowly",
+            "The code forms before it is pressed.",
+            "callbacks=[callbacks.KLAnnealing(epochs=20, start=0.0, stop=1.0)]",
+        ),
+        Remedy(
+            "Set the rate by the size of the means instead",
+            "Batch-normalised means spend at least D gamma^2 / 2 nats whatever the weight.",
+            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
+        ),
+    ]
+
+
+def _under_regularised_remedies(found, size):
+    return [
+        Remedy(
+            "Charge the KL at weight 1",
+            "Only then do sampling from the prior and the likelihood mean anything.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, objective=losses.ELBO(beta=1.0))",
+        ),
+        Remedy(
+            "Floor the variances",
+            "Every dimension keeps a non-negative entropy; dropout holds the decoder to it.",
+            "z_log_var = layers.VarianceDropout(keep_prob=0.9)(z_log_var)",
+        ),
+        Remedy(
+            "Or stay deterministic and match the codes to the prior",
+            "A Wasserstein auto-encoder makes its prior samples decodable.",
+            f"zoo.WAE(encoder, decoder, latent_dim={size}, weight=10.0)",
+        ),
+    ]
+
+
+def _skip(size):
+    return Remedy(
+        "Feed z to every layer of the decoder",
+        "Skip connections make the way from z to x too short to ignore.",
+        f"zoo.SkipVAE(encoder, networks.mlp_decoder({size}, output_shape, skip=True), "
+        f"latent_dim={size})",
+    )
+
+
+_REMEDIES = {
+    "full_collapse": _full_collapse_remedies,
+    "decoder_ignores_z": _decoder_ignores_z_remedies,
+    "partial_collapse": _partial_collapse_remedies,
+    "lagging_encoder": _lagging_encoder_remedies,
+    "prior_hole": _prior_hole_remedies,
+    "variance_blow_up": _variance_blow_up_remedies,
+    "over_regularised": _over_regularised_remedies,
+    "under_regularised": _under_regularised_remedies,
+}

@@ -1,0 +1,274 @@
+"""The collapse doctor: what ails a VAE, by what evidence, and what to change."""
+
+import dataclasses
+import json
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from . import _verdicts
+from ._estimate import to_json
+from ._measurements import measure
+from ._subject import as_subject, check_integer
+
+#: Measurements as a person reads them, in the order of the report.
+LABELS = {
+    "rate": "rate: KL paid per example",
+    "mutual_information": "information about x in z",
+    "marginal_divergence": "aggregate posterior to prior",
+    "moment_divergence": "... of which mean and covariance",
+    "outside": "share of prior draws outside of the codes",
+    "mutual_posterior_divergence": "divergence between posteriors (MPD)",
+    "conditional_entropy": "entropy of a posterior (CE)",
+    "elbo": "evidence lower bound",
+    "rate_share": "share of the KL in the bound",
+    "log_px_own": "log p(x|z), own z",
+    "log_px_shuffled": "log p(x|z), another example's z",
+    "log_px_prior": "log p(x|z), z from the prior",
+    "gap_shuffled": "lost with another example's z",
+    "gap_prior": "lost with z from the prior",
+    "sensitivity": "moved by another example's z, either way",
+    "refinement_gain": "bound gained by refining posteriors",
+    "implied_weight": "KL weight that the variances imply",
+    "active_units_0.001": "active units, Var(mean) >= 0.001",
+    "active_units_0.01": "active units, Var(mean) >= 0.01",
+    "active_units_0.1": "active units, Var(mean) >= 0.1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        verdict: `"healthy"`, `"full_collapse"`, `"partial_collapse"`, `"decoder_ignores_z"`,
+            `"lagging_encoder"`, `"prior_hole"`, `"variance_blow_up"`, `"over_regularised"` or
+            `"under_regularised"`: the first of the findings.
+        title: The verdict as a person reads it.
+        meaning: One sentence on what it means.
+        evidence: Sentences with the numbers and the thresholds that they were held against.
+        findings: All faults found, the causes first; each has `name`, `title`, `evidence` and
+            `consequence_of`, the name of the fault that brings it along, or None.
+        remedies: What to change, the best bet first; each has `what`, `why` and `code`.
+        dimensions: Dict of lists of latent dimensions: `active`; `collapsed`, which are `silent`
+            (the encoder) or `unread` (the decoder).
+        measurements: Dict of `Estimate`s.
+        arrays: Dict of NumPy arrays, most of them by dimension `(D,)`.
+        notes: What was assumed, and what could not be measured.
+        settings: Dict: what to repeat the diagnosis with.
+        pictures: Dict of arrays of images, for image data.
+    """
+
+    verdict: str
+    title: str
+    meaning: str
+    evidence: tuple
+    findings: tuple
+    remedies: tuple
+    dimensions: dict
+    measurements: dict
+    arrays: dict = dataclasses.field(repr=False)
+    notes: tuple
+    settings: dict
+    pictures: dict = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def healthy(self):
+        """Whether no fault was found."""
+        return self.verdict == "healthy"
+
+    @property
+    def subject(self):
+        """One line on what was examined."""
+        size, used = self.settings["latent_dim"], self.settings["examples"]
+        return (
+            f"{self.settings['model']}: {size} latent dimensions, {used} of "
+            f"{self.settings['available']} examples"
+        )
+
+    def summary(self):
+        """Pairs `(label, text)` of the measurements that were taken."""
+        return [
+            (label, f"{self.measurements[name]:.4g}")
+            for name, label in LABELS.items()
+            if name in self.measurements
+        ]
+
+    def __str__(self):
+        lines = [f"{self.title}  [{self.verdict}]", self.subject, "", *_wrapped(self.meaning)]
+        lines += ["", "Evidence", *_bullets(self.evidence)]
+        for finding in self.findings[1:]:
+            cause = finding.consequence_of
+            origin = f" (follows from: {_verdicts.TITLES[cause].lower()})" if cause else ""
+            lines += ["", f"Also: {finding.title}{origin}", *_bullets(finding.evidence)]
+        if self.remedies:
+            lines += ["", "What to do, best bet first"]
+        for number, remedy in enumerate(self.remedies, 1):
+            lines += _wrapped(f"{remedy.what}. {remedy.why}", f"  {number}. ", "     ")
+            lines.append(f"       {remedy.code}")
+        lines += ["", "Measurements"]
+        rows = self.summary()
+        width = max((len(label) for label, _ in rows), default=0)
+        lines += [f"  {label:<{width}}  {text}" for label, text in rows]
+        if self.notes:
+            lines += ["", "Notes", *_bullets(self.notes)]
+        return "\n".join(lines)
+
+    def to_dict(self):
+        """Everything but the pictures and the points of plots, as JSON knows it."""
+        shown = {name: array for name, array in self.arrays.items() if not name.startswith("shown")}
+        return to_json(
+            {
+                "verdict": self.verdict,
+                "title": self.title,
+                "meaning": self.meaning,
+                "evidence": self.evidence,
+                "findings": [dataclasses.asdict(finding) for finding in self.findings],
+                "remedies": [dataclasses.asdict(remedy) for remedy in self.remedies],
+                "dimensions": self.dimensions,
+                "measurements": self.measurements,
+                "by_dimension": shown,
+                "notes": self.notes,
+                "settings": self.settings,
+            }
+        )
+
+    def to_json(self, path=None):
+        """The diagnosis in JSON; written to `path` if given.
+
+        Returns:
+            The text.
+        """
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        if path is not None:
+            Path(path).write_text(text, "utf-8")
+        return text
+
+    def to_html(self, path=None):
+        """One page with plots that needs nothing else to be read; written to `path` if given.
+
+        Returns:
+            The text.
+        """
+        from ._report import page
+
+        text = page(self)
+        if path is not None:
+            Path(path).write_text(text, "utf-8")
+        return text
+
+
+def diagnose(
+    model,
+    decoder=None,
+    data=None,
+    likelihood=None,
+    *,
+    max_examples=2000,
+    refinement_steps=50,
+    batch_size=256,
+    seed=0,
+):
+    """Examines a VAE for collapse and its relatives.
+
+    Called as `diagnose(model, data)` or `diagnose(encoder, decoder, data, likelihood=...)`. It
+    measures, on a random part of the data:
+
+    - what z says: KL by dimension, active units, mutual information, divergence between posteriors
+      (MPD) and their entropy (CE), the gap between aggregate posterior and prior;
+    - whether the decoder listens: log p(x|z) with own, another example's and prior codes, and with
+      single dimensions exchanged;
+    - whether the encoder follows: what a few gradient steps on each posterior gain,
+
+          gain = mean_x [ max_{m, s} ELBO(x; m, s) - ELBO(x; mean(x), sd(x)) ]
+
+      and the KL weight beta at which the posterior variances would be stationary,
+
+          d/ds ( distortion + beta KL ) = 0,    1 for the bound itself;
+
+    and names the cause, held apart from what merely follows from it.
+
+    Args:
+        model: `VAE`; path of a SavedModel that `VAE.export` wrote; or an encoder, any callable
+            `x -> (mean, log_var)`, further outputs being left alone.
+        decoder: With an encoder, a callable `z (batch, D) -> (batch, *params)`: logits or
+            probabilities under a Bernoulli likelihood, means under a Gaussian.
+        data: `(N, *event)`, an array.
+        likelihood: Name or `Likelihood` of a foreign pair; `"bernoulli"` by default.
+        max_examples: Int of at least 2; of more examples, so many are chosen at random.
+        refinement_steps: Non-negative int; 0 leaves the encoder's lag unmeasured.
+        batch_size: Positive int, examples at once.
+        seed: Int in [0, 2^31) that fixes the choice and all draws.
+
+    Returns:
+        `Diagnosis`. Print it, or call its `to_json` and `to_html`.
+
+    Raises:
+        TypeError: If the model or the data are of another kind.
+        ValueError: If an argument is out of range, or the data do not fit the likelihood.
+
+    Reference: Cremer et al. (2018), the gap of amortised inference, arXiv:1801.03558; He et al.
+    (2019), lagging encoders, arXiv:1901.05534; Burda et al. (2016), active units,
+    arXiv:1509.00519. The implied weight is our own.
+    """
+    if data is None:
+        decoder, data = None, decoder
+    if data is None:
+        raise ValueError(
+            "`data` must be given: diagnose(model, data) or diagnose(encoder, decoder, data). "
+            "Received: data=None"
+        )
+    check_integer("max_examples", max_examples, 2)
+    check_integer("refinement_steps", refinement_steps, 0)
+    check_integer("batch_size", batch_size)
+    check_integer("seed", seed, 0)
+    subject = as_subject(model, decoder, data, likelihood)
+    data = subject.check(data)
+    chosen = _choice(data, max_examples, seed)
+    found = measure(subject, chosen, seed, refinement_steps, batch_size)
+    findings = tuple(_verdicts.find(found))
+    verdict = findings[0].name if findings else "healthy"
+    evidence = findings[0].evidence if findings else tuple(_verdicts.healthy_evidence(found))
+    return Diagnosis(
+        verdict=verdict,
+        title=_verdicts.TITLES[verdict],
+        meaning=_verdicts.MEANINGS[verdict],
+        evidence=evidence,
+        findings=findings,
+        remedies=_verdicts.remedies(findings, found),
+        dimensions=_verdicts.dimensions(found) if found.arrays else {},
+        measurements=found.estimates,
+        arrays=found.arrays,
+        notes=tuple(found.notes),
+        settings={
+            "model": subject.name,
+            "latent_dim": subject.latent_dim,
+            "likelihood": type(subject.likelihood).__name__,
+            "prior": type(subject.prior).__name__,
+            "examples": len(chosen),
+            "available": len(data),
+            "max_examples": max_examples,
+            "refinement_steps": refinement_steps,
+            "batch_size": batch_size,
+            "seed": seed,
+        },
+        pictures=found.pictures,
+    )
+
+
+def _choice(data, most, seed):
+    if len(data) <= most:
+        return data
+    rows = np.random.default_rng(seed).choice(len(data), most, replace=False)
+    return data[np.sort(rows)]
+
+
+def _wrapped(text, first="", rest=""):
+    return textwrap.wrap(
+        text, 96, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+
+
+def _bullets(sentences):
+    return [line for text in sentences for line in _wrapped(text, "  - ", "    ")]

@@ -1,0 +1,351 @@
+"""Everything that can be measured of a model, in one table and one file."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+from rich.console import Console
+from rich.table import Table
+
+from ._estimate import Estimate, to_json
+from ._inputs import encoded
+from ._subject import as_subject, check_integer
+from .active_units import active_units
+from .aggregate import aggregate_moments
+from .dependence import latent_dependence
+from .frechet import frechet_distance, kernel_distance
+from .mutual_information import mutual_information
+from .negative_log_likelihood import negative_log_likelihood
+from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
+from .probes import kmeans_probe, knn_probe, linear_probe
+from .rate import rate_per_dimension
+
+#: What `evaluate` measures unless told otherwise: all that needs no labels.
+STANDARD = (
+    "negative_log_likelihood",
+    "mutual_information",
+    "mutual_posterior_divergence",
+    "conditional_entropy",
+    "rate_per_dimension",
+    "active_units",
+    "aggregate_divergence",
+)
+#: What can be asked for besides: samples and probes.
+FURTHER = (
+    "latent_dependence",
+    "frechet_distance",
+    "kernel_distance",
+    "kmeans_probe",
+    "knn_probe",
+    "linear_probe",
+)
+_PROBES = {"kmeans_probe": kmeans_probe, "knn_probe": knn_probe, "linear_probe": linear_probe}
+_SAMPLES = {"frechet_distance": frechet_distance, "kernel_distance": kernel_distance}
+#: Without a density q(z|x) these do not exist.
+_NEED_DENSITY = frozenset(STANDARD) - {"active_units"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured, and of what.
+
+    Attributes:
+        results: Dict of `Estimate`s by name.
+        skipped: Dict of reasons, by the name of what could not be measured.
+        provenance: Dict of JSON values: model and hash of its weights, data and their hash, seed,
+            versions, time.
+    """
+
+    results: dict
+    skipped: dict
+    provenance: dict
+
+    def __getitem__(self, name):
+        return self.results[name]
+
+    def table(self):
+        """The results as a `rich` table."""
+        table = Table("quantity", "value", "standard error", "unit", "n", "estimator")
+        for name, result in self.results.items():
+            error = result.standard_error
+            table.add_row(
+                name,
+                f"{result.value:.4g}",
+                f"{error:.2g}" if np.isfinite(error) else "",
+                result.unit,
+                str(result.count),
+                result.estimator,
+            )
+        for name, reason in self.skipped.items():
+            table.add_row(name, "-", "", "", "", reason)
+        return table
+
+    def __str__(self):
+        console = Console(width=110, color_system=None)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
+
+    def to_dict(self):
+        """Everything as JSON values, without the values per example."""
+        return to_json(
+            {"results": self.results, "skipped": self.skipped, "provenance": self.provenance}
+        )
+
+    def save(self, path, overwrite=False):
+        """Writes `to_dict()` to a JSON file.
+
+        Raises:
+            FileExistsError: If the file exists, unless it may be replaced.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"`path` must not exist unless overwrite=True. Received: {path}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        partial = path.with_name(f".partial-{path.name}")
+        partial.write_text(text, "utf-8")
+        os.replace(partial, path)
+
+
+def evaluate(
+    model,
+    data,
+    labels=None,
+    metrics=STANDARD,
+    *,
+    decoder=None,
+    likelihood=None,
+    train=None,
+    num_samples=500,
+    seed=0,
+    batch_size=256,
+    options=None,
+    source=None,
+    progress=False,
+):
+    """Measures a model on data it was not trained on.
+
+    The quantities of `STANDARD` need only data: `negative_log_likelihood` (with `elbo`,
+    `distortion` and `rate` from the same draws), `mutual_information` (with
+    `marginal_divergence`), `mutual_posterior_divergence`, `conditional_entropy`,
+    `rate_per_dimension` (value: its sum), `active_units`, `aggregate_divergence` (KL of the normal
+    law with the aggregate posterior's moments to the prior). Those of `FURTHER` are measured when
+    they are named: `latent_dependence` (MIC of the index of the example), `frechet_distance` and
+    `kernel_distance` (which need `labels`, or `options` with features), and the probes
+    `kmeans_probe`, `knn_probe`, `linear_probe` (which need `labels` and `train`).
+
+    Args:
+        model: `VAE`, path of an exported SavedModel, or encoder `x -> (mean, log_var)`.
+        data: `(N, *event)`.
+        labels: Optional `(N,)`, classes.
+        metrics: Names from `STANDARD` and `FURTHER`.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
+        train: Optional pair of training data and labels, what the probes learn from.
+        num_samples: Positive int K of the likelihood.
+        seed: Int in [0, 2^31).
+        batch_size: Examples at once.
+        options: Optional dict of further arguments by metric, as in
+            `{"mutual_information": {"estimator": "code"}}`.
+        source: Optional string for the file: where model and data came from.
+        progress: Whether to show progress bars.
+
+    Returns:
+        `Evaluation`. What cannot be measured of this model is in `skipped`, with the reason.
+
+    Raises:
+        TypeError: If the model or the data are of another kind.
+        ValueError: If a name is unknown, labels are missing that a metric needs, or the data do not
+            fit the model. Nothing has been measured then.
+    """
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    options = options or {}
+    _check_names(metrics, options)
+    check_integer("num_samples", num_samples)
+    check_integer("seed", seed, 0)
+    subject = as_subject(model, decoder, data, likelihood)
+    data = subject.check(data)
+    _check_labels(metrics, data, labels, train, options)
+    measure = _Measure(subject, data, labels, train, num_samples, seed, batch_size, progress)
+    results, skipped = {}, {}
+    for name in metrics:
+        if name in _NEED_DENSITY and not subject.has_density:
+            skipped[name] = "a deterministic encoder has no density"
+        elif name in _SAMPLES and subject.model is None:
+            skipped[name] = "only a vaezoo VAE can generate"
+        else:
+            results.update(measure(name, options.get(name, {})))
+    provenance = _provenance(subject, data, seed, source)
+    return Evaluation(results, skipped, provenance)
+
+
+class _Measure:
+    """Runs one metric after the other on the same model and data."""
+
+    def __init__(self, subject, data, labels, train, num_samples, seed, batch_size, progress):
+        self.subject, self.data, self.labels, self.train = subject, data, labels, train
+        self.num_samples, self.seed, self.batch_size = num_samples, seed, batch_size
+        self.progress = progress
+
+    def __call__(self, name, options):
+        if name in _PROBES:
+            return {name: self._probe(_PROBES[name], options)}
+        if name in _SAMPLES:
+            return {name: self._samples(_SAMPLES[name], options)}
+        return getattr(self, f"_{name}")(options)
+
+    def _negative_log_likelihood(self, options):
+        chosen = {"num_samples": self.num_samples, "seed": self.seed, "progress": self.progress}
+        estimate = negative_log_likelihood(self.subject, self.data, **{**chosen, **options})
+        found = {"negative_log_likelihood": estimate}
+        for part in ("elbo", "distortion", "rate"):
+            found[part] = Estimate(
+                estimate.extra[part], count=estimate.count, estimator="same draws", unit="nats"
+            )
+        return found
+
+    def _mutual_information(self, options):
+        chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
+        estimate = mutual_information(self.subject, self.data, **{**chosen, **options})
+        divergence = Estimate(
+            estimate.extra["marginal_divergence"],
+            count=estimate.count,
+            estimator=estimate.estimator,
+            unit="nats",
+            settings=estimate.settings,
+        )
+        return {"mutual_information": estimate, "marginal_divergence": divergence}
+
+    def _mutual_posterior_divergence(self, options):
+        chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
+        estimate = mutual_posterior_divergence(self.subject, self.data, **{**chosen, **options})
+        return {"mutual_posterior_divergence": estimate}
+
+    def _conditional_entropy(self, options):
+        estimate = conditional_entropy(
+            self.subject, self.data, batch_size=self.batch_size, **options
+        )
+        return {"conditional_entropy": estimate}
+
+    def _rate_per_dimension(self, options):
+        rates = rate_per_dimension(self.subject, self.data, self.batch_size, **options)
+        estimate = Estimate(
+            float(np.sum(rates)),
+            count=len(self.data),
+            estimator="closed form against N(0, 1)",
+            unit="nats",
+            extra={"by_dimension": rates.tolist()},
+        )
+        return {"rate_per_dimension": estimate}
+
+    def _active_units(self, options):
+        settings = {"threshold": 0.01, **options}
+        value = active_units(self.subject, self.data, batch_size=self.batch_size, **settings)
+        estimate = Estimate(
+            float(value),
+            count=len(self.data),
+            estimator="variance of means",
+            unit=f"of {self.subject.latent_dim}",
+            settings=settings,
+        )
+        return {"active_units": estimate}
+
+    def _aggregate_divergence(self, options):
+        moments = aggregate_moments(self.subject, self.data, batch_size=self.batch_size, **options)
+        estimate = Estimate(
+            moments.divergence,
+            count=moments.count,
+            estimator="normal law of equal moments",
+            unit="nats",
+            extra={
+                "eigenvalues": moments.eigenvalues.tolist(),
+                "mean_absolute_correlation": moments.mean_absolute_correlation,
+                "mean": moments.mean.tolist(),
+            },
+        )
+        return {"aggregate_divergence": estimate}
+
+    def _latent_dependence(self, options):
+        chosen = {"seed": self.seed, "batch_size": self.batch_size}
+        posterior, _ = encoded(self.subject, self.data, self.batch_size)
+        return {"latent_dependence": latent_dependence(posterior.mean, **{**chosen, **options})}
+
+    def _probe(self, probe, options):
+        chosen = {"model": self.subject, "seed": self.seed, "batch_size": self.batch_size}
+        return probe(self.train, (self.data, self.labels), **{**chosen, **options})
+
+    def _samples(self, distance, options):
+        chosen = {"labels": self.labels, "seed": self.seed, "batch_size": self.batch_size}
+        return distance(self.subject.model, self.data, **{**chosen, **options})
+
+
+def _check_names(metrics, options):
+    known = (*STANDARD, *FURTHER)
+    for argument, names in (("metrics", metrics), ("options", tuple(options))):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(
+                f"`{argument}` must be among {', '.join(known)}. Received: {', '.join(unknown)}"
+            )
+    if not metrics:
+        raise ValueError("`metrics` must name at least one metric. Received: none")
+
+
+def _check_labels(metrics, data, labels, train, options):
+    if labels is not None and len(labels) != len(data):
+        raise ValueError(
+            f"`labels` must have shape ({len(data)},), one per example. Received: {len(labels)}"
+        )
+    for name in metrics:
+        if name in _PROBES and (labels is None or train is None):
+            raise ValueError(f"`labels` and `train` must be given for {name!r}. Received: none")
+        if name in _SAMPLES and labels is None and "features" not in options.get(name, {}):
+            raise ValueError(
+                f"`labels` must be given for {name!r}, or its features in `options`. Received: none"
+            )
+
+
+def _provenance(subject, data, seed, source):
+    versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in (
+        "vaezoo", "keras", "tensorflow", "jax", "tensorflow-probability", "tfp-nightly", "numpy",
+    ):  # fmt: skip
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "model": subject.name,
+        "latent_dim": subject.latent_dim,
+        "likelihood": type(subject.likelihood).__name__,
+        "weights_sha256": _hash(
+            ops.convert_to_numpy(variable)
+            for variable in (subject.model.weights if subject.model else subject.variables)
+        ),
+        "source": source,
+        "data": {
+            "shape": list(data.shape),
+            "dtype": data.dtype.name,
+            "sha256": _hash([data]),
+        },
+        "seed": seed,
+        "assumptions": subject.notes,
+        "versions": versions,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _hash(arrays):
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""The importance-weighted estimate of the likelihood, with error bars."""
+
+import dataclasses
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+from rich.progress import track
+
+from ..losses._replicas import GivenSeed
+from ._estimate import mean_estimate
+from ._subject import as_subject, check_integer, event_size
+
+#: Bytes that one call may use for draws and what the decoder makes of them.
+MEMORY = 128 * 2**20
+
+
+def negative_log_likelihood(
+    model,
+    data,
+    num_samples=500,
+    *,
+    decoder=None,
+    likelihood=None,
+    seed=0,
+    batch_size=None,
+    memory=MEMORY,
+    num_tokens=None,
+    progress=False,
+):
+    """Importance-weighted estimate of the negative log-likelihood.
+
+        NLL_K(x) = log K - logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ],  z_k ~ q(z|x)
+
+    In expectation an upper bound of -log p(x) that falls with K, exact when q(z|x) is the true
+    posterior. Every example is encoded once; its draws are taken a chunk at a time inside one
+    compiled loop, so memory depends neither on K nor on the number of examples.
+
+    Args:
+        model: `VAE`, path of an exported SavedModel, or encoder `x -> (mean, log_var)`.
+        data: `(N, *event)`.
+        num_samples: Positive int K.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
+        seed: Int in [0, 2^31) that fixes the draws.
+        batch_size: Examples at once; chosen from `memory` by default.
+        memory: Positive int, bytes that the draws in flight may take, about.
+        num_tokens: Optional positive int, tokens predicted in all of `data`: adds `perplexity`.
+        progress: Whether to show a progress bar with the time left.
+
+    Returns:
+        `Estimate` in nats: mean over the examples, its standard error (over examples, for the K at
+        hand; what a finite K leaves out is a bias, not noise), `per_example (N,)`. Its `extra`:
+        `bits_per_dim`, `elbo`, `distortion`, `rate` (from the same draws), `effective_samples`
+        (mean of (sum w)^2 / sum w^2, from 1 to K), `effective_samples_min`, and `perplexity`.
+
+    Raises:
+        TypeError: If the model or the data are of another kind.
+        ValueError: If an argument is out of range, the data do not fit the likelihood, or the
+            posterior has no density.
+
+    Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
+    """
+    for name, value in (("num_samples", num_samples), ("memory", memory)):
+        check_integer(name, value)
+    for name, value in (("batch_size", batch_size), ("num_tokens", num_tokens)):
+        if value is not None:
+            check_integer(name, value)
+    check_integer("seed", seed, 0)
+    subject = as_subject(model, decoder, data, likelihood)
+    data = subject.check(data)
+    if not subject.has_density:
+        raise ValueError(
+            "`model` must have a posterior with a density; a deterministic encoder has none. "
+            f"Received: {subject.name}"
+        )
+    batch_size, chunk = _plan(subject, data, num_samples, batch_size, memory)
+    chunks = math.ceil(num_samples / chunk)
+    function = functools.partial(
+        _moments, subject=subject, num_samples=num_samples, chunk=chunk, chunks=chunks
+    )
+    run = subject.compile(f"moments_{num_samples}_{chunk}", function, xla=True)
+    columns = []
+    for start in track(
+        range(0, len(data), batch_size),
+        f"NLL, {num_samples} draws",
+        disable=not progress,
+        transient=True,
+    ):
+        batch = data[start : start + batch_size]
+        rows = len(batch)
+        if rows < batch_size:
+            # One shape for XLA.
+            batch = np.concatenate([batch, np.repeat(batch[:1], batch_size - rows, axis=0)])
+        stream = np.uint32(start // batch_size * chunks)
+        result = run(ops.convert_to_tensor(batch), np.uint32(seed), stream)
+        columns.append([ops.convert_to_numpy(part)[:rows].astype("float64") for part in result])
+    total, squares, log_px, ratio = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    nll = math.log(num_samples) - total
+    effective = np.exp(2.0 * total - squares)
+    estimate = mean_estimate(
+        nll,
+        estimator="importance_weighted",
+        unit="nats",
+        settings={
+            "num_samples": num_samples,
+            "seed": seed,
+            "batch_size": batch_size,
+            "draws_at_once": chunk,
+        },
+        extra={
+            "bits_per_dim": float(np.mean(nll)) / (event_size(data) * math.log(2.0)),
+            "elbo": float(np.mean(log_px - ratio)),
+            "distortion": float(-np.mean(log_px)),
+            "rate": float(np.mean(ratio)),
+            "effective_samples": float(np.mean(effective)),
+            "effective_samples_min": float(np.min(effective)),
+        },
+    )
+    if num_tokens is not None:
+        perplexity = math.exp(min(float(np.sum(nll)) / num_tokens, 700.0))
+        extra = {**estimate.extra, "perplexity": perplexity}
+        estimate = dataclasses.replace(estimate, extra=extra)
+    return estimate
+
+
+def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
+    """Of each example: logsumexp of w and of 2 w, means of log p(x|z) and of log q - log p(z)."""
+    posterior = subject.posterior(x)
+    zero = ops.zeros_like(ops.cast(posterior.mean[:, 0], "float32"))
+
+    def add(index, state):
+        total, squares, log_px_sum, ratio_sum = state
+        number = ops.cast(index, "int32")
+        noise = GivenSeed(seed, stream + ops.cast(number, "uint32"))
+        z = subject.sample(posterior, chunk, noise)
+        log_px = subject.log_px(x, z)
+        ratio = subject.log_qz(posterior, z) - subject.log_pz(z)
+        counted = number * chunk + ops.arange(chunk, dtype="int32") < num_samples
+        log_weights = ops.where(counted, log_px - ratio, -float("inf"))
+        return (
+            ops.logaddexp(total, ops.logsumexp(log_weights, axis=1)),
+            ops.logaddexp(squares, ops.logsumexp(2.0 * log_weights, axis=1)),
+            log_px_sum + ops.sum(ops.where(counted, log_px, 0.0), axis=1),
+            ratio_sum + ops.sum(ops.where(counted, ratio, 0.0), axis=1),
+        )
+
+    start = (zero - float("inf"), zero - float("inf"), zero, zero)
+    total, squares, log_px_sum, ratio_sum = subject.loop(chunks, add, start)
+    return total, squares, log_px_sum / num_samples, ratio_sum / num_samples
+
+
+def _plan(subject, data, num_samples, batch_size, memory):
+    """Examples at once, and draws of each at once, within the memory."""
+    rows = max(1, int(memory // (4 * _floats_per_draw(subject, data))))
+    if batch_size is None:
+        batch_size = min(len(data), 50, rows)
+    return batch_size, max(1, min(num_samples, rows // batch_size))
+
+
+def _floats_per_draw(subject, data):
+    """How many numbers are alive for one draw of one example, about."""
+    params = 4 * event_size(data) * subject.likelihood.params_per_value
+    widest = 0
+    for layer in getattr(getattr(subject, "decoder", None), "layers", []):
+        shapes = keras.tree.flatten(getattr(layer, "output", None))
+        widest = max([widest, *(math.prod(s.shape[1:]) for s in shapes if s is not None)])
+    return params + 2 * widest

@@ -1,0 +1,155 @@
+"""How far posteriors of different examples lie apart, and how wide they are."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from ..losses.objective import check_choice
+from ._estimate import mean_estimate
+from ._gaussians import gaussians_of, generator, squared_spread
+from ._inputs import encoded
+from ._subject import check_integer
+
+#: Floats that the covariances of one part of the posteriors may take.
+_PART = 2**22
+
+
+def mutual_posterior_divergence(
+    model_or_posterior,
+    data=None,
+    *,
+    decoder=None,
+    likelihood=None,
+    pairs="distinct",
+    max_examples=10_000,
+    seed=0,
+    batch_size=256,
+    chunk=1024,
+    progress=False,
+):
+    """Mean divergence between the posteriors of two examples.
+
+        MPD = mean_{i != j} KL( q(z|x_i) || q(z|x_j) )    (nats)
+
+    In closed form, from moments of means and covariances: exact over all N (N - 1) ordered pairs,
+    in time that grows with N, and in float64. The standard deviation over the pairs needs the pairs
+    themselves and is taken over those of `max_examples` examples.
+
+    Args:
+        model_or_posterior: `VAE`, path of an exported SavedModel, or encoder
+            `x -> (mean, log_var)`; or a posterior value over `(N, D)`.
+        data: `(N, *event)` for a model; nothing otherwise.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
+        pairs: `"distinct"`, or `"all"`: with every example paired with itself, too, as in the code
+            of DU-VAE, which makes the mean smaller by (N - 1) / N.
+        max_examples: Int of at least 2, how many examples, chosen at random, the standard deviation
+            is taken over.
+        seed: Int in [0, 2^31) that fixes the choice.
+        batch_size: Examples that a model encodes at once.
+        chunk: Positive int: memory for the standard deviation grows with its square.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        `Estimate` in nats, `count` N. `per_example (N,)`: mean divergence between an example and
+        the others, of both directions. The standard error is over the choice of the examples:
+        2 sd(per_example) / sqrt(N), since each of them enters two sums (Hoeffding). `extra`:
+        `standard_deviation`, unbiased, of the total divergence over the distinct ordered pairs.
+
+    Raises:
+        TypeError: If `model_or_posterior` or the data are of another kind.
+        ValueError: If an argument is out of range, or the posterior has no density.
+
+    Reference: Ma et al. (2019), eqs. 5 and 9, arXiv:1901.01498; the closed form after Shen et al.
+    (2021), DU-VAE, arXiv:2110.12381.
+    """
+    check_choice("pairs", pairs, ("distinct", "all"))
+    check_integer("max_examples", max_examples, 2)
+    check_integer("seed", seed, 0)
+    check_integer("chunk", chunk)
+    posterior, _ = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    gaussians = gaussians_of(posterior, "model_or_posterior")
+    size = len(gaussians)
+    # The divergence of an example from itself is 0, so only the divisor tells the two apart.
+    distinct = _symmetric_divergence(gaussians) * size / (size - 1)
+    estimate = mean_estimate(
+        distinct if pairs == "distinct" else distinct * (size - 1) / size,
+        estimator=f"{pairs}_pairs",
+        unit="nats",
+        settings={
+            "pairs": pairs,
+            "max_examples": max_examples,
+            "seed": seed,
+            "batch_size": batch_size,
+        },
+    )
+    centre = float(np.mean(distinct))
+    if size > max_examples:
+        chosen = generator(seed, "choice").choice(size, max_examples, replace=False)
+        gaussians = gaussians.take(np.sort(chosen))
+        size = max_examples
+        centre = float(np.mean(_symmetric_divergence(gaussians))) * size / (size - 1)
+    squares = squared_spread(gaussians, centre, chunk, progress)
+    deviation = math.sqrt(squares / (size * (size - 1) - 1))
+    return dataclasses.replace(
+        estimate,
+        standard_error=2.0 * estimate.standard_error,
+        extra={"standard_deviation": deviation, "standard_deviation_examples": size},
+    )
+
+
+def conditional_entropy(
+    model_or_posterior, data=None, *, decoder=None, likelihood=None, batch_size=256
+):
+    """Mean entropy of the posteriors.
+
+        CE = E_x H( q(z|x) ) = D/2 log(2 pi e) + 1/2 E_x log det Cov(z|x)    (nats)
+
+    Args:
+        model_or_posterior: `VAE`, path of an exported SavedModel, or encoder
+            `x -> (mean, log_var)`; or a posterior value over `(N, D)`.
+        data: `(N, *event)` for a model; nothing otherwise.
+        decoder: Decoder of a foreign encoder.
+        likelihood: Name or `Likelihood` of a foreign pair.
+        batch_size: Examples that a model encodes at once.
+
+    Returns:
+        `Estimate` in nats, exact for the examples given, with `per_example (N,)` and the standard
+        error over examples.
+
+    Raises:
+        TypeError: If `model_or_posterior` or the data are of another kind.
+        ValueError: If the posterior has no density.
+
+    Reference: Shen et al. (2021), DU-VAE, arXiv:2110.12381.
+    """
+    posterior, _ = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    return mean_estimate(
+        gaussians_of(posterior, "model_or_posterior").entropy(),
+        estimator="closed_form",
+        unit="nats",
+        settings={"batch_size": batch_size},
+    )
+
+
+def _symmetric_divergence(gaussians):
+    """Mean over all j, i itself among them, of (KL(i || j) + KL(j || i)) / 2: `(N,)`."""
+    # E_j KL(i || j) = -H_i - E phi_i . mean_j c_j, and the other way round.
+    size, parts = len(gaussians), _parts(gaussians)
+    centre = gaussians.centre
+    mean_coefficients = sum(np.sum(part.coefficients(centre), axis=0) for part in parts) / size
+    mean_features = sum(np.sum(part.expected_features(centre), axis=0) for part in parts) / size
+    cross = [
+        part.expected_features(centre) @ mean_coefficients
+        + part.coefficients(centre) @ mean_features
+        for part in parts
+    ]
+    entropy = gaussians.entropy()
+    return -0.5 * (entropy + np.mean(entropy) + np.concatenate(cross))
+
+
+def _parts(gaussians):
+    """The posteriors in parts whose covariances fit the memory."""
+    rows = max(1, _PART // gaussians.latent_dim**2)
+    return [gaussians.take(slice(first, first + rows)) for first in range(0, len(gaussians), rows)]

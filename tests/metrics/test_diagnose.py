@@ -1,0 +1,451 @@
+import ast
+import functools
+import html.parser
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from vaezoo import callbacks, data, layers, losses, zoo
+from vaezoo.metrics import _verdicts
+from vaezoo.metrics._subject import as_subject
+from vaezoo.metrics.diagnose import diagnose
+
+LATENT, EVENT, COUNT = 6, 12, 600
+NOISE = 0.4
+#: Gain of the decoder; orthogonal columns make the posterior diagonal.
+GAIN = 1.2
+#: Which dimensions there are.
+ALL, NONE = (1,) * LATENT, (0,) * LATENT
+HALF, BUT_LAST = (1, 1, 1, 0, 0, 0), (1, 1, 1, 1, 1, 0)
+
+
+class LinearEncoder(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(name="encoder")
+        self.matrix = self.add_weight(shape=(EVENT, LATENT), name="matrix")
+        self.shift = self.add_weight(shape=(), name="shift")
+        self.log_var = self.add_weight(shape=(LATENT,), name="log_var")
+
+    def call(self, x):
+        mean = ops.matmul(x, self.matrix) + self.shift
+        return mean, ops.zeros_like(mean) + self.log_var
+
+
+class LinearDecoder(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(name="decoder")
+        self.matrix = self.add_weight(shape=(LATENT, EVENT), name="matrix")
+        self.shift = self.add_weight(shape=(), name="shift")
+
+    def call(self, z):
+        return ops.matmul(z - self.shift, self.matrix)
+
+
+class Toy:
+    """x = W z + noise with z ~ N(0, I): the posterior N(precision-weighted W'x, v) is known.
+
+    One pair of layers stands for all models, so that what is compiled for one serves the others.
+    """
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        columns = np.linalg.qr(rng.standard_normal((EVENT, LATENT)))[0]
+        self.weights = (GAIN * columns).astype("float32")
+        z = rng.standard_normal((COUNT, LATENT))
+        noise = NOISE * rng.standard_normal((COUNT, EVENT))
+        self.x = (z @ self.weights.T + noise).astype("float32")
+        self.rotation = np.linalg.qr(rng.standard_normal((LATENT, LATENT)))[0]
+        self.likelihood = layers.Gaussian(scale=NOISE)
+        self.encoder, self.decoder = LinearEncoder(), LinearDecoder()
+        self.subject = as_subject(self.encoder, self.decoder, self.x, self.likelihood)
+
+    def plant(
+        self, beta=1.0, shift=0.0, log_var=0.0, used=ALL, write=None, read=None, rotate=False
+    ):
+        """Sets the optimum under KL weight `beta`, and breaks it.
+
+        Dimensions `used` exist at all, those of `write` are encoded, those of `read` decoded.
+        """
+        write = np.asarray(used if write is None else write)
+        read = np.asarray(used if read is None else read)
+        precision = GAIN**2 / NOISE**2 / beta
+        matrix = self.weights / NOISE**2 / beta / (precision + 1.0) * write
+        self.encoder.matrix.assign(matrix @ self.rotation if rotate else matrix)
+        self.encoder.shift.assign(shift)
+        self.encoder.log_var.assign(np.where(write, -np.log(precision + 1.0), 0.0) + log_var)
+        self.decoder.matrix.assign((self.weights * read).T)
+        self.decoder.shift.assign(shift)
+        return self
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Toy()
+
+
+@pytest.fixture(scope="module")
+def examine(toy):
+    @functools.cache
+    def run(**faults):
+        return diagnose(toy.plant(**faults).subject, toy.x, refinement_steps=30)
+
+    return run
+
+
+PLANTED = {
+    "silent encoder and decoder": ("full_collapse", {"used": NONE}),
+    "silent encoder, decoder that would read": ("full_collapse", {"write": NONE, "read": ALL}),
+    "half of the dimensions dead": ("partial_collapse", {"used": HALF}),
+    "one dimension written, not read": (
+        "partial_collapse",
+        {"write": ALL, "read": BUT_LAST},
+    ),
+    "decoder without weights": ("decoder_ignores_z", {"write": ALL, "read": NONE}),
+    "codes all shifted by 5": ("prior_hole", {"shift": 5.0}),
+    "codes all shifted by 2": ("prior_hole", {"shift": 2.0}),
+    "log-variances up by 6": ("variance_blow_up", {"log_var": 6.0}),
+    "log-variances that overflow": ("variance_blow_up", {"log_var": 200.0}),
+    "optimum of KL weight 4": ("over_regularised", {"beta": 4.0}),
+    "optimum of KL weight 16": ("over_regularised", {"beta": 16.0}),
+    "optimum of KL weight 0.1": ("under_regularised", {"beta": 0.1}),
+    "log-variances down by 8": ("under_regularised", {"log_var": -8.0}),
+    "codes mixed up": ("lagging_encoder", {"rotate": True}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_fault_is_named(examine, name):
+    expected, faults = PLANTED[name]
+    diagnosis = examine(**faults)
+    assert diagnosis.verdict == expected, str(diagnosis)
+    assert diagnosis.evidence
+    assert diagnosis.remedies
+    assert not diagnosis.healthy
+    assert diagnosis.findings[0].name == expected
+    json.loads(diagnosis.to_json(), parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def exact(examine):
+    return examine()
+
+
+def test_exact_posterior_is_healthy(exact):
+    assert exact.verdict == "healthy", str(exact)
+    assert exact.healthy
+    assert exact.findings == exact.remedies == ()
+    assert exact.dimensions["active"] == list(range(LATENT))
+
+
+def test_measurements_of_the_exact_posterior(toy, exact):
+    precision = GAIN**2 / NOISE**2
+    mean = toy.x @ toy.weights / NOISE**2 / (precision + 1.0)
+    spread = 1.0 / (precision + 1.0)
+    rate = 0.5 * np.sum(mean**2 + spread - np.log(spread) - 1.0, axis=1)
+    measured = exact.measurements
+    np.testing.assert_allclose(measured["rate"].value, rate.mean(), rtol=1e-5)
+    np.testing.assert_allclose(exact.arrays["kl_per_dimension"].sum(), rate.mean(), rtol=1e-5)
+    # With the true posterior the bound is log p(x), of which one draw is an unbiased estimate.
+    covariance = toy.weights @ toy.weights.T + NOISE**2 * np.eye(EVENT)
+    squares = np.sum(toy.x @ np.linalg.inv(covariance) * toy.x, axis=1)
+    log_px = -0.5 * (squares + np.linalg.slogdet(covariance)[1] + EVENT * np.log(2.0 * np.pi))
+    elbo = measured["elbo"]
+    assert abs(elbo.value - log_px.mean()) < 4.0 * elbo.standard_error
+    weight = measured["implied_weight"]
+    assert abs(weight.value - 1.0) < 4.0 * weight.standard_error + 0.01
+    assert abs(measured["refinement_gain"].value) < 0.3
+    total = measured["mutual_information"].value + measured["marginal_divergence"].value
+    np.testing.assert_allclose(total, measured["rate"].value)
+
+
+@pytest.mark.parametrize("beta", [0.1, 4.0])
+def test_implied_weight_is_the_weight(examine, beta):
+    weight = examine(beta=beta).measurements["implied_weight"]
+    np.testing.assert_allclose(weight.value, beta, rtol=0.05)
+    assert weight.extra["explained"] > 0.95
+
+
+def test_collapsed_dimensions_are_listed(examine):
+    silent = examine(used=HALF)
+    assert silent.dimensions == {
+        "active": [0, 1, 2],
+        "collapsed": [3, 4, 5],
+        "silent": [3, 4, 5],
+        "unread": [],
+    }
+    assert "Silent: 3-5." in silent.evidence[1]
+    assert silent.remedies[0].code.endswith("latent_dim=3)")
+    unread = examine(write=ALL, read=BUT_LAST)
+    assert unread.dimensions["unread"] == [5]
+    assert unread.dimensions["silent"] == []
+
+
+def test_cause_and_consequence_are_held_apart(examine):
+    ignored = examine(write=ALL, read=NONE)
+    assert {f.consequence_of for f in ignored.findings[1:]} == {"decoder_ignores_z"}
+    # The decoder would read: then the encoder's lag is a fault of its own, and annealing comes
+    # first.
+    lag = examine(write=NONE, read=ALL)
+    assert [(f.name, f.consequence_of) for f in lag.findings] == [
+        ("full_collapse", None),
+        ("lagging_encoder", None),
+    ]
+    assert "KLAnnealing" in lag.remedies[0].code
+
+
+def test_rate_without_information_is_a_collapse(toy):
+    toy.plant(used=NONE)
+    toy.encoder.shift.assign(0.7)
+    diagnosis = diagnose(toy.subject, toy.x, refinement_steps=0)
+    assert diagnosis.verdict == "full_collapse"
+    np.testing.assert_allclose(diagnosis.measurements["rate"].value, 0.245 * LATENT, rtol=1e-5)
+    assert "the same for every x" in diagnosis.evidence[1]
+    assert any("refinement_steps=0" in note for note in diagnosis.notes)
+
+
+def test_deterministic_encoder(toy):
+    toy.plant()
+    diagnosis = diagnose(lambda x: {"mean": toy.encoder(x)[0]}, toy.decoder, toy.x, toy.likelihood)
+    assert diagnosis.verdict == "under_regularised"
+    assert "deterministic" in diagnosis.evidence[0]
+    json.loads(diagnosis.to_json(), parse_constant=pytest.fail)
+    _check_page(diagnosis)
+
+
+def test_subsample_is_seeded_and_recorded(toy):
+    toy.plant()
+    first, again, other = (
+        diagnose(toy.subject, toy.x, max_examples=50, refinement_steps=0, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert first.settings["examples"] == 50
+    assert first.settings["available"] == COUNT
+    assert first.to_json() == again.to_json()
+    assert first.measurements["rate"].value != other.measurements["rate"].value
+
+
+# -- trained models --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load_arrays("digits")[0]
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    keras.utils.set_random_seed(0)
+    model = zoo.DUVAE(
+        zoo.networks.mlp_encoder((8, 8, 1), hidden_units=(64,)),
+        zoo.networks.mlp_decoder(4, (8, 8, 1), hidden_units=(64,)),
+        latent_dim=4,
+    )
+    model.compile(keras.optimizers.Adam(3e-3))
+    model.fit(digits, batch_size=64, epochs=12, verbose=0)
+    return model
+
+
+def test_trained_du_vae_is_healthy(trained, digits):
+    diagnosis = diagnose(trained, digits)
+    assert diagnosis.verdict == "healthy", str(diagnosis)
+    assert set(diagnosis.pictures) == {"data", "reconstructions", "draws from the prior"}
+    _check_page(diagnosis)
+
+
+class Sampling(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        mean, log_var = inputs
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator)
+        return mean + ops.exp(0.5 * log_var) * noise
+
+
+def test_textbook_vae_is_diagnosed_unchanged(digits):
+    class Textbook(keras.Model):
+        def __init__(self, encoder, decoder):
+            super().__init__()
+            self.encoder, self.decoder = encoder, decoder
+
+        def call(self, x):
+            mean, log_var, z = self.encoder(x)
+            kl = -0.5 * (1.0 + log_var - ops.square(mean) - ops.exp(log_var))
+            self.add_loss(ops.mean(ops.sum(kl, axis=1)))
+            return self.decoder(z)
+
+    def reconstruction(x, y):
+        return ops.sum(keras.losses.binary_crossentropy(x, y), axis=(1, 2))
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    hidden = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(inputs))
+    mean = keras.layers.Dense(2, name="z_mean")(hidden)
+    log_var = keras.layers.Dense(2, name="z_log_var")(hidden)
+    encoder = keras.Model(inputs, [mean, log_var, Sampling()([mean, log_var])], name="encoder")
+    codes = keras.Input((2,))
+    hidden = keras.layers.Dense(64, "relu")(codes)
+    pixels = keras.layers.Dense(64, "sigmoid")(hidden)
+    decoder = keras.Model(codes, keras.layers.Reshape((8, 8, 1))(pixels), name="decoder")
+    model = Textbook(encoder, decoder)
+    model.compile(keras.optimizers.Adam(3e-3), loss=reconstruction)
+    model.fit(digits, digits, batch_size=64, epochs=15, verbose=0)
+    before = [np.array(weight) for weight in model.get_weights()]
+    diagnosis = diagnose(encoder, decoder, digits, likelihood="bernoulli")
+    assert diagnosis.verdict == "healthy", str(diagnosis)
+    assert any("taken for probabilities" in note for note in diagnosis.notes)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
+def test_saved_model_is_diagnosed_alike(trained, digits, tmp_path):
+    trained.export(tmp_path / "model")
+    kept = digits[:300]
+    ours, exported = (diagnose(model, kept) for model in (trained, str(tmp_path / "model")))
+    assert exported.verdict == ours.verdict
+    for name in ("rate", "moment_divergence"):
+        np.testing.assert_allclose(
+            exported.measurements[name].value, ours.measurements[name].value, rtol=1e-3
+        )
+    assert "refinement_gain" in exported.measurements
+
+
+# -- what comes out --------------------------------------------------------------------------------
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def _check_page(diagnosis):
+    text = diagnosis.to_html()
+    page = _Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.seen.count("svg") == 4
+    # Nothing is fetched from anywhere: only inner references and inlined pictures.
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert "NaN" not in text
+    assert ">nan<" not in text
+    assert diagnosis.title in text
+    return text
+
+
+def test_page_tells_verdict_evidence_and_remedies(examine, tmp_path):
+    diagnosis = examine(used=HALF)
+    text = _check_page(diagnosis)
+    for part in (*diagnosis.evidence, diagnosis.remedies[0].what, diagnosis.remedies[0].code):
+        assert _escaped(part) in text
+    assert diagnosis.to_html(tmp_path / "page.html") == text
+    assert (tmp_path / "page.html").read_text("utf-8") == text
+
+
+def _escaped(text):
+    return html.escape(text)
+
+
+def test_page_without_measurements(examine):
+    text = examine(log_var=200.0).to_html()
+    assert "Variance blow-up" in text
+    assert "NaN or infinite" in text
+
+
+def test_text_and_json(examine, tmp_path):
+    diagnosis = examine(beta=4.0)
+    text = str(diagnosis)
+    assert text.startswith("Over-regularised  [over_regularised]\n")
+    for part in ("Evidence", "What to do", "Measurements", "follows from: over-regularised"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 110
+    diagnosis.to_json(tmp_path / "diagnosis.json")
+    read = json.loads((tmp_path / "diagnosis.json").read_text("utf-8"))
+    assert read["verdict"] == "over_regularised"
+    assert read["measurements"]["implied_weight"]["value"] == pytest.approx(4.0, rel=0.05)
+    assert len(read["by_dimension"]["kl_per_dimension"]) == LATENT
+    assert read["settings"]["seed"] == 0
+
+
+def test_remedies_name_what_exists(exact):
+    """Every line of code parses, and every call in it binds to the signature it names."""
+    found = _measurements_of(exact)
+    remedies = [remedy for make in _verdicts._REMEDIES.values() for remedy in make(found, LATENT)]
+    spaces = {
+        "zoo": zoo,
+        "networks": zoo.networks,
+        "layers": layers,
+        "losses": losses,
+        "callbacks": callbacks,
+        "keras": keras,
+    }
+    checked = 0
+    for remedy in remedies:
+        for call in ast.walk(ast.parse(remedy.code)):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                continue
+            path = ast.unparse(call.func).split(".")
+            if path[0] not in spaces:
+                continue
+            target = spaces[path[0]]
+            for name in path[1:]:
+                target = getattr(target, name)
+            keywords = {keyword.arg: None for keyword in call.keywords}
+            inspect.signature(target).bind(*call.args, **keywords)
+            checked += 1
+    assert checked >= len(remedies)
+
+
+def _measurements_of(diagnosis):
+    from vaezoo.metrics._measurements import Measurements
+
+    return Measurements(diagnosis.measurements, diagnosis.arrays)
+
+
+def test_every_verdict_has_words_and_remedies():
+    assert set(_verdicts.TITLES) == set(_verdicts.MEANINGS)
+    assert set(_verdicts._REMEDIES) == set(_verdicts.TITLES) - {"healthy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "error", "message"),
+    [
+        ("pair", {}, ValueError, "`data` must be given: diagnose.*Received: data=None"),
+        ("all", {"max_examples": 1}, ValueError, "`max_examples` must be an integer of at least 2"),
+        ("all", {"refinement_steps": -1}, ValueError, "`refinement_steps` must be an integer"),
+        ("all", {"batch_size": 0}, ValueError, "`batch_size` must be .* Received: batch_size=0"),
+        ("all", {"seed": -1}, ValueError, "`seed` must be an integer of at least 0"),
+        ("text", {}, TypeError, "`model` must be a vaezoo VAE"),
+    ],
+)
+def test_errors_say_what_came(toy, arguments, settings, error, message):
+    arguments = {
+        "pair": (toy.encoder,),
+        "all": (toy.encoder, toy.decoder, toy.x, toy.likelihood),
+        "text": (3, toy.x),
+    }[arguments]
+    with pytest.raises(error, match=message):
+        diagnose(*arguments, **settings)

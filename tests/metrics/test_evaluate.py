@@ -1,0 +1,125 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from vaezoo import data, metrics, zoo
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = data.load_arrays("digits", split="test", binarize="fixed")
+    return x.reshape(len(x), -1)[:150], y[:150]
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    encoder, decoder = zoo.networks.make("mlp", (64,), 4, hidden_units=(16,))
+    vae = zoo.VAE(encoder, decoder, latent_dim=4, seed=0)
+    vae.compile(keras.optimizers.Adam(1e-2))
+    vae.fit(digits[0], batch_size=50, epochs=60, verbose=0)
+    return vae
+
+
+@pytest.fixture(scope="module")
+def evaluation(model, digits):
+    return metrics.evaluate(model, digits[0], num_samples=20, seed=3, source="digits[test]")
+
+
+def test_standard_quantities_agree_with_each_other(evaluation, model, digits):
+    found = evaluation.results
+    expected = {*metrics.STANDARD, "elbo", "distortion", "rate", "marginal_divergence"}
+    assert set(found) == expected
+    assert found["elbo"].value == pytest.approx(
+        -found["distortion"].value - found["rate"].value, rel=1e-5
+    )
+    # The bound that 20 draws give is the tighter one.
+    assert found["negative_log_likelihood"].value < -found["elbo"].value
+    information, divergence = found["mutual_information"], found["marginal_divergence"]
+    # Both rates estimate the one in closed form, by 150 and by 3,000 draws.
+    closed = found["rate_per_dimension"].value
+    assert information.value + divergence.value == pytest.approx(closed, abs=0.6)
+    assert found["rate"].value == pytest.approx(closed, abs=0.2)
+    assert found["active_units"].value == metrics.active_units(model, digits[0])
+
+
+def test_provenance_names_data_weights_and_versions(evaluation, model, digits):
+    told = evaluation.provenance
+    assert told["data"]["shape"] == [150, 64]
+    assert told["source"] == "digits[test]"
+    assert told["seed"] == 3
+    assert {"vaezoo", "keras", "backend"} <= set(told["versions"])
+    again = metrics.evaluate(model, digits[0], metrics="active_units").provenance
+    assert again["weights_sha256"] == told["weights_sha256"]
+    other = metrics.evaluate(model, digits[0][:-1], metrics="active_units").provenance
+    assert other["data"]["sha256"] != told["data"]["sha256"]
+
+
+def test_file_holds_the_results_and_is_not_overwritten(evaluation, tmp_path):
+    path = tmp_path / "new" / "evaluation.json"
+    evaluation.save(path)
+    read = json.loads(path.read_text())
+    nll = evaluation["negative_log_likelihood"]
+    assert read["results"]["negative_log_likelihood"]["value"] == nll.value
+    assert read["results"]["negative_log_likelihood"]["standard_error"] == nll.standard_error
+    assert "per_example" not in read["results"]["negative_log_likelihood"]
+    assert read["provenance"] == evaluation.provenance
+    with pytest.raises(FileExistsError, match="`path` must not exist unless overwrite=True"):
+        evaluation.save(path)
+    evaluation.save(path, overwrite=True)
+    assert [entry.name for entry in path.parent.iterdir()] == ["evaluation.json"]
+
+
+def test_table_has_a_row_for_each(evaluation):
+    text = str(evaluation)
+    for name, result in evaluation.results.items():
+        assert name in text
+        assert f"{result.value:.4g}" in text
+
+
+def test_probes_learn_from_the_training_data(model, digits):
+    train = data.load_arrays("digits", split="train", binarize="fixed", limit=300)
+    train = (train[0].reshape(300, -1), train[1])
+    found = metrics.evaluate(model, *digits, ["knn_probe", "linear_probe"], train=train)
+    assert found["knn_probe"].value > 0.3
+    assert found["linear_probe"].value > 0.3
+    assert found["linear_probe"].count >= 1
+
+
+def test_options_reach_the_metric(model, digits):
+    found = metrics.evaluate(
+        model,
+        digits[0],
+        metrics=["mutual_information", "active_units"],
+        options={"mutual_information": {"estimator": "code"}, "active_units": {"threshold": 1e9}},
+    )
+    assert found["mutual_information"].estimator == "code"
+    assert found["active_units"].value == 0.0
+
+
+def test_what_a_deterministic_encoder_lacks_is_skipped(digits):
+    encoder, decoder = zoo.networks.make("mlp", (64,), 4, hidden_units=(16,))
+    wae = zoo.WAE(encoder, decoder, latent_dim=4)
+    wae(digits[0])
+    found = metrics.evaluate(wae, digits[0])
+    assert set(found.results) == {"active_units"}
+    assert found.skipped["mutual_information"] == "a deterministic encoder has no density"
+    assert "has no density" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metrics": "beauty"}, "`metrics` must be among .* Received: beauty"),
+        ({"metrics": ()}, "`metrics` must name at least one metric"),
+        ({"options": {"beauty": {}}}, "`options` must be among .* Received: beauty"),
+        ({"metrics": "knn_probe"}, "`labels` and `train` must be given for 'knn_probe'"),
+        ({"metrics": "frechet_distance"}, "`labels` must be given for 'frechet_distance'"),
+        ({"labels": np.zeros(3)}, r"`labels` must have shape \(150,\)"),
+        ({"num_samples": 0}, "`num_samples` must be an integer of at least 1"),
+    ],
+)
+def test_errors_before_anything_is_measured(model, digits, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate(model, digits[0], **arguments)
