@@ -1,4 +1,4 @@
-"""One VAE collapses, two do not: train, compare, watch, serve.
+"""One VAE collapses, two do not: train, compare, watch, serve, diagnose.
 
 Trains three models on the 1,797 handwritten digits that come with scikit-learn, with the same
 encoder, the same deep decoder and the same data. Needs no network and about two minutes on two
@@ -181,6 +181,19 @@ def serve(model, path, images):
     )
 
 
+def examine(models, test, out):
+    """Diagnoses every model and writes a page on each; returns a table of the verdicts."""
+    table = Table(title="Diagnosis", show_lines=True)
+    for heading in ("model", "verdict", "evidence", "best remedy"):
+        table.add_column(heading)
+    for name, model in models.items():
+        diagnosis = metrics.diagnose(model, test)
+        diagnosis.to_html(out / f"diagnosis_{slug(name)}.html")
+        remedy = diagnosis.remedies[0].what if diagnosis.remedies else ""
+        table.add_row(name, diagnosis.title, diagnosis.evidence[0], remedy)
+    return table
+
+
 def slug(name):
     """File name of a model."""
     return name.lower().replace(" ", "_").replace("-", "_")
@@ -208,6 +221,7 @@ def main():
     for name, model in models.items():
         model.save(out / f"{slug(name)}.keras")
     served = serve(models["DU-VAE"], out / "saved_model", grey)
+    verdicts = examine(models, test, out)
 
     console.print(table_of(rows))
     lost = LATENT_DIM - rows["VAE"]["active"]
@@ -215,9 +229,11 @@ def main():
         f"The plain VAE lost {lost} of its {LATENT_DIM} latent units; "
         f"DU-VAE lost {LATENT_DIM - rows['DU-VAE']['active']}."
     )
+    console.print(verdicts)
     console.print(f"Done in {time.monotonic() - start:.0f} s. Look at", highlight=False)
     for what, where in {
         "pictures": out / "comparison.png",
+        "diagnoses": f"{out}/diagnosis_*.html",
         "models": f"{out}/*.keras",
         "served DU-VAE": f"{out / 'saved_model'}  ({served})",
         "training runs": f"tensorboard --logdir {out / 'tensorboard'}",

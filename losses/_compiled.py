@@ -15,7 +15,7 @@ def compiled(model, function, xla=False):
         if xla:
             import tensorflow as tf
 
-            return tf.function(function, jit_compile=True)
+            return tf.function(function, jit_compile=True, autograph=False)
         return _with_any_batch(function)
     import jax
 
@@ -46,7 +46,7 @@ def _with_any_batch(function):
             for arg in args
         )
         if specs not in traced:
-            traced[specs] = tf.function(function, input_signature=specs)
+            traced[specs] = tf.function(function, input_signature=specs, autograph=False)
         return traced[specs](*args)
 
     return call

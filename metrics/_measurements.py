@@ -82,6 +82,9 @@ def measure(subject, data, seed, refinement_steps, batch_size):
     _by_dimension(found, subject, posterior, mean, spread)
     z, shuffled, prior = _codes(subject, data, posterior, seed, batch_size)
     own_log_px = _likelihoods(found, subject, data, z, shuffled, prior, batch_size)
+    if not np.all(np.isfinite(own_log_px)):
+        found.notes.append("Nothing else was measured, since log p(x|z) is not finite.")
+        return found
     _pictures(found, subject, data, z, prior)
     _aggregate(found, subject, mean, spread, z, prior)
     _use_of_dimensions(found, subject, data, z[:, 0], shuffled[:, 0])
@@ -146,6 +149,12 @@ def _likelihoods(found, subject, data, z, shuffled, prior, batch_size):
         )
         for name, codes in (("own", z), ("shuffled", shuffled), ("prior", prior))
     }
+    broken = ~np.isfinite(log_px["own"])
+    found.estimates["not_finite_log_px"] = Estimate(
+        float(np.mean(broken)), count=len(broken), estimator="share of examples"
+    )
+    if np.any(broken):
+        return log_px["own"]
     for name, values in log_px.items():
         found.estimates[f"log_px_{name}"] = mean_estimate(
             values, estimator=f"log p(x|z), {name} z", unit="nats"

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 
 import numpy as np
 
@@ -135,7 +136,7 @@ def _states(diagnosis):
 
 def figures(diagnosis):
     """List of `(caption, matplotlib Figure)`."""
-    if "capacity" not in diagnosis.arrays:
+    if "prior_variance" not in diagnosis.arrays:
         return []
     return [
         (
@@ -268,7 +269,7 @@ def _plot_nats(diagnosis):
     shown = {
         label: (diagnosis.measurements[name], color)
         for name, (label, color) in shown.items()
-        if name in diagnosis.measurements
+        if name in diagnosis.measurements and math.isfinite(diagnosis.measurements[name].value)
     }
     values = np.array([estimate.value for estimate, _ in shown.values()])
     errors = np.nan_to_num([estimate.standard_error for estimate, _ in shown.values()])

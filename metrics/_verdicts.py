@@ -55,6 +55,9 @@ GAIN_NATS, GAIN_SHARE, LAG_SHARE, GAIN_ERRORS = 0.5, 0.25, 0.5, 3.0
 #: beyond what ordinary training leaves (0.6 to 1.3 on small models).
 HEAVY_WEIGHT, LIGHT_WEIGHT = 2.0, 0.5
 
+#: Weight from which the KL may have pressed dimensions out, errors aside.
+PRESSING_WEIGHT = 1.5
+
 #: Share of the mismatch that another KL weight must explain before that is blamed, rather than
 #: an encoder that does not follow.
 EXPLAINED = 0.5
@@ -157,14 +160,13 @@ def dimensions(found):
 
 def find(found):
     """The faults in `Measurements`, causes before their consequences; none for a healthy model."""
-    if found.value("not_finite") > 0:
-        share = found.value("not_finite")
-        return [
-            Finding(
-                "variance_blow_up",
-                (f"{share:.1%} of the posterior means and variances are NaN or infinite.",),
-            )
-        ]
+    for name, what in (
+        ("not_finite", "of the posterior means and variances are"),
+        ("not_finite_log_px", "of the examples have a log p(x|z) that is"),
+    ):
+        if found.value(name) > 0:
+            sentence = f"{found.value(name):.1%} {what} NaN or infinite."
+            return [Finding("variance_blow_up", (sentence,))]
     # In the order of blame: what stands first explains what follows it.
     rules = {
         "variance_blow_up": _variance_blow_up,
@@ -296,10 +298,11 @@ def _decoder_ignores_z(found):
 def _under_regularised(found):
     if not _known(found, "rate"):
         return [
-            "The encoder is deterministic: posteriors have no width, the rate is infinite and "
-            "nothing ties codes to the prior.",
-            f"The moments of codes and prior are {found.value('moment_divergence'):.2f} nats "
-            "apart.",
+            "The encoder is deterministic: posteriors have no width, the rate is infinite, and "
+            "there is no bound on the likelihood.",
+            "A Wasserstein auto-encoder is so by design and matches its codes as a whole: here "
+            f"their moments are {found.value('moment_divergence'):.2f} nats from the prior's (a "
+            f"hole from {_hole_limit(found):.2g} on).",
         ]
     weight = found.value("implied_weight")
     if not weight < LIGHT_WEIGHT or not _explained(found) or not _gains(found):
@@ -391,7 +394,18 @@ def _partial_collapse(found):
             f"another example's moves log p(x|z) by less than {UNREAD} nats; their KL adds up to "
             f"{np.sum(found.arrays['kl_per_dimension'][kinds['unread']]):.2f} nats."
         )
+    if _presses(found):
+        weight = found.value("implied_weight")
+        evidence.append(
+            f"The widths of the posteriors imply a KL weight of {weight:.2g} (1 for the bound, "
+            f"suspect above {PRESSING_WEIGHT}): the weight may have pressed them out."
+        )
     return evidence
+
+
+def _presses(found):
+    weight, error = found.value("implied_weight"), found.error("implied_weight")
+    return weight - GAIN_ERRORS * error > PRESSING_WEIGHT and _explained(found)
 
 
 def _known(found, name):
@@ -518,7 +532,13 @@ def _decoder_ignores_z_remedies(found, size):
 
 def _partial_collapse_remedies(found, size):
     active = max(1, len(dimensions(found)["active"]))
+    lower = Remedy(
+        "Lower the KL weight to that of the bound",
+        "A heavier one presses out dimensions that the bound would keep.",
+        f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+    )
     return [
+        *([lower] if _presses(found) else []),
         Remedy(
             f"If quality is what you want it to be: do with {active} dimensions",
             "Dimensions not in use cost little; a smaller code is the honest one.",

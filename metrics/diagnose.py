@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+from keras import ops
 
 from . import _verdicts
 from ._estimate import to_json
@@ -227,6 +228,7 @@ def diagnose(
     data = subject.check(data)
     chosen = _choice(data, max_examples, seed)
     found = measure(subject, chosen, seed, refinement_steps, batch_size)
+    found.notes.extend(_objective(subject))
     findings = tuple(_verdicts.find(found))
     verdict = findings[0].name if findings else "healthy"
     evidence = findings[0].evidence if findings else tuple(_verdicts.healthy_evidence(found))
@@ -255,6 +257,16 @@ def diagnose(
         },
         pictures=found.pictures,
     )
+
+
+def _objective(subject):
+    """What a model of ours says about its training, as notes."""
+    objective = getattr(subject.model, "objective", None)
+    if objective is None:
+        return []
+    beta = getattr(objective, "beta", None)
+    weight = "" if beta is None else f", its KL weight now {float(ops.convert_to_numpy(beta)):g}"
+    return [f"The model's objective is {type(objective).__name__}{weight}."]
 
 
 def _choice(data, most, seed):

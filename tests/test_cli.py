@@ -591,3 +591,59 @@ def test_settings_of_every_preset_survive_json():
                 if hasattr(value, "get_config"):
                     assert type(loaded[key]) is type(value)
                     assert settings.as_text(loaded[key]) == settings.as_text(value)
+
+
+# -- evaluate and diagnose ---------------------------------------------------------------------
+
+
+def test_evaluate_writes_what_it_shows(copied):
+    result = cli("evaluate", copied, "-k", 5, "--limit", 60, "--seed", 2)
+    read = json_of(copied, "evaluation.json")
+    nll = read["results"]["negative_log_likelihood"]
+    assert nll["settings"]["num_samples"] == 5
+    assert nll["count"] == 60
+    assert f"{nll['value']:.4g}" in result.output
+    assert read["provenance"]["seed"] == 2
+    assert "digits[test], 60 examples, binarised" in read["provenance"]["source"]
+    assert "evaluation.json' exists: replace it with --overwrite" in error_of("evaluate", copied)
+    # Grey levels are other data.
+    cli("evaluate", copied, "-m", "active_units", "--limit", 60, "--grey", "--overwrite")
+    again = json_of(copied, "evaluation.json")
+    assert set(again["results"]) == {"active_units"}
+    assert again["provenance"]["data"]["sha256"] != read["provenance"]["data"]["sha256"]
+
+
+def test_evaluate_probes_learn_from_the_training_split(copied, tmp_path):
+    out = tmp_path / "probes.json"
+    cli("evaluate", copied, "-m", "knn_probe", "-m", "linear_probe", "--limit", 60, "--out", out)
+    assert set(json_of(tmp_path, "probes.json")["results"]) == {"knn_probe", "linear_probe"}
+
+
+def test_evaluate_refuses_what_it_does_not_know(copied, tmp_path):
+    assert "`metrics` must be among" in error_of("evaluate", copied, "-m", "beauty")
+    assert not (copied / "evaluation.json").exists()
+    assert "No run directory or model file" in error_of("evaluate", tmp_path / "none")
+    alone = tmp_path / "alone.keras"
+    alone.write_bytes((copied / "model.keras").read_bytes())
+    assert "`--data` must be given" in error_of("evaluate", alone)
+
+
+def test_diagnose_writes_a_page_and_its_numbers(copied):
+    result = cli("diagnose", copied, "--limit", 200)
+    read = json_of(copied, "diagnosis.json")
+    assert f"[{read['verdict']}]" in result.output
+    assert read["settings"]["examples"] == 200
+    page = (copied / "diagnosis.html").read_text()
+    assert read["title"] in page
+    assert "<script src" not in page
+    assert "diagnosis.html' exists: replace it with --overwrite" in error_of("diagnose", copied)
+
+
+def test_diagnose_reads_a_saved_model(copied, tmp_path):
+    pytest.importorskip("tensorflow")
+    served, out = tmp_path / "served", tmp_path / "served.html"
+    cli("export", copied, served)
+    cli("diagnose", served, "--data", "digits", "--binarize", "--limit", 200, "--out", out)
+    cli("diagnose", copied, "--limit", 200, "--out", tmp_path / "model.html")
+    verdicts = [json_of(tmp_path, f"{name}.json")["verdict"] for name in ("served", "model")]
+    assert verdicts[0] == verdicts[1]

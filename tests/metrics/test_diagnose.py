@@ -252,6 +252,7 @@ def trained(digits):
 def test_trained_du_vae_is_healthy(trained, digits):
     diagnosis = diagnose(trained, digits)
     assert diagnosis.verdict == "healthy", str(diagnosis)
+    assert "The model's objective is ELBO, its KL weight now 1." in diagnosis.notes
     assert set(diagnosis.pictures) == {"data", "reconstructions", "draws from the prior"}
     _check_page(diagnosis)
 
@@ -367,6 +368,26 @@ def test_page_tells_verdict_evidence_and_remedies(examine, tmp_path):
 
 def _escaped(text):
     return html.escape(text)
+
+
+def test_decoder_that_is_not_finite(toy):
+    toy.plant()
+    toy.decoder.matrix.assign(toy.decoder.matrix * float("nan"))
+    diagnosis = diagnose(toy.subject, toy.x, refinement_steps=30)
+    assert diagnosis.verdict == "variance_blow_up"
+    assert diagnosis.evidence == (
+        "100.0% of the examples have a log p(x|z) that is NaN or infinite.",
+    )
+    assert "Adam" in diagnosis.to_html()
+    json.loads(diagnosis.to_json(), parse_constant=pytest.fail)
+
+
+def test_weight_that_pressed_dimensions_out(examine):
+    # At weight 1.7 the bound gains too little for that to be the verdict.
+    pressed = examine(beta=1.7, used=HALF)
+    assert pressed.verdict == "partial_collapse"
+    assert "imply a KL weight of 1.7" in pressed.evidence[2]
+    assert "beta=1.0" in pressed.remedies[0].code
 
 
 def test_page_without_measurements(examine):
