@@ -8,6 +8,7 @@ from keras import ops
 
 from ..losses import kl_per_dimension
 from ..metrics import active_dimensions
+from ..metrics._subject import check_array
 
 #: What `act` may be.
 ACTIONS = ("raise_free_bits", "slow_ramp")
@@ -74,15 +75,7 @@ class CollapseWarning(keras.callbacks.Callback):
         batch_size=256,
     ):
         super().__init__()
-        if not hasattr(data, "dtype") or not hasattr(data, "shape"):
-            raise TypeError(
-                f"`data` must be an array of shape (N, *event). Received: {type(data).__name__}"
-            )
-        if len(data.shape) < 2 or len(data) < 2:
-            raise ValueError(
-                "`data` must have shape (N, *event) with at least 2 examples. Received: "
-                f"shape={tuple(data.shape)}"
-            )
+        data = check_array("data", data)
         for name, value, least in (
             ("start_epoch", start_epoch, 0),
             ("patience", patience, 1),

@@ -128,18 +128,7 @@ class Subject:
 
     def check(self, data):
         """Raises an error unless `data` is an array that the likelihood can observe."""
-        if not hasattr(data, "dtype") or not hasattr(data, "shape"):
-            raise TypeError(
-                f"`data` must be an array of shape (N, *event). Received: {type(data).__name__}"
-            )
-        if len(data.shape) < 2 or len(data) < 2:
-            raise ValueError(
-                "`data` must have shape (N, *event) with at least 2 examples. Received: "
-                f"shape={tuple(data.shape)}"
-            )
-        array = data if isinstance(data, np.ndarray) else ops.convert_to_numpy(data)
-        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-            raise TypeError(f"`data` must hold real numbers. Received: dtype={array.dtype}")
+        array = check_array("data", data)
         self.likelihood.check(array)
         return array
 
@@ -373,6 +362,28 @@ def _observed_likelihood(details, likelihood):
 
 def _to_numpy(value):
     return None if value is None else ops.convert_to_numpy(value)
+
+
+def check_array(name, value):
+    """The array `(N, *event)` of at least two examples that `value` is, in NumPy.
+
+    Raises:
+        TypeError: If it is no array of real numbers.
+        ValueError: If the shape is another.
+    """
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        raise TypeError(
+            f"`{name}` must be an array of shape (N, *event). Received: {type(value).__name__}"
+        )
+    array = value if isinstance(value, np.ndarray) else ops.convert_to_numpy(value)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"`{name}` must hold real numbers. Received: dtype={array.dtype}")
+    if len(array.shape) < 2 or len(array) < 2:
+        raise ValueError(
+            f"`{name}` must have shape (N, *event) with at least 2 examples. Received: "
+            f"shape={array.shape}"
+        )
+    return array
 
 
 def check_integer(name, value, least=1):

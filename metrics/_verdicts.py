@@ -540,12 +540,7 @@ def _partial_collapse_remedies(found, size):
     return [
         *([lower] if _presses(found) else []),
         Remedy(
-            f"If quality is what you want it to be: do with {active} dimensions",
-            "Dimensions not in use cost little; a smaller code is the honest one.",
-            f"zoo.VAE(encoder, decoder, latent_dim={active})",
-        ),
-        Remedy(
-            "To bring them to life: DU-VAE",
+            "Bring them to life: DU-VAE",
             "Pinned gains spend a rate of D gamma^2 / 2 on means that vary, dropped variances "
             "make the dimensions certain.",
             f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
@@ -559,6 +554,11 @@ def _partial_collapse_remedies(found, size):
             "Or free bits by dimension",
             "Each dimension may spend 0.1 nats unpunished.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+        ),
+        Remedy(
+            f"If the model is good enough as it is: {active} dimensions will do",
+            "Dimensions not in use cost little; a smaller code is the honest one.",
+            f"zoo.VAE(encoder, decoder, latent_dim={active})",
         ),
     ]
 

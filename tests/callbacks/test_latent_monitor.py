@@ -60,6 +60,15 @@ def train(make_vae, x, *callbacks):
     return model
 
 
+INFORMATION = (
+    "mutual_information",
+    "marginal_divergence",
+    "mutual_posterior_divergence",
+    "conditional_entropy",
+    "aggregate_divergence",
+)
+
+
 @pytest.fixture(scope="module")
 def watched(make_vae, images, tmp_path_factory):
     """A model trained under the monitor, what was written, and calls of Python by epoch."""
@@ -79,6 +88,7 @@ def test_everything_is_written(watched):
     numbers = {"latent/active_units", "latent/rate", "latent/distortion"}
     numbers |= {f"kl_per_dimension/{d}" for d in range(3)} | {"gamma/rms", "gamma/min", "gamma/max"}
     numbers |= {"posterior/mean", "posterior/variance"}
+    numbers |= {f"information/{name}" for name in INFORMATION}
     pictures = {"latent/means", "reconstructions", "samples", "traversals"}
     assert set(records) == numbers | pictures
     assert all(list(records[tag]) == [0, 1, 2, 3] for tag in numbers)
@@ -97,6 +107,17 @@ def test_numbers_are_those_of_the_model(watched, images):
         np.testing.assert_allclose(last[f"kl_per_dimension/{dimension}"], rate, rtol=1e-4)
     np.testing.assert_allclose(last["latent/rate"], by_dim.sum(), rtol=1e-4)
     np.testing.assert_allclose(last["gamma/rms"], 0.6, rtol=1e-6)
+    information = metrics.mutual_information(posterior)
+    expected = {
+        "mutual_information": information.value,
+        "marginal_divergence": information.extra["marginal_divergence"],
+        "mutual_posterior_divergence": metrics.mutual_posterior_divergence(posterior).value,
+        "conditional_entropy": metrics.conditional_entropy(posterior).value,
+        "aggregate_divergence": metrics.aggregate_moments(posterior).divergence,
+    }
+    assert set(expected) == set(INFORMATION)
+    for name, value in expected.items():
+        np.testing.assert_allclose(last[f"information/{name}"], value, rtol=1e-3, atol=1e-4)
     gamma = model.head.mean_norm.gamma.numpy()
     np.testing.assert_array_equal(
         [last["gamma/min"], last["gamma/max"]], [gamma.min(), gamma.max()]

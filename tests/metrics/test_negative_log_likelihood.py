@@ -58,7 +58,7 @@ class TestLinearGaussian:
         for num_samples in (1, 5, 25):
             values = [
                 score(num_samples, seed, shift=0.3, log_var_shift=0.5, examples=20).value
-                for seed in range(40)
+                for seed in range(200)
             ]
             means.append(np.mean(values))
             errors.append(np.std(values, ddof=1) / np.sqrt(len(values)))
