@@ -83,7 +83,7 @@ def main(epochs):
         logits = vae.predict(x_test, verbose=0)
         table.add_row(
             name,
-            f"{active_units(posterior.mean)} of {LATENT_DIM}",
+            f"{int(active_units(posterior.mean))} of {LATENT_DIM}",
             f"{ops.mean(kl_divergence(posterior)):.2f}",
             f"{ops.mean(reconstruction(x_test, logits)):.2f}",
             f"{probe.score(posterior.mean, y_test):.1%}",

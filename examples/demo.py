@@ -90,7 +90,7 @@ def measure(models, test, train_images):
             "error": log_px.std(ddof=1) / np.sqrt(len(log_px)),
             "rate": logs["rate"],
             "distortion": logs["distortion"],
-            "active": metrics.active_units(model.encode(train_images, batch_size=256).mean),
+            "active": int(metrics.active_units(model, train_images)),
         }
     return rows
 

@@ -34,6 +34,9 @@ class Estimate:
     def __float__(self):
         return self.value
 
+    def __int__(self):
+        return int(self.value)
+
     def __format__(self, spec):
         spec = spec or ".4g"
         error = f" +- {self.standard_error:.2g}" if math.isfinite(self.standard_error) else ""

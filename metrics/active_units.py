@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from ..losses._serialization import ArgumentsConfig
+from ._estimate import Estimate
 from ._inputs import means_of
 from ._subject import check_integer
 
@@ -60,7 +61,10 @@ def active_units(
         likelihood: Name or `Likelihood` of a foreign pair.
 
     Returns:
-        Int from 0 to D; `active_dimensions` tells which they are.
+        `Estimate` from 0 to D. Its standard error is that of counting units of which each is
+        active with the probability that its variance, a normal estimate of standard error
+        sqrt((m4 - v^2) / N), is above the threshold; in `extra` are the `variances` and which
+        `dimensions` are active.
 
     Raises:
         TypeError: If `means` is neither an array nor a model.
@@ -68,10 +72,28 @@ def active_units(
 
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519.
     """
-    active = active_dimensions(
-        means, data, threshold, batch_size, decoder=decoder, likelihood=likelihood
+    _check_threshold(threshold)
+    array = means_of(means, data, batch_size, decoder, likelihood)
+    variances = np.var(array, axis=0, ddof=1)
+    active = variances >= threshold
+    fourth = np.mean((array - array.mean(axis=0)) ** 4, axis=0)
+    spread = np.sqrt(np.maximum(fourth - variances**2, 0.0) / len(array))
+    distance = (variances - threshold) / np.where(spread > 0.0, spread, np.inf)
+    # Without spread there is no doubt, either way.
+    above = 0.5 * (1.0 + ops.convert_to_numpy(ops.erf(distance / np.sqrt(2.0))))
+    chance = np.where(spread > 0.0, above, active)
+    return Estimate(
+        value=float(np.sum(active)),
+        standard_error=float(np.sqrt(np.sum(chance * (1.0 - chance)))),
+        count=len(array),
+        estimator="variance_of_means",
+        unit=f"of {array.shape[1]}",
+        settings={"threshold": threshold},
+        extra={
+            "variances": variances.tolist(),
+            "dimensions": np.flatnonzero(active).tolist(),
+        },
     )
-    return int(np.sum(active))
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

@@ -237,26 +237,11 @@ class _Measure:
         return {"conditional_entropy": estimate}
 
     def _rate_per_dimension(self, options):
-        rates = rate_per_dimension(self.subject, self.data, self.batch_size, **options)
-        estimate = Estimate(
-            float(np.sum(rates)),
-            count=len(self.data),
-            estimator="closed form against N(0, 1)",
-            unit="nats",
-            extra={"by_dimension": rates.tolist()},
-        )
+        estimate = rate_per_dimension(self.subject, self.data, self.batch_size, **options)
         return {"rate_per_dimension": estimate}
 
     def _active_units(self, options):
-        settings = {"threshold": 0.01, **options}
-        value = active_units(self.subject, self.data, batch_size=self.batch_size, **settings)
-        estimate = Estimate(
-            float(value),
-            count=len(self.data),
-            estimator="variance of means",
-            unit=f"of {self.subject.latent_dim}",
-            settings=settings,
-        )
+        estimate = active_units(self.subject, self.data, batch_size=self.batch_size, **options)
         return {"active_units": estimate}
 
     def _aggregate_divergence(self, options):

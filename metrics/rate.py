@@ -1,9 +1,12 @@
 """What each latent dimension costs."""
 
+import dataclasses
+
 import numpy as np
 from keras import ops
 
 from ..losses import kl_per_dimension
+from ._estimate import Estimate, mean_estimate
 from ._inputs import encoded
 
 
@@ -23,7 +26,9 @@ def rate_per_dimension(posterior, data=None, batch_size=256, *, decoder=None, li
         likelihood: Name or `Likelihood` of a foreign pair.
 
     Returns:
-        NumPy float64 `(D,)`; infinite for a deterministic encoder.
+        `Estimate` in nats: the sum over dimensions, with `extra["by_dimension"]` and their
+        `extra["standard_errors"]`, lists of length D, and `per_example (N, D)`. Infinite for a
+        deterministic encoder.
 
     Raises:
         TypeError: If `posterior` is neither a posterior value nor a model.
@@ -35,4 +40,20 @@ def rate_per_dimension(posterior, data=None, batch_size=256, *, decoder=None, li
             "`posterior` must be a posterior value or a model that encodes. Received: "
             f"{type(value).__name__}"
         )
-    return np.mean(ops.convert_to_numpy(kl_per_dimension(value)), axis=0, dtype="float64")
+    rates = ops.convert_to_numpy(kl_per_dimension(value)).astype("float64")
+    if not np.all(np.isfinite(rates)):
+        errors, total = np.full(rates.shape[1], np.nan), Estimate(np.inf, count=len(rates))
+    else:
+        errors = np.std(rates, axis=0, ddof=1) / np.sqrt(len(rates))
+        total = mean_estimate(np.sum(rates, axis=1))
+    return dataclasses.replace(
+        total,
+        estimator="closed_form",
+        unit="nats",
+        settings={"batch_size": batch_size, "prior": "N(0, 1)"},
+        per_example=rates,
+        extra={
+            "by_dimension": np.mean(rates, axis=0).tolist(),
+            "standard_errors": errors.tolist(),
+        },
+    )

@@ -102,7 +102,7 @@ def test_numbers_are_those_of_the_model(watched, images):
     last = {tag: steps[EPOCHS - 1] for tag, steps in records.items()}
     posterior = model.encode(x)
     by_dim = keras.ops.convert_to_numpy(losses.kl_per_dimension(posterior)).mean(axis=0)
-    assert last["latent/active_units"] == metrics.active_units(model, x)
+    assert last["latent/active_units"] == float(metrics.active_units(model, x))
     for dimension, rate in enumerate(by_dim):
         np.testing.assert_allclose(last[f"kl_per_dimension/{dimension}"], rate, rtol=1e-4)
     np.testing.assert_allclose(last["latent/rate"], by_dim.sum(), rtol=1e-4)

@@ -24,38 +24,38 @@ class Doubles:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_variance_of_a_hundredth_is_the_border(dtype):
     means = means_of_variances([0.0099, 0.0101, 0.5], dtype)
-    assert active_units(means) == 2
+    assert int(active_units(means)) == 2
     assert active_dimensions(means).tolist() == [False, True, True]
 
 
 def test_the_border_itself_is_active_and_can_be_moved():
     means = np.array([[0.0, 0.0], [2.0, 1.0]])
-    assert active_units(means, threshold=2.0) == 1
-    assert active_units(means, threshold=np.nextafter(2.0, 3.0)) == 0
-    assert active_units(means, threshold=0.5) == 2
+    assert int(active_units(means, threshold=2.0)) == 1
+    assert int(active_units(means, threshold=np.nextafter(2.0, 3.0))) == 0
+    assert int(active_units(means, threshold=0.5)) == 2
 
 
 def test_divisor_is_unbiased():
     means = np.array([[0.098], [-0.098]])
     assert np.var(means) < 0.01
-    assert active_units(means) == 1
+    assert int(active_units(means)) == 1
 
 
 def test_large_offsets_cancel():
     # In one pass, and in float32, such a variance is lost to rounding.
     means = 4096.0 + means_of_variances([0.02, 0.0])
-    assert active_units(means.astype("float32")) == 1
+    assert int(active_units(means.astype("float32"))) == 1
 
 
 def test_model_and_data_are_encoded_in_batches():
     data, model = means_of_variances([0.002, 0.004]), Doubles()
-    assert active_units(data) == 0
-    assert active_units(model, data, batch_size=7) == 1
+    assert int(active_units(data)) == 0
+    assert int(active_units(model, data, batch_size=7)) == 1
     assert model.batch_size == 7
 
 
 def test_backend_tensors_are_taken():
-    assert active_units(keras.ops.convert_to_tensor(means_of_variances([0.5], "float32"))) == 1
+    assert int(active_units(keras.ops.convert_to_tensor(means_of_variances([0.5], "float32")))) == 1
 
 
 def test_foreign_encoders_and_posteriors_are_taken():
@@ -71,7 +71,7 @@ def test_foreign_encoders_and_posteriors_are_taken():
         encoder, data, decoder=lambda z: z, likelihood="gaussian", batch_size=30
     )
     assert pair.tolist() == expected.tolist()
-    assert active_units(DiagonalGaussian(2.0 * data, 0.0 * data)) == 1
+    assert int(active_units(DiagonalGaussian(2.0 * data, 0.0 * data))) == 1
 
 
 def test_running_variance_is_that_of_all_examples():
@@ -88,7 +88,7 @@ def test_running_variance_is_that_of_all_examples():
     )
     # Float32 has steps of 3e-5 at 500.
     assert abs(float(metric.variance()[0]) - variance[0]) < 1e-5
-    assert float(metric.result()) == active_units(means) == 2
+    assert float(metric.result()) == float(active_units(means)) == 2
 
 
 def test_running_count_has_the_same_border_and_starts_anew():
@@ -174,3 +174,19 @@ def test_running_metric_says_what_came(make, message):
 def test_errors_say_what_came(arguments, error, message):
     with pytest.raises(error, match=message):
         active_units(**arguments)
+
+
+def test_standard_error_is_that_of_counting():
+    # A unit whose true variance is the threshold is counted every second time.
+    rng = np.random.default_rng(0)
+    counts = [
+        active_units(rng.normal(size=(200, 8)) * np.array([1.0] * 4 + [3.0] * 4), threshold=1.0)
+        for _ in range(300)
+    ]
+    values = np.array([float(count) for count in counts])
+    errors = np.array([count.standard_error for count in counts])
+    assert np.mean(values) == pytest.approx(6.0, abs=4 * np.std(values) / np.sqrt(300) + 0.2)
+    # Each estimate judges by its own variances, so 0.85 of the spread on average.
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+    assert counts[0].extra["dimensions"][-4:] == [4, 5, 6, 7]
+    assert counts[0].unit == "of 8"

@@ -11,9 +11,12 @@ def test_closed_form_by_dimension():
     mean = np.array([[0.5, 0.0], [0.5, 1.0]], "float32")
     variance = np.array([[0.25, 1.0], [0.25, 1.0]], "float32")
     rates = rate_per_dimension(DiagonalGaussian(mean, np.log(variance)))
-    assert rates.dtype == "float64"
+    assert rates.value == pytest.approx(0.693147, rel=1e-5)
+    assert rates.per_example.shape == (2, 2)
+    # Of the second dimension: 0 and 1/2, a spread of 1/sqrt(8) over sqrt(2).
+    np.testing.assert_allclose(rates.extra["standard_errors"], [0.0, 0.25], atol=1e-6)
     # KL(N(0.5, 0.25) || N(0, 1)) = 0.443147; a unit shift costs 1/2, here for one example of two.
-    np.testing.assert_allclose(rates, [0.443147, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(rates.extra["by_dimension"], [0.443147, 0.25], rtol=1e-5)
 
 
 def test_full_covariances_count_by_their_marginals():
@@ -24,11 +27,14 @@ def test_full_covariances_count_by_their_marginals():
         np.array([np.eye(2)] * 2, "float32"),
     )
     # Both marginals are standard normal; what remains is the correlation.
-    np.testing.assert_allclose(rate_per_dimension(posterior), [0.0, 0.0], atol=1e-6)
+    rates = rate_per_dimension(posterior).extra["by_dimension"]
+    np.testing.assert_allclose(rates, [0.0, 0.0], atol=1e-6)
 
 
 def test_deterministic_codes_cost_without_end():
-    assert np.all(rate_per_dimension(PointMass(np.zeros((3, 2), "float32"))) == np.inf)
+    rates = rate_per_dimension(PointMass(np.zeros((3, 2), "float32")))
+    assert rates.value == np.inf
+    assert rates.extra["by_dimension"] == [np.inf, np.inf]
 
 
 def test_dimensions_of_a_model_add_up_to_its_rate():
@@ -41,8 +47,8 @@ def test_dimensions_of_a_model_add_up_to_its_rate():
     model.build(data.shape)
     rates = rate_per_dimension(model, data, batch_size=8)
     expected = np.mean(keras.ops.convert_to_numpy(kl_divergence(model.encode(data))))
-    assert rates.shape == (3,)
-    np.testing.assert_allclose(rates.sum(), expected, rtol=1e-5)
+    assert len(rates.extra["by_dimension"]) == 3
+    assert rates.value == pytest.approx(expected, rel=1e-5)
 
 
 def test_foreign_encoders_are_taken():
@@ -54,7 +60,8 @@ def test_foreign_encoders_are_taken():
     rates = rate_per_dimension(
         encoder, data, batch_size=8, decoder=lambda z: z, likelihood="gaussian"
     )
-    np.testing.assert_allclose(rates, np.mean(data**2, axis=0) / 2.0, rtol=1e-5)
+    expected = np.mean(data**2, axis=0) / 2.0
+    np.testing.assert_allclose(rates.extra["by_dimension"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
