@@ -45,7 +45,7 @@ class LatentMonitor(keras.callbacks.Callback):
     A deterministic encoder has no rate and no variance, a prior without closed form no KL by
     dimension; these are left out. Training is not disturbed: everything runs in inference mode,
     compiled once, with random numbers of its own. On 1,000 images, numbers and histograms together
-    take COST of an epoch of MNIST's size (`benchmarks/README.md`), pictures 0.3 to 0.4 s.
+    take about 2 % of an epoch of MNIST's size (`benchmarks/README.md`), pictures 0.3 to 0.4 s.
 
     Args:
         data: Array `(N, *event)` with N of at least 2, such as a thousand test examples.

@@ -645,5 +645,7 @@ def test_diagnose_reads_a_saved_model(copied, tmp_path):
     cli("export", copied, served)
     cli("diagnose", served, "--data", "digits", "--binarize", "--limit", 200, "--out", out)
     cli("diagnose", copied, "--limit", 200, "--out", tmp_path / "model.html")
-    verdicts = [json_of(tmp_path, f"{name}.json")["verdict"] for name in ("served", "model")]
-    assert verdicts[0] == verdicts[1]
+    measured = [json_of(tmp_path, f"{name}.json")["measurements"] for name in ("served", "model")]
+    for name in ("rate", "conditional_entropy", "mutual_posterior_divergence"):
+        # In closed form; a verdict on a model of two epochs may fall to either side.
+        assert measured[0][name]["value"] == pytest.approx(measured[1][name]["value"], rel=1e-3)
