@@ -2,6 +2,7 @@
 
 from ..losses import RootMeanSquare
 from .heads import DeltaHead, GaussianHead, PointHead, PosteriorHead
+from .inverse_autoregressive_flow import IAFBlock, InverseAutoregressiveFlow
 from .latent_clip import LatentClip
 from .latent_skip import LatentSkip, with_latent_skips
 from .likelihoods import (
@@ -12,6 +13,7 @@ from .likelihoods import (
     Likelihood,
     get_likelihood,
 )
+from .made import MADE
 from .mean_batch_norm import MeanBatchNorm
 from .priors import Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
@@ -19,6 +21,7 @@ from .variance_dropout import ENTROPY_FLOOR, VarianceDropout
 
 __all__ = [
     "ENTROPY_FLOOR",
+    "MADE",
     "Bernoulli",
     "Categorical",
     "CholeskyReparam",
@@ -27,6 +30,8 @@ __all__ = [
     "DiagonalReparam",
     "Gaussian",
     "GaussianHead",
+    "IAFBlock",
+    "InverseAutoregressiveFlow",
     "LatentClip",
     "LatentSkip",
     "Likelihood",
