@@ -36,6 +36,9 @@ INSTANCES = [
     layers.LatentClip(6.0),
     layers.DiagonalReparam(4, 2),
     layers.CholeskyReparam(4, 2, 0.1, 1e-5, "diagonal", True, "batch", 0.9),
+    layers.MADE(3, (8, 6), "sequential", "tanh", True, "first", 4, keras.initializers.HeNormal(1)),
+    layers.IAFBlock((8,), 1.5, "sequential", "first", 4),
+    layers.InverseAutoregressiveFlow(3, (8,), "permute", 1.5, "sequential", "first", 4),
     layers.DeltaHead(3, 0.2, 4, 2),
     layers.PointHead(3, 4),
     layers.GaussianHead(
