@@ -6,8 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..losses import kl_per_dimension
-from ..metrics import active_dimensions
+from ..metrics import active_units, rate_per_dimension
 from ..metrics._subject import check_array
 
 #: What `act` may be.
@@ -145,12 +144,10 @@ class CollapseWarning(keras.callbacks.Callback):
 
     def _measure(self):
         posterior = self.model.encode(self.data, batch_size=self.batch_size)
-        mean = np.asarray(posterior.mean, "float64")
-        if not np.all(np.isfinite(mean)):
+        if not np.all(np.isfinite(posterior.mean)):
             return 0, float("nan")
-        rates = ops.convert_to_numpy(kl_per_dimension(posterior)).astype("float64")
-        active = int(np.sum(active_dimensions(mean, threshold=self.threshold)))
-        return active, float(np.mean(np.sum(rates, axis=1)))
+        active = active_units(posterior, threshold=self.threshold)
+        return int(active), rate_per_dimension(posterior).value
 
     def _reason(self, active, rate):
         if active == 0 or rate < self.min_rate:

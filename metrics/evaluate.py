@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ._estimate import Estimate, to_json
-from ._inputs import encoded
 from ._subject import as_subject, check_integer
 from .active_units import active_units
 from .aggregate import aggregate_moments
@@ -196,6 +196,11 @@ class _Measure:
         self.num_samples, self.seed, self.batch_size = num_samples, seed, batch_size
         self.progress = progress
 
+    @functools.cached_property
+    def posterior(self):
+        """What the model encodes the data to: once for all metrics that need nothing else."""
+        return self.subject.encode(self.data, self.batch_size)
+
     def __call__(self, name, options):
         if name in _PROBES:
             return {name: self._probe(_PROBES[name], options)}
@@ -227,25 +232,23 @@ class _Measure:
 
     def _mutual_posterior_divergence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
-        estimate = mutual_posterior_divergence(self.subject, self.data, **{**chosen, **options})
+        estimate = mutual_posterior_divergence(self.posterior, **{**chosen, **options})
         return {"mutual_posterior_divergence": estimate}
 
     def _conditional_entropy(self, options):
-        estimate = conditional_entropy(
-            self.subject, self.data, batch_size=self.batch_size, **options
-        )
+        estimate = conditional_entropy(self.posterior, **{"batch_size": self.batch_size, **options})
         return {"conditional_entropy": estimate}
 
     def _rate_per_dimension(self, options):
-        estimate = rate_per_dimension(self.subject, self.data, self.batch_size, **options)
+        estimate = rate_per_dimension(self.posterior, **{"batch_size": self.batch_size, **options})
         return {"rate_per_dimension": estimate}
 
     def _active_units(self, options):
-        estimate = active_units(self.subject, self.data, batch_size=self.batch_size, **options)
+        estimate = active_units(self.posterior, **{"batch_size": self.batch_size, **options})
         return {"active_units": estimate}
 
     def _aggregate_divergence(self, options):
-        moments = aggregate_moments(self.subject, self.data, batch_size=self.batch_size, **options)
+        moments = aggregate_moments(self.posterior, **{"batch_size": self.batch_size, **options})
         estimate = Estimate(
             moments.divergence,
             count=moments.count,
@@ -261,8 +264,8 @@ class _Measure:
 
     def _latent_dependence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size}
-        posterior, _ = encoded(self.subject, self.data, self.batch_size)
-        return {"latent_dependence": latent_dependence(posterior.mean, **{**chosen, **options})}
+        estimate = latent_dependence(self.posterior.mean, **{**chosen, **options})
+        return {"latent_dependence": estimate}
 
     def _probe(self, probe, options):
         chosen = {"model": self.subject, "seed": self.seed, "batch_size": self.batch_size}

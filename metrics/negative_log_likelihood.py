@@ -1,6 +1,5 @@
 """The importance-weighted estimate of the likelihood, with error bars."""
 
-import dataclasses
 import functools
 import math
 
@@ -100,7 +99,17 @@ def negative_log_likelihood(
     total, squares, log_px, ratio = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     nll = math.log(num_samples) - total
     effective = np.exp(2.0 * total - squares)
-    estimate = mean_estimate(
+    extra = {
+        "bits_per_dim": float(np.mean(nll)) / (event_size(data) * math.log(2.0)),
+        "elbo": float(np.mean(log_px - ratio)),
+        "distortion": float(-np.mean(log_px)),
+        "rate": float(np.mean(ratio)),
+        "effective_samples": float(np.mean(effective)),
+        "effective_samples_min": float(np.min(effective)),
+    }
+    if num_tokens is not None:
+        extra["perplexity"] = math.exp(min(float(np.sum(nll)) / num_tokens, 700.0))
+    return mean_estimate(
         nll,
         estimator="importance_weighted",
         unit="nats",
@@ -110,20 +119,8 @@ def negative_log_likelihood(
             "batch_size": batch_size,
             "draws_at_once": chunk,
         },
-        extra={
-            "bits_per_dim": float(np.mean(nll)) / (event_size(data) * math.log(2.0)),
-            "elbo": float(np.mean(log_px - ratio)),
-            "distortion": float(-np.mean(log_px)),
-            "rate": float(np.mean(ratio)),
-            "effective_samples": float(np.mean(effective)),
-            "effective_samples_min": float(np.min(effective)),
-        },
+        extra=extra,
     )
-    if num_tokens is not None:
-        perplexity = math.exp(min(float(np.sum(nll)) / num_tokens, 700.0))
-        extra = {**estimate.extra, "perplexity": perplexity}
-        estimate = dataclasses.replace(estimate, extra=extra)
-    return estimate
 
 
 def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
