@@ -1,7 +1,14 @@
-"""Layers: posterior heads and their parts, priors, likelihoods, skip connections."""
+"""Layers: posterior heads and their parts, flows, priors, likelihoods, masked convolutions."""
 
 from ..losses import RootMeanSquare
-from .heads import DeltaHead, GaussianHead, PointHead, PosteriorHead
+from .autoregressive_decoder import AutoregressiveDecoder
+from .autoregressive_flow_prior import (
+    AutoregressiveFlowPrior,
+    ConvAutoregressiveFlowPrior,
+    FlowPrior,
+)
+from .flow import Flow
+from .heads import DeltaHead, FlowHead, GaussianHead, PointHead, PosteriorHead
 from .inverse_autoregressive_flow import IAFBlock, InverseAutoregressiveFlow
 from .latent_clip import LatentClip
 from .latent_skip import LatentSkip, with_latent_skips
@@ -13,21 +20,48 @@ from .likelihoods import (
     Likelihood,
     get_likelihood,
 )
+from .logistic_mixture import DiscretizedLogisticMixture
 from .made import MADE
+from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregressiveFlow
+from .masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
 from .mean_batch_norm import MeanBatchNorm
+from .mixture_prior import GaussianMixturePrior
 from .priors import Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
+from .vamp_prior import VampPrior
 from .variance_dropout import ENTROPY_FLOOR, VarianceDropout
+from .weight_normalization import (
+    WeightNormConv2D,
+    WeightNormConv2DTranspose,
+    WeightNormDense,
+    awaits_initialization,
+    initialize_from_data,
+    normalized_kernel,
+)
 
 __all__ = [
+    "FlowPrior",
+    "VampPrior",
+    "GaussianMixturePrior",
+    "ShiftedConv2DTranspose",
+    "ShiftedConv2D",
+    "MaskedConv2D",
+    "MaskedAutoregressiveFlow",
+    "DiscretizedLogisticMixture",
+    "ConvAutoregressiveFlow",
+    "ConvAutoregressiveFlowPrior",
+    "AutoregressiveFlowPrior",
     "ENTROPY_FLOOR",
     "MADE",
+    "AutoregressiveDecoder",
     "Bernoulli",
     "Categorical",
     "CholeskyReparam",
     "ContinuousBernoulli",
     "DeltaHead",
     "DiagonalReparam",
+    "Flow",
+    "FlowHead",
     "Gaussian",
     "GaussianHead",
     "IAFBlock",
@@ -42,6 +76,12 @@ __all__ = [
     "RootMeanSquare",
     "StandardNormal",
     "VarianceDropout",
+    "WeightNormConv2D",
+    "WeightNormConv2DTranspose",
+    "WeightNormDense",
+    "awaits_initialization",
     "get_likelihood",
+    "initialize_from_data",
+    "normalized_kernel",
     "with_latent_skips",
 ]

@@ -3,8 +3,17 @@
 import keras
 from keras import ops
 
-from ..losses import PointMass, log_prob, reparameterize
+from ..losses import (
+    DiagonalGaussian,
+    FlowGaussian,
+    PointMass,
+    float32,
+    log_prob,
+    log_prob_by_coordinate,
+    reparameterize,
+)
 from ..losses._serialization import ArgumentsConfig
+from .flow import Flow
 from .reparameterization import DiagonalReparam
 
 
@@ -78,6 +87,34 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
             return ops.full_like(z[:, :, 0], float("inf"))
         return log_prob(posterior, z)
 
+    def draw(self, features, training=False):
+        """The call with the density of its draws, which only some posteriors give afterwards.
+
+        Args:
+            features: As in the call.
+            training: As in the call.
+
+        Returns:
+            `(posterior, z, log_qz)`: log q(z_k|x) by coordinate, `(batch, K, D)`, or `(batch, K,
+            1)` where it has no coordinates.
+        """
+        posterior, z = self(features, training=training)
+        return posterior, z, self._log_prob_by_coordinate(posterior, z)
+
+    def sample_and_log_prob(self, posterior, num_samples, seed):
+        """`sample` with the density of the draws.
+
+        Returns:
+            `(z, log_qz)`: `(batch, K, D)`, and log q(z_k|x) as from `draw`.
+        """
+        z = self.sample(posterior, num_samples, seed)
+        return z, self._log_prob_by_coordinate(posterior, z)
+
+    def _log_prob_by_coordinate(self, posterior, z):
+        if not self.has_density:
+            return self.log_prob(posterior, z)[:, :, None]
+        return log_prob_by_coordinate(posterior, z)
+
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class GaussianHead(PosteriorHead):
@@ -85,7 +122,7 @@ class GaussianHead(PosteriorHead):
 
         m, r     = split(W features + b)
         mean     = clip(mean_norm(m))
-        log_var  = variance_dropout(max(r, min_log_var))
+        log_var  = variance_dropout(min(max(r, min_log_var), max_log_var))
         z_k      = mean + exp(log_var / 2) * eps_k,   eps_k ~ N(0, I)
 
     Each layer is optional. With a `CholeskyReparam` as `reparam`, r is the log standard deviation
@@ -100,6 +137,9 @@ class GaussianHead(PosteriorHead):
         reparam: Optional layer `(mean, r) -> (posterior, z)`; `DiagonalReparam` by default.
         scale: `"vector"`, or `"scalar"` for one r per example that all dimensions share.
         min_log_var: Optional float, smallest log-variance.
+        max_log_var: Optional float, largest log-variance before the dropout.
+        project: Whether there is a projection. Without one the features are m and r themselves,
+            side by side, as those of a convolutional encoder whose latent code is a feature map.
         use_bias: Whether the projection has a bias.
         kernel_initializer: Initialiser of the projection.
         seed: Optional int that fixes the noise.
@@ -128,6 +168,8 @@ class GaussianHead(PosteriorHead):
         reparam=None,
         scale="vector",
         min_log_var=None,
+        max_log_var=None,
+        project=True,
         use_bias=True,
         kernel_initializer="glorot_uniform",
         seed=None,
@@ -145,12 +187,22 @@ class GaussianHead(PosteriorHead):
         self.reparam = reparam or DiagonalReparam(num_samples, seed)
         # Known before `build`: `fit` asks for the least batch size of a model not yet built.
         self.reparam.latent_dim = latent_dim
-        self.scale, self.min_log_var, self.seed = scale, min_log_var, seed
-        self.use_bias = use_bias
+        if min_log_var is not None and max_log_var is not None and min_log_var > max_log_var:
+            raise ValueError(
+                "`min_log_var` must not exceed `max_log_var`. Received: "
+                f"min_log_var={min_log_var}, max_log_var={max_log_var}"
+            )
+        self.scale, self.seed, self.project, self.use_bias = scale, seed, project, use_bias
+        self.min_log_var, self.max_log_var = min_log_var, max_log_var
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.projection = keras.layers.Dense(
-            latent_dim + (latent_dim if scale == "vector" else 1),
-            use_bias=use_bias,
+        self._num_scales = latent_dim if scale == "vector" else 1
+        units = latent_dim + self._num_scales
+        self.projection = self._make_projection(units) if project else _Identity(units)
+
+    def _make_projection(self, units):
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer,
             dtype="float32",
             name="projection",
@@ -159,7 +211,7 @@ class GaussianHead(PosteriorHead):
     def build(self, input_shape):
         super().build(input_shape)
         mean_shape = (input_shape[0], self.latent_dim)
-        scale_shape = (input_shape[0], self.projection.units - self.latent_dim)
+        scale_shape = (input_shape[0], self._num_scales)
         for part in (self.mean_norm, self.clip):
             if part is not None and not part.built:
                 part.build(mean_shape)
@@ -186,17 +238,173 @@ class GaussianHead(PosteriorHead):
         """Mean and log-variance (or log standard deviation) after all layers."""
         projected = self.projection(features)
         mean, log_var = projected[:, : self.latent_dim], projected[:, self.latent_dim :]
+        return self._regularized(mean, log_var, training)
+
+    def _regularized(self, mean, log_var, training):
         if self.mean_norm is not None:
             mean = self.mean_norm(mean, training=training)
         if self.clip is not None:
             mean = self.clip(mean)
         if self.min_log_var is not None:
             log_var = ops.maximum(log_var, self.min_log_var)
+        if self.max_log_var is not None:
+            log_var = ops.minimum(log_var, self.max_log_var)
         if self.variance_dropout is not None:
             log_var = self.variance_dropout(log_var, training=training)
         if self.scale == "scalar" and isinstance(self.reparam, DiagonalReparam):
             log_var = log_var + ops.zeros_like(mean)
         return mean, log_var
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class _Identity(keras.layers.Layer):
+    """Stands for a projection where the encoder has made it."""
+
+    def __init__(self, units):
+        super().__init__(dtype="float32", name="projection")
+        self.units = units
+
+    def build(self, input_shape):
+        if input_shape[-1] != self.units:
+            raise ValueError(
+                f"The encoder must return mean and log-variance side by side, (batch, "
+                f"{self.units}), to a head of `project=False`. Received: "
+                f"shape={tuple(input_shape)}"
+            )
+
+    def call(self, features):
+        return features
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class FlowHead(GaussianHead):
+    """Posterior that a flow bends, with the regularising layers of `GaussianHead` on its base.
+
+        m, a, c  = split(W features + b)
+        eps_k    ~ N( mean_norm(m), variance_dropout(softplus(a)^2) )
+        z_k      = flow(eps_k; c)
+        log q(z_k|x) = log N(eps_k) - log_det_k    (nats)
+
+    Args:
+        latent_dim: Positive int D.
+        flow: `Flow` such as `InverseAutoregressiveFlow`.
+        num_samples: Positive int K, draws per example.
+        context_dim: Non-negative int C, size of the context c; 2 D by default, 0 for none.
+        mean_norm: Optional layer on the raw mean, such as `MeanBatchNorm`.
+        variance_dropout: Optional layer on the log-variance, such as `VarianceDropout`.
+        use_bias: Whether the projection has a bias.
+        kernel_initializer: Initialiser of the projection.
+        seed: Optional int that fixes the noise.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        features: Float tensor `(batch, F)`.
+        training: Passed on to the layers.
+
+    Returns:
+        `(posterior, z)`: a `FlowGaussian`, and `(batch, K, D)`, which carries the gradient.
+
+    Raises:
+        TypeError: If `flow` is no `Flow`.
+        ValueError: If an argument is out of range.
+
+    Reference: Kingma et al. (2016), algorithm 1, arXiv:1606.04934; Shen et al. (2021), section
+    4.3, arXiv:2110.12381.
+    """
+
+    def __init__(
+        self,
+        latent_dim,
+        flow,
+        num_samples=1,
+        context_dim=None,
+        mean_norm=None,
+        variance_dropout=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        seed=None,
+        **kwargs,
+    ):
+        if not isinstance(flow, Flow):
+            raise TypeError(f"`flow` must be a vaezoo Flow. Received: {type(flow).__name__}")
+        if context_dim is not None and (
+            isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 0
+        ):
+            raise ValueError(
+                "`context_dim` must be a non-negative integer or None. Received: "
+                f"context_dim={context_dim}"
+            )
+        self._size_of_context = 2 * latent_dim if context_dim is None else context_dim
+        super().__init__(
+            latent_dim,
+            num_samples,
+            mean_norm=mean_norm,
+            variance_dropout=variance_dropout,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            seed=seed,
+            **kwargs,
+        )
+        self.flow, self.context_dim = flow, context_dim
+
+    def _make_projection(self, units):
+        return super()._make_projection(units + self._size_of_context)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if not self.flow.built:
+            context = (input_shape[0], self._size_of_context) if self._size_of_context else None
+            self.flow.build((input_shape[0], self.num_samples, self.latent_dim), context)
+
+    def _base(self, features, training):
+        projected = self.projection(features)
+        mean, raw, context = ops.split(projected, [self.latent_dim, 2 * self.latent_dim], axis=-1)
+        # Below -15 a softplus is an exponential, whose logarithm float32 would lose.
+        scale = ops.log(ops.softplus(ops.maximum(raw, -15.0))) + ops.minimum(raw + 15.0, 0.0)
+        return DiagonalGaussian(*self._regularized(mean, 2.0 * scale, training)), context
+
+    def _context(self, context):
+        return context if self._size_of_context else None
+
+    def call(self, features, training=False, density=False):
+        posterior = self.posterior(features, training)
+        noise = self._noise(posterior, self.num_samples)
+        if density:
+            return posterior, *self._bend(posterior, noise)
+        source = reparameterize(posterior.base, noise)
+        return posterior, self.flow.transform(source, self._context(posterior.context))[0]
+
+    def draw(self, features, training=False):
+        # A call, in whose scope the flow's weights are float32 whatever the model computes in.
+        return self(features, training=training, density=True)
+
+    def _noise(self, posterior, num_samples, seed=None):
+        shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
+        return keras.random.normal(shape, dtype="float32", seed=seed or self.reparam.noise)
+
+    def posterior(self, features, training=False):
+        return self._posterior(*self._base(features, training))
+
+    def _posterior(self, base, context):
+        centre, _ = self.flow.transform(base.mean[:, None], self._context(context))
+        return FlowGaussian(centre[:, 0], base.mean, base.log_var, context)
+
+    def _bend(self, posterior, eps):
+        source = reparameterize(posterior.base, eps)
+        z, log_scale = self.flow.transform(source, self._context(posterior.context))
+        density = log_prob_by_coordinate(posterior.base, source)
+        return z, self.flow.follow(density) - log_scale
+
+    def sample_and_log_prob(self, posterior, num_samples, seed):
+        return self._bend(posterior, self._noise(posterior, num_samples, seed))
+
+    def sample(self, posterior, num_samples, seed):
+        return self.sample_and_log_prob(posterior, num_samples, seed)[0]
+
+    def log_prob(self, posterior, z):
+        """Log q(z_k|x) of any z, `(batch, K)`, by the flow's inverse: D passes of an IAF."""
+        source, log_det = self.flow.inverse(float32(z), self._context(posterior.context))
+        return log_prob(posterior.base, source) + log_det
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

@@ -5,13 +5,13 @@ import numpy as np
 from keras import ops
 
 from ..losses import float32
-from ..losses._serialization import ArgumentsConfig
 from ..losses.objective import check_choice
+from .flow import Flow
 from .made import MADE
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class IAFBlock(ArgumentsConfig, keras.layers.Layer):
+class IAFBlock(Flow):
     """One step of an inverse autoregressive flow, in its gated form.
 
         m, s    = MADE(z, context)
@@ -52,7 +52,6 @@ class IAFBlock(ArgumentsConfig, keras.layers.Layer):
         seed=0,
         **kwargs,
     ):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.hidden_units, self.gate_bias, self.degrees = tuple(hidden_units), gate_bias, degrees
         self.context_layers, self.seed = context_layers, seed
@@ -69,26 +68,17 @@ class IAFBlock(ArgumentsConfig, keras.layers.Layer):
             initializer=keras.initializers.Constant(self.gate_bias),
         )
 
-    def call(self, z, context=None):
+    def transform(self, z, context=None):
         z = float32(z)
         mean, logits = self._parameters(z, context)
         gate = ops.sigmoid(logits)
-        return gate * z + (1.0 - gate) * mean, -ops.sum(ops.softplus(-logits), axis=-1)
+        return gate * z + (1.0 - gate) * mean, -ops.softplus(-logits)
 
     def _parameters(self, z, context):
         outputs = self.network(z, context=context)
         return outputs[:, :, 0], outputs[:, :, 1] + self.bias
 
-    def inverse(self, z, context=None):
-        """What the block maps to `z`, and the log-determinant of this direction.
-
-        Args:
-            z: Float tensor `(batch, K, D)`.
-            context: As in the call.
-
-        Returns:
-            `(z, log_det)`, float32 `(batch, K, D)` and `(batch, K)`: minus that of the call.
-        """
+    def inverse_transform(self, z, context=None):
         target = float32(z)
 
         def settle(_, before):
@@ -99,14 +89,11 @@ class IAFBlock(ArgumentsConfig, keras.layers.Layer):
         # Pass d settles coordinate d, whose parameters depend on those before it.
         source = ops.fori_loop(0, target.shape[-1], settle, ops.zeros_like(target))
         _, logits = self._parameters(source, context)
-        return source, ops.sum(ops.softplus(-logits), axis=-1)
-
-    def compute_output_shape(self, z_shape, context_shape=None):
-        return z_shape, z_shape[:2]
+        return source, ops.softplus(-logits)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class InverseAutoregressiveFlow(ArgumentsConfig, keras.layers.Layer):
+class InverseAutoregressiveFlow(Flow):
     """Inverse autoregressive blocks with a change of the coordinates' order after each.
 
         z_t = P_t( block_t(z_{t-1}, context) ),   t = 1 ... T
@@ -153,7 +140,6 @@ class InverseAutoregressiveFlow(ArgumentsConfig, keras.layers.Layer):
         seed=0,
         **kwargs,
     ):
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if isinstance(num_blocks, bool) or not isinstance(num_blocks, int) or num_blocks < 1:
             raise ValueError(
@@ -174,24 +160,24 @@ class InverseAutoregressiveFlow(ArgumentsConfig, keras.layers.Layer):
         orders = {"reverse": lambda: np.arange(size)[::-1], "keep": lambda: np.arange(size)}
         make = orders.get(self.order, lambda: rng.permutation(size))
         self.orders = [make().astype("int32") for _ in self.blocks]
+        self.coordinates = np.arange(size, dtype="int32")
+        for order in self.orders:
+            self.coordinates = self.coordinates[order]
         for block in self.blocks:
             if not block.built:
                 block.build(z_shape, context_shape)
 
-    def call(self, z, context=None):
-        total = 0.0
+    def transform(self, z, context=None):
+        total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks, self.orders, strict=True):
-            z, log_det = block(z, context=context)
-            z, total = ops.take(z, order, axis=-1), total + log_det
+            z, log_scale = block.transform(z, context)
+            z, total = (ops.take(values, order, axis=-1) for values in (z, total + log_scale))
         return z, total
 
-    def inverse(self, z, context=None):
-        """What the flow maps to `z`, block by block backwards; see `IAFBlock.inverse`."""
-        total = 0.0
+    def inverse_transform(self, z, context=None):
+        total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks[::-1], self.orders[::-1], strict=True):
-            z, log_det = block.inverse(ops.take(z, np.argsort(order), axis=-1), context)
-            total = total + log_det
+            z, total = (ops.take(values, np.argsort(order), axis=-1) for values in (z, total))
+            z, log_scale = block.inverse_transform(z, context)
+            total = total + log_scale
         return z, total
-
-    def compute_output_shape(self, z_shape, context_shape=None):
-        return z_shape, z_shape[:2]

@@ -54,7 +54,31 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
 
     def sample(self, params, seed):
         """Draws x, `(..., *event)`, with a `keras.random.SeedGenerator`."""
-        raise NotImplementedError
+        channels = self._channels(params)
+        shape = (*ops.shape(params)[: self._grid_rank(params)], self.num_uniforms(channels))
+        # Away from the ends, where quantiles are infinite.
+        uniform = keras.random.uniform(shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=seed)
+        return self.from_uniform(params, uniform)
+
+    def from_uniform(self, params, uniform):
+        """Draws x from uniform noise: the same noise gives the same draw, however it is computed.
+
+        Args:
+            params: Decoder output, `(..., P)`.
+            uniform: Float tensor `(..., num_uniforms(channels))` of values in (0, 1).
+
+        Returns:
+            Tensor `(..., channels)`.
+        """
+        return self.distribution(float32(params)).quantile(uniform)
+
+    def num_uniforms(self, channels):
+        """How many uniform numbers a draw of `channels` values takes, on the last axis."""
+        return channels
+
+    def mode(self, params):
+        """A most likely x, `(..., *event)`; the mean by default."""
+        return self.mean(params)
 
     def params_shape(self, event_shape):
         """Shape of the decoder's output for one draw of shape `event_shape`."""
@@ -73,6 +97,12 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
                 f"`x` must lie in [{low:g}, {high:g}] under a {type(self).__name__} likelihood"
                 f"{self._hint(largest)}. Received: values from {smallest:g} to {largest:g}"
             )
+
+    def _channels(self, params):
+        return params.shape[-1] // self.params_per_value
+
+    def _grid_rank(self, params):
+        return len(params.shape) - 1
 
     def _observed(self, x, dtype):
         return ops.cast(x, dtype)
@@ -114,8 +144,10 @@ class Bernoulli(_UnitInterval):
     def mean(self, params):
         return ops.sigmoid(float32(params))
 
-    def sample(self, params, seed):
-        uniform = keras.random.uniform(ops.shape(params), dtype="float32", seed=seed)
+    def mode(self, params):
+        return ops.cast(float32(params) > 0.0, "float32")
+
+    def from_uniform(self, params, uniform):
         return ops.cast(uniform < self.mean(params), "float32")
 
 
@@ -133,12 +165,6 @@ class ContinuousBernoulli(_UnitInterval):
 
     def distribution(self, params):
         return tfd().ContinuousBernoulli(logits=params)
-
-    def sample(self, params, seed):
-        uniform = keras.random.uniform(
-            ops.shape(params), minval=1e-6, maxval=1.0 - 1e-6, dtype="float32", seed=seed
-        )
-        return self.distribution(float32(params)).quantile(uniform)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -192,13 +218,6 @@ class Gaussian(Likelihood):
             scale = float(self.scale)
         return tfd().Normal(params, scale)
 
-    def sample(self, params, seed):
-        law = self.distribution(float32(params))
-        mean = law.mean()
-        return mean + law.stddev() * keras.random.normal(
-            ops.shape(mean), dtype="float32", seed=seed
-        )
-
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class Categorical(Likelihood):
@@ -230,10 +249,16 @@ class Categorical(Likelihood):
         """The most probable class, int32; class numbers have no mean."""
         return ops.cast(ops.argmax(params, axis=-1), "int32")
 
-    def sample(self, params, seed):
-        shape = ops.shape(params)
-        flat = ops.reshape(float32(params), (-1, self.num_classes))
-        return ops.reshape(keras.random.categorical(flat, 1, dtype="int32", seed=seed), shape[:-1])
+    def from_uniform(self, params, uniform):
+        # The classes whose cumulated probability the uniform number exceeds lie below the draw.
+        below = ops.cumsum(ops.softmax(float32(params), axis=-1), axis=-1)[..., :-1]
+        return ops.sum(ops.cast(below < uniform[..., None], "int32"), axis=-1)
+
+    def _channels(self, params):
+        return params.shape[-2]
+
+    def _grid_rank(self, params):
+        return len(params.shape) - 2
 
     def params_shape(self, event_shape):
         return (*event_shape, self.num_classes)
@@ -251,20 +276,25 @@ class Categorical(Likelihood):
         return ops.cast(x, "int32")
 
 
-_BY_NAME = {
-    "bernoulli": Bernoulli,
-    "continuous_bernoulli": ContinuousBernoulli,
-    "gaussian": Gaussian,
-}
-
-
 def get_likelihood(identifier):
-    """The likelihood of a name (`"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`), or itself.
+    """The likelihood of a name, or the likelihood itself.
+
+    Args:
+        identifier: `"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`, `"logistic_mixture"`
+            (`DiscretizedLogisticMixture()`), or a `Likelihood`.
 
     Raises:
         ValueError: If the name is unknown.
         TypeError: If it is neither a name nor a `Likelihood`.
     """
+    from .logistic_mixture import DiscretizedLogisticMixture
+
+    by_name = {
+        "bernoulli": Bernoulli,
+        "continuous_bernoulli": ContinuousBernoulli,
+        "gaussian": Gaussian,
+        "logistic_mixture": DiscretizedLogisticMixture,
+    }
     if isinstance(identifier, Likelihood):
         return identifier
     if not isinstance(identifier, str):
@@ -272,9 +302,9 @@ def get_likelihood(identifier):
             "`likelihood` must be a name or a vaezoo likelihood. Received: "
             f"{type(identifier).__name__}"
         )
-    if identifier not in _BY_NAME:
+    if identifier not in by_name:
         raise ValueError(
-            f"`likelihood` must be one of {', '.join(_BY_NAME)}, or an object such as "
+            f"`likelihood` must be one of {', '.join(by_name)}, or an object such as "
             f"Categorical(num_classes=256). Received: likelihood={identifier!r}"
         )
-    return _BY_NAME[identifier]()
+    return by_name[identifier]()

@@ -7,6 +7,7 @@ from keras import ops
 from ..losses import float32
 from ..losses._serialization import ArgumentsConfig
 from ..losses.objective import check_choice
+from .weight_normalization import WeightNormalized, normalized_kernel
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -29,7 +30,13 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             including the output, or the `"first"` one only, as in the code of DU-IAF. There the
             first coordinate's outputs do not depend on the context.
         seed: Int that fixes random degrees.
-        kernel_initializer: Keras initialiser of the masked kernels.
+        kernel_initializer: Keras initialiser of the masked kernels; by default Glorot's uniform
+            one, and N(0, 0.05^2) under weight normalisation.
+        weight_norm: Whether masked kernels are weight-normalised, each under its mask. Every
+            connection is then initialised from data by itself, see `initialize_from_data`; what
+            the context adds is no part of that.
+        init_scale: Positive float, standard deviation of the outputs of each masked connection
+            after that initialisation.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -43,7 +50,8 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         ValueError: If an argument is out of range; in a call, if `z` is of another rank, or the
             context comes or stays away against what the layer was built with.
 
-    Reference: Germain et al. (2015), section 4, arXiv:1502.03509.
+    Reference: Germain et al. (2015), section 4, arXiv:1502.03509; Salimans & Kingma (2016), eq. 2,
+    arXiv:1602.07868 (weight normalisation).
     """
 
     def __init__(
@@ -55,7 +63,9 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         direct=False,
         context_layers="all",
         seed=0,
-        kernel_initializer="glorot_uniform",
+        kernel_initializer=None,
+        weight_norm=False,
+        init_scale=1.0,
         **kwargs,
     ):
         kwargs.setdefault("dtype", "float32")
@@ -70,16 +80,19 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
                     )
         check_choice("degrees", degrees, ("random", "sequential"))
         check_choice("context_layers", context_layers, ("all", "first"))
+        if not init_scale > 0:
+            raise ValueError(f"`init_scale` must be positive. Received: init_scale={init_scale}")
         self.num_outputs, self.hidden_units, self.degrees = num_outputs, hidden_units, degrees
         self.activation = keras.activations.get(activation)
         self.direct, self.context_layers, self.seed = direct, context_layers, seed
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.weight_norm, self.init_scale = weight_norm, init_scale
 
     def _argument(self, name):
         value = super()._argument(name)
         if name == "activation":
             return keras.activations.serialize(value)
-        if name == "kernel_initializer":
+        if name == "kernel_initializer" and value is not None:
             return keras.initializers.serialize(value)
         return value
 
@@ -102,7 +115,8 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         self.shortcut = None
         if self.direct:
             mask = inputs[:, None] < outputs
-            self.shortcut = self._connection("direct", mask, False, use_bias=False)
+            # Its own bias serves to centre it when it is initialised from data.
+            self.shortcut = self._connection("direct", mask, False, self.weight_norm)
 
     def _hidden_degrees(self, size):
         # One coordinate leaves nothing to see: its outputs are masked whatever these are.
@@ -113,19 +127,28 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         return [rng.integers(1, highest, n, endpoint=True) for n in self.hidden_units]
 
     def _connection(self, name, mask, sees_context, use_bias=True):
-        kernel = self.add_weight(
-            name=f"{name}_kernel", shape=mask.shape, initializer=self.kernel_initializer
+        connection = _MaskedDense(
+            mask,
+            use_bias=use_bias,
+            context_dim=self.context_dim if sees_context else None,
+            kernel_initializer=self._initializer(),
+            weight_norm=self.weight_norm,
+            init_scale=self.init_scale,
+            dtype=self.dtype_policy,
+            name=name,
         )
-        bias = context = None
-        if use_bias:
-            bias = self.add_weight(name=f"{name}_bias", shape=(mask.shape[1],), initializer="zeros")
-        if sees_context and self.context_dim:
-            context = self.add_weight(
-                name=f"{name}_context",
-                shape=(self.context_dim, mask.shape[1]),
-                initializer="glorot_uniform",
-            )
-        return mask.astype("float32"), kernel, bias, context
+        connection.build((None, mask.shape[0]))
+        return connection
+
+    def _initializer(self):
+        if self.kernel_initializer is None:
+            if self.weight_norm:
+                return keras.initializers.RandomNormal(stddev=0.05)
+            return keras.initializers.GlorotUniform()
+        # One initialiser gives kernels of one shape the same values time and again; its clones
+        # do so only under a seed of the user's.
+        clone = getattr(self.kernel_initializer, "clone", lambda: self.kernel_initializer)
+        return clone()
 
     def call(self, z, context=None):
         if (context is None) != (self.context_dim is None):
@@ -137,23 +160,56 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         z = float32(z)
         hidden = z
         for number, connection in enumerate(self.layers_):
-            hidden = _connected(hidden, connection, context)
+            hidden = connection(hidden, context)
             if number < len(self.layers_) - 1:
                 hidden = self.activation(hidden)
         if self.shortcut is not None:
-            hidden = hidden + _connected(z, self.shortcut, None)
+            hidden = hidden + self.shortcut(z)
         return ops.reshape(hidden, (-1, z.shape[1], self.num_outputs, self.latent_dim))
 
     def compute_output_shape(self, z_shape, context_shape=None):
         return (*z_shape[:2], self.num_outputs, z_shape[-1])
 
 
-def _connected(inputs, connection, context):
-    mask, kernel, bias, context_kernel = connection
-    outputs = ops.matmul(inputs, ops.multiply(kernel, mask))
-    if bias is not None:
-        outputs = outputs + bias
-    if context_kernel is not None:
-        # The same for all K draws of an example.
-        outputs = outputs + ops.matmul(float32(context), context_kernel)[:, None]
-    return outputs
+@keras.saving.register_keras_serializable(package="vaezoo")
+class _MaskedDense(WeightNormalized, keras.layers.Layer):
+    """Linear map under a mask `(inputs, outputs)`, and what a context adds to it."""
+
+    def __init__(
+        self, mask, use_bias, context_dim, kernel_initializer, weight_norm, init_scale, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.mask, self.use_bias, self.context_dim = mask, use_bias, context_dim
+        self.kernel_initializer = kernel_initializer
+        self.weight_norm, self.init_scale = weight_norm, init_scale
+
+    def build(self, input_shape):
+        outputs = self.mask.shape[1]
+        self.kernel = self.add_weight(
+            name="kernel", shape=self.mask.shape, initializer=self.kernel_initializer
+        )
+        self.bias = self.context_kernel = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(outputs,), initializer="zeros")
+        if self.weight_norm:
+            self._add_gains(outputs)
+        if self.context_dim:
+            self.context_kernel = self.add_weight(
+                name="context_kernel",
+                shape=(self.context_dim, outputs),
+                initializer="glorot_uniform",
+            )
+
+    def call(self, inputs, context=None):
+        kernel = ops.multiply(self.kernel, ops.cast(self.mask, self.kernel.dtype))
+        if self.weight_norm:
+            kernel = normalized_kernel(kernel, self.log_gain)
+        outputs = ops.matmul(inputs, kernel)
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        if self.weight_norm:
+            outputs = self._standardized(outputs)
+        if self.context_kernel is not None:
+            # The same for all K draws of an example.
+            outputs = outputs + ops.matmul(float32(context), self.context_kernel)[:, None]
+        return outputs

@@ -19,8 +19,12 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
     """Base of the priors; `call` is the log-density.
 
     Subclasses implement `log_prob` and `sample`; those with a closed-form KL also `kl_divergence`
-    and `kl_per_dimension`, which return None otherwise.
+    and `kl_per_dimension`, and those whose density has coordinates `log_prob_per_dimension`, which
+    return None otherwise.
     """
+
+    #: Shape of one example of the data, which the `VAE` tells before it builds its prior.
+    event_shape = None
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -32,9 +36,19 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
     def call(self, z):
         return self.log_prob(z)
 
+    def compute_output_shape(self, z_shape):
+        return z_shape[:-1]
+
+    def attach(self, model):
+        """Lets a prior know the `VAE` that it belongs to, before anything is built."""
+
     def log_prob(self, z):
         """Log p(z_k), `(batch, K)`, of `z (batch, K, D)`."""
         raise NotImplementedError
+
+    def log_prob_per_dimension(self, z):
+        """Log p(z_kd), or of z_kd given coordinates before it, `(batch, K, D)`, or None."""
+        return None
 
     def sample(self, num_samples, seed):
         """Draws `(num_samples, D)` with a `keras.random.SeedGenerator`."""
@@ -77,8 +91,11 @@ class StandardNormal(Prior):
         self.sampling_scale = sampling_scale
 
     def log_prob(self, z):
+        return ops.sum(self.log_prob_per_dimension(z), axis=-1)
+
+    def log_prob_per_dimension(self, z):
         z = float32(z)
-        return ops.sum(tfd().Normal(ops.zeros_like(z), 1.0).log_prob(z), axis=-1)
+        return tfd().Normal(ops.zeros_like(z), 1.0).log_prob(z)
 
     def sample(self, num_samples, seed):
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)

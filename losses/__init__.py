@@ -3,6 +3,7 @@
 from .constraints import RootMeanSquare
 from .distributions import (
     DiagonalGaussian,
+    FlowGaussian,
     HierarchicalGaussian,
     PointMass,
     distribution,
@@ -10,6 +11,7 @@ from .distributions import (
     kl_divergence,
     kl_per_dimension,
     log_prob,
+    log_prob_by_coordinate,
     reparameterize,
     tfd,
     variance,
@@ -35,6 +37,7 @@ __all__ = [
     "CyclicalSchedule",
     "DiagonalGaussian",
     "EmpiricalBayesELBO",
+    "FlowGaussian",
     "FreeBits",
     "HierarchicalGaussian",
     "ImportanceWeightedELBO",
@@ -59,6 +62,7 @@ __all__ = [
     "kl_divergence",
     "kl_per_dimension",
     "log_prob",
+    "log_prob_by_coordinate",
     "maximum_mean_discrepancy",
     "mean_matching",
     "pairwise_kl",

@@ -32,6 +32,28 @@ def compiled(model, function, xla=False):
     return call
 
 
+def run_once(model, function, *args):
+    """Runs `function(*tensors)`, which may change `model`'s variables, a single time.
+
+    Eagerly on TensorFlow. JAX would compile every operation by itself, so there it is one step.
+    """
+    if keras.backend.backend() == "tensorflow":
+        function(*args)
+        return
+    import jax
+
+    @jax.jit
+    def step(values, *args):
+        mapping = list(zip(model.variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            function(*args)
+        return [scope.get_current_value(variable) for variable in model.variables]
+
+    values = step([variable.value for variable in model.variables], *args)
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+
+
 def _with_any_batch(function):
     """A `tf.function` that is traced once for all batch sizes."""
     import tensorflow as tf

@@ -70,6 +70,31 @@ class PointMass(NamedTuple):
     mean: object
 
 
+class FlowGaussian(NamedTuple):
+    """q(z|x) of z = f(eps; context), eps ~ N(base_mean, diag(exp(base_log_var))): a flow's.
+
+    Its density takes the flow f: `PosteriorHead.sample_and_log_prob` and `log_prob` of the head
+    that made it.
+
+    Attributes:
+        mean: Float tensor `(batch, D)`, f(base_mean; context): where the base's centre comes to
+            lie, which is no exact mean of z.
+        base_mean: Float tensor `(batch, D)`.
+        base_log_var: Float tensor `(batch, D)`.
+        context: Float tensor `(batch, C)`.
+    """
+
+    mean: object
+    base_mean: object
+    base_log_var: object
+    context: object
+
+    @property
+    def base(self):
+        """The `DiagonalGaussian` that the flow bends."""
+        return DiagonalGaussian(self.base_mean, self.base_log_var)
+
+
 def distribution(posterior):
     """The `tfp` distribution over `(batch, D)` events that a posterior value stands for.
 
@@ -87,6 +112,11 @@ def distribution(posterior):
         )
     if isinstance(posterior, HierarchicalGaussian):
         return tfd().MultivariateNormalTriL(float32(posterior.mean), float32(posterior.scale_tril))
+    if isinstance(posterior, FlowGaussian):
+        raise TypeError(
+            "`posterior` must have a density of its own; that of a flow is known to its head "
+            "(`head.sample_and_log_prob`, `head.log_prob`). Received: FlowGaussian"
+        )
     raise TypeError(
         "`posterior` must be a DiagonalGaussian, HierarchicalGaussian or PointMass. Received: "
         f"{type(posterior).__name__}"
@@ -107,6 +137,25 @@ def log_prob(posterior, z):
     """
     expanded = type(posterior)(*(part[:, None] for part in posterior))
     return distribution(expanded).log_prob(ops.cast(z, float32(posterior.mean).dtype))
+
+
+def log_prob_by_coordinate(posterior, z):
+    """Posterior log-density of K draws per example, by coordinate where it has coordinates.
+
+        log q(z_kd | x),    summing to log q(z_k | x)    (nats)
+
+    Args:
+        posterior: Posterior value over `(batch, D)`.
+        z: Float tensor `(batch, K, D)`.
+
+    Returns:
+        Float tensor `(batch, K, D)` for a `DiagonalGaussian`, `(batch, K, 1)` for others.
+    """
+    if not isinstance(posterior, DiagonalGaussian):
+        return log_prob(posterior, z)[:, :, None]
+    mean = float32(posterior.mean)[:, None]
+    scale = ops.exp(0.5 * float32(posterior.log_var))[:, None]
+    return tfd().Normal(mean, scale).log_prob(ops.cast(z, mean.dtype))
 
 
 def kl_divergence(posterior, scale=1.0):

@@ -33,7 +33,8 @@ class MutualPosteriorDivergence(Regularizer):
         L_smoothness = std_{i != j} ( sum_k P_ijk )
         added to the loss: diversity * L_diversity + smoothness * L_smoothness
 
-    P is `pairwise_kl` of the (global) batch. The logs show both terms unweighted.
+    P is `pairwise_kl` of the (global) batch, that of the base under a flow: bending all posteriors
+    alike would not change it. The logs show both terms unweighted.
 
     Args:
         diversity: Non-negative float (the paper's eta).
@@ -60,12 +61,13 @@ class MutualPosteriorDivergence(Regularizer):
 
     def call(self, terms, training=False):
         """Returns both weighted terms as a batch-level `Loss`."""
-        if not isinstance(terms.posterior, DiagonalGaussian):
+        posterior = getattr(terms.posterior, "base", terms.posterior)
+        if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(
-                "`MutualPosteriorDivergence` needs a diagonal Gaussian posterior. Received: "
-                f"{type(terms.posterior).__name__}"
+                "`MutualPosteriorDivergence` needs a diagonal Gaussian posterior, or a flow of "
+                f"one. Received: {type(terms.posterior).__name__}"
             )
-        diversity, smoothness = self.terms(*map(float32, terms.posterior))
+        diversity, smoothness = self.terms(*map(float32, posterior))
         return Loss(
             ops.zeros_like(terms.kl),
             self.diversity * diversity + self.smoothness * smoothness,

@@ -17,7 +17,8 @@ class Terms(NamedTuple):
         log_pz: log p(z_k), `(batch, K)`.
         log_qz: log q(z_k|x), `(batch, K)`; `+inf` for a deterministic posterior.
         kl: KL(q(z|x) || p(z)), `(batch,)`: closed form, or the mean of log_qz - log_pz over K.
-        kl_per_dim: The same by latent dimension, `(batch, D)`; None without a closed form.
+        kl_per_dim: The same by latent dimension, `(batch, D)`: closed form, or the mean over K of
+            densities by coordinate; None where these have none.
         posterior: Posterior value over `(batch, D)`.
         z: Posterior draws, `(batch, K, D)`.
     """
@@ -191,6 +192,12 @@ def check_non_negative(name, value):
         or not 0 <= value < float("inf")
     ):
         raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
+
+
+def check_count(name, value):
+    """Raises a `ValueError` unless `value` is an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
 
 
 def check_choice(name, value, choices):

@@ -1,5 +1,6 @@
 """Data and batch sizes are checked before the first step."""
 
+import functools
 import inspect
 import itertools
 import math
@@ -10,9 +11,39 @@ import numpy as np
 
 from ..losses._replicas import num_devices
 
+#: How many examples of an array weight-normalised layers are initialised from.
+FIRST_EXAMPLES = 500
+
+
+def explains_memory(method):
+    """Decorator of methods with a `batch_size`: says what to do when the device's memory is full.
+
+    Raises:
+        MemoryError: In place of what the backend raises then.
+    """
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            # XLA, TensorFlow and JAX raise classes of their own, under this one status.
+            if not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "OOM when")):
+                raise
+            given = signature.bind_partial(self, *args, **kwargs).arguments
+            size = given.get("batch_size", signature.parameters["batch_size"].default)
+            raise MemoryError(
+                f"`{method.__name__}` ran out of memory: use a smaller `batch_size` (for a data "
+                "set, smaller batches), fewer draws, smaller networks or the policy "
+                f"'mixed_bfloat16'. Received: batch_size={size}"
+            ) from error
+
+    return call
+
 
 def checked_data(model, x, y, batch_size, training, held_out=0.0):
-    """Checks what `fit`, `evaluate` or `predict` was given; returns `x` with nothing consumed.
+    """Checks what `fit`, `evaluate` or `predict` was given.
 
     Arrays are checked as a whole, other sources by their first batch.
 
@@ -23,6 +54,10 @@ def checked_data(model, x, y, batch_size, training, held_out=0.0):
         batch_size: Positive int, or None for Keras' default.
         training: Whether batch statistics will be taken.
         held_out: Part of an array that Keras splits off for validation.
+
+    Returns:
+        `(x, first)`: the data with nothing consumed, and their first examples, or None where they
+        cannot be looked into.
 
     Raises:
         TypeError: If the data are not numbers.
@@ -43,19 +78,19 @@ def checked_data(model, x, y, batch_size, training, held_out=0.0):
     elif hasattr(x, "element_spec"):
         if not hasattr(x, "take"):
             # A distributed data set cannot be looked into.
-            return x
+            return x, None
         first = next(iter(x.take(1)), None)
     else:
         check_values(model, x, y)
         rows = max(1, math.floor(len(x) * (1.0 - held_out)))
         _check_batch_sizes(model, batch_size or 32, rows, training)
-        return x
+        return x, x[: min(rows, FIRST_EXAMPLES)]
     if first is None:
         raise ValueError("`x` must hold at least one batch. Received: an empty data set")
     batch, target, _ = keras.utils.unpack_x_y_sample_weight(first)
     check_values(model, batch, target)
     _check_batch_sizes(model, len(batch), len(batch), training)
-    return x
+    return x, batch
 
 
 def _length(dataset):

@@ -30,6 +30,9 @@ def export_saved_model(model, filepath, format="tf_saved_model", *, overwrite=Fa
         score(x, num_samples, seed)     {log_prob}, in nats, as `log_prob` returns it for one batch
         serving_default                 encode
 
+    An autoregressive decoder has no mean of x at hand: `decode` and `reconstruct` are greedy then,
+    as `VAE.decode` is, and `sample` draws, as `generate(mean=False)` does.
+
     `x` is float32 `(batch, *event)`, `z` float32 `(batch, D)`, for any batch; the other inputs are
     int32 scalars. On TensorFlow equal seeds give what the model itself gives; the noise of JAX is
     another. A deterministic encoder (WAE, `AE(deterministic=True)`) has no density and no `score`.
@@ -155,7 +158,10 @@ def _endpoints(model):
 
     def sample(count, seed):
         tf.debugging.assert_positive(count, "`count` must be positive")
-        return {"x": model.decode(model.prior.sample(count, GivenSeed(seed)))}
+        z = model.prior.sample(count, GivenSeed(seed))
+        if model.autoregressive:
+            return {"x": model.draw_from_noise(z, model.draw_noise(z, seed))}
+        return {"x": model.decode(z)}
 
     def reconstruct(x):
         return {"x": model.decode(model.encode(x).mean)}
@@ -200,6 +206,8 @@ def _details(model, signatures):
         "event_shape": list(_event_shape(model)),
         "likelihood": type(model.likelihood).__name__,
         "likelihood_scale": _scale(model.likelihood),
+        "prior": type(model.prior).__name__,
+        "autoregressive": model.autoregressive,
         "signatures": signatures,
         "versions": {
             "vaezoo": metadata.version("vaezoo"),

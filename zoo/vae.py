@@ -7,17 +7,28 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import GaussianHead, PosteriorHead, Prior, StandardNormal, get_likelihood
+from ..layers import (
+    AutoregressiveDecoder,
+    GaussianHead,
+    PosteriorHead,
+    Prior,
+    StandardNormal,
+    awaits_initialization,
+    get_likelihood,
+    initialize_from_data,
+)
 from ..losses import ELBO, Objective, Terms
-from ..losses._compiled import compiled
+from ..losses._compiled import compiled, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
-from ._checks import check_count, check_values, checked_data, is_target
-from ._presets import digits_mlp, mnist_mlp
+from ._checks import check_count, check_values, checked_data, explains_memory, is_target
+from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Kingma & Welling (2014), section 5, with HEBAE's widths"),
     "digits_mlp": digits_mlp(),
+    "omniglot": omniglot_resnet_pixelcnn("VAE without annealing", anneal=False),
+    "digits_pixelcnn": digits_pixelcnn(),
 }
 
 #: Draws that `log_prob` takes at once. Fixed, because the noise of a seed depends on it.
@@ -31,11 +42,13 @@ class Output(NamedTuple):
         posterior: Posterior value over `(batch, D)`.
         z: Draws from it, `(batch, K, D)`.
         params: The likelihood's parameters for each draw, `(batch, K, *event)`.
+        log_qz: log q(z_k|x) by coordinate, `(batch, K, D)`, or `(batch, K, 1)`.
     """
 
     posterior: object
     z: object
     params: object
+    log_qz: object
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -54,7 +67,7 @@ class VAE(ArgumentsConfig, keras.Model):
     Args:
         encoder: Layer `(batch, *event) -> (batch, F)`.
         decoder: Layer `(batch, D) -> (batch, *params)`: the likelihood's parameters, for instance
-            logits.
+            logits. Or an `AutoregressiveDecoder`, which sees x, too.
         latent_dim: Positive int D; may be omitted when `head` is given.
         head: `PosteriorHead`; a plain `GaussianHead` by default.
         prior: `Prior`; `StandardNormal()` by default.
@@ -105,7 +118,9 @@ class VAE(ArgumentsConfig, keras.Model):
                 "`latent_dim` must be that of `head`. Received: "
                 f"latent_dim={latent_dim}, head.latent_dim={head.latent_dim}"
             )
-        codes = getattr(decoder, "input_shape", None)
+        self.autoregressive = isinstance(decoder, AutoregressiveDecoder)
+        codes = (None, decoder.latent_dim) if self.autoregressive else None
+        codes = codes or getattr(decoder, "input_shape", None)
         if isinstance(codes, tuple) and codes[1:] != (head.latent_dim,):
             raise ValueError(
                 f"`decoder` must take codes of shape (batch, {head.latent_dim}), as `latent_dim` "
@@ -130,6 +145,7 @@ class VAE(ArgumentsConfig, keras.Model):
         self.rate_tracker = keras.metrics.Mean("rate")
         self.report_trackers = [keras.metrics.Mean(n) for n in self.objective.report_names]
         self._functions = {}
+        self.prior.attach(self)
 
     @property
     def latent_dim(self):
@@ -147,7 +163,15 @@ class VAE(ArgumentsConfig, keras.Model):
         event_shape = tuple(input_shape[1:])
         features = self.encoder(keras.KerasTensor((None, *event_shape), self.input_dtype))
         self.head(features)
-        params = self.decoder(keras.KerasTensor((None, self.latent_dim)))
+        inputs = [keras.KerasTensor((None, self.latent_dim))]
+        if self.autoregressive:
+            if self.decoder.output_shape_ != event_shape:
+                raise ValueError(
+                    f"`decoder` must be made for images of shape {event_shape}, the encoder's. "
+                    f"Received: a decoder of images of shape {self.decoder.output_shape_}"
+                )
+            inputs.append(keras.KerasTensor((None, *event_shape)))
+        params = self.decoder(*inputs)
         expected = self.likelihood.params_shape(event_shape)
         if tuple(params.shape[1:]) != tuple(expected):
             raise ValueError(
@@ -156,6 +180,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"that is (batch, {', '.join(map(str, expected))}). Received: "
                 f"shape={tuple(params.shape)}"
             )
+        self.prior.event_shape = event_shape
         if not self.prior.built:
             self.prior.build((None, self.head.num_samples, self.latent_dim))
         if not self.likelihood.built:
@@ -164,14 +189,28 @@ class VAE(ArgumentsConfig, keras.Model):
     # -- training --------------------------------------------------------------------------------
 
     def call(self, x, training=False):
-        posterior, z = self.head(self.encoder(x, training=training), training=training)
-        return Output(posterior, z, self._params(z, training))
+        features = self.encoder(x, training=training)
+        posterior, z, log_qz = self.head.draw(features, training=training)
+        return Output(posterior, z, self.params(z, x, training), log_qz)
 
-    def _params(self, z, training=False):
+    def params(self, z, x=None, training=False):
+        """The likelihood's parameters for each draw.
+
+        Args:
+            z: `(batch, K, D)`.
+            x: `(batch, *event)`, what an autoregressive decoder sees; nothing to others.
+            training: Passed on to the decoder.
+
+        Returns:
+            `(batch, K, *params)`.
+        """
         samples = z.shape[1]
+        inputs = [ops.reshape(z, (-1, z.shape[2])) if samples > 1 else z[:, 0]]
+        if self.autoregressive:
+            inputs.append(x if samples == 1 else ops.repeat(x, samples, axis=0))
+        params = self.decoder(*inputs, training=training)
         if samples == 1:
-            return self.decoder(z[:, 0], training=training)[:, None]
-        params = self.decoder(ops.reshape(z, (-1, z.shape[2])), training=training)
+            return params[:, None]
         return ops.reshape(params, (-1, samples, *params.shape[1:]))
 
     def terms(self, x, output):
@@ -184,15 +223,19 @@ class VAE(ArgumentsConfig, keras.Model):
         Returns:
             `Terms`, in nats and float32.
         """
-        posterior, z, params = output
-        log_pz, log_qz = self.prior.log_prob(z), self.head.log_prob(posterior, z)
+        posterior, z, params, by_coordinate = output
+        log_pz, log_qz = self.prior.log_prob(z), ops.sum(by_coordinate, axis=-1)
         kl = self.prior.kl_divergence(posterior)
+        kl_per_dim = self.prior.kl_per_dimension(posterior)
+        if kl is None and by_coordinate.shape[-1] == self.latent_dim:
+            prior = self.prior.log_prob_per_dimension(z)
+            kl_per_dim = None if prior is None else ops.mean(by_coordinate - prior, axis=1)
         return Terms(
             log_px=self.likelihood.log_prob(x, params),
             log_pz=log_pz,
             log_qz=log_qz,
             kl=ops.mean(log_qz - log_pz, axis=1) if kl is None else kl,
-            kl_per_dim=self.prior.kl_per_dimension(posterior),
+            kl_per_dim=kl_per_dim,
             posterior=posterior,
             z=z,
         )
@@ -200,6 +243,9 @@ class VAE(ArgumentsConfig, keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean of the objective over the batch, plus the losses that layers added."""
         target = y if y is not None and is_target(x, y) else x
+        if self.autoregressive and target is not x:
+            # What is predicted is what the decoder has to see.
+            y_pred = y_pred._replace(params=self.params(y_pred.z, target, training))
         terms = self.terms(target, y_pred)
         loss = self.objective(terms, training=training)
         self.distortion_tracker.update_state(terms.distortion, sample_weight)
@@ -264,6 +310,7 @@ class VAE(ArgumentsConfig, keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @explains_memory
     def fit(
         self,
         x=None,
@@ -294,11 +341,12 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
                 not finite, or in batches too small for a batch statistic of the model.
         """
-        x = checked_data(self, x, y, batch_size, training=True, held_out=validation_split)
+        x, first = checked_data(self, x, y, batch_size, training=True, held_out=validation_split)
+        self._initialize_from(first)
         if validation_data is not None:
             val_x, val_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
             size = kwargs.get("validation_batch_size") or batch_size
-            val_x = checked_data(self, val_x, val_y, size, training=False)
+            val_x, _ = checked_data(self, val_x, val_y, size, training=False)
             validation_data = keras.utils.pack_x_y_sample_weight(
                 val_x, _target(val_x, val_y, weights), weights
             )
@@ -318,6 +366,21 @@ class VAE(ArgumentsConfig, keras.Model):
             **kwargs,
         )
 
+    def _initialize_from(self, batch):
+        """Data-dependent initialisation of weight-normalised layers that have seen nothing yet."""
+        if batch is None:
+            return
+        if not self.built:
+            self.build((None, *batch.shape[1:]))
+        if awaits_initialization(self):
+
+            def see(batch):
+                with initialize_from_data():
+                    self.terms(batch, self(batch, training=True))
+
+            run_once(self, see, ops.cast(ops.convert_to_tensor(batch), self.input_dtype))
+
+    @explains_memory
     def evaluate(
         self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
     ):
@@ -341,10 +404,11 @@ class VAE(ArgumentsConfig, keras.Model):
         """
         # `fit` has checked its validation data and hands over its own iterator.
         if not kwargs.get("_use_cached_eval_dataset"):
-            x = checked_data(self, x, y, batch_size, training=False)
+            x, _ = checked_data(self, x, y, batch_size, training=False)
         y = _target(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
+    @explains_memory
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Runs the model as `keras.Model.predict` does, after checking the data.
 
@@ -362,11 +426,12 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
                 not finite.
         """
-        x = checked_data(self, x, None, batch_size, training=False)
+        x, _ = checked_data(self, x, None, batch_size, training=False)
         return super().predict(x, batch_size, verbose, **kwargs)
 
     # -- use -------------------------------------------------------------------------------------
 
+    @explains_memory
     def encode(self, x, batch_size=None):
         """The posterior q(z|x) in inference mode; takes no random draw.
 
@@ -382,8 +447,12 @@ class VAE(ArgumentsConfig, keras.Model):
             return self._in_batches("encode", self.encode, x, batch_size)
         return self.head.posterior(self.encoder(x, training=False))
 
+    @explains_memory
     def decode(self, z, batch_size=None):
         """The likelihood's mean E[x|z]; `model.decoder` gives its parameters.
+
+        An autoregressive decoder has no such mean at hand: it decodes greedily, every value being
+        the likelihood's mode given those before it.
 
         Args:
             z: `(batch, D)` or `(batch, K, D)`.
@@ -403,12 +472,21 @@ class VAE(ArgumentsConfig, keras.Model):
             )
         if batch_size is not None:
             return self._in_batches("decode", self.decode, z, batch_size)
+        if self.autoregressive:
+            x = self._greedy(ops.reshape(z, (-1, self.latent_dim)))
+            return x if len(z.shape) == 2 else ops.reshape(x, (-1, *z.shape[1:2], *x.shape[1:]))
         if len(z.shape) == 2:
             return self.likelihood.mean(self.decoder(z, training=False))
-        return self.likelihood.mean(self._params(z))
+        return self.likelihood.mean(self.params(z))
 
+    def _greedy(self, z):
+        height, width, _ = self.decoder.output_shape_
+        nothing = ops.zeros((ops.shape(z)[0], height, width, 1), "float32")
+        return self.decoder.generate(z, lambda params, _: self.likelihood.mode(params), nothing)
+
+    @explains_memory
     def reconstruct(self, x, batch_size=256):
-        """E[x|z] at the posterior mean, NumPy `(batch, *event)`.
+        """What `decode` makes of the posterior mean, NumPy `(batch, *event)`.
 
         Args:
             x: `(batch, *event)`.
@@ -420,10 +498,14 @@ class VAE(ArgumentsConfig, keras.Model):
     def _reconstruct(self, x):
         return self.decode(self.encode(x).mean)
 
+    @explains_memory
     def generate(self, num, seed=None, mean=True, batch_size=256):
         """New data from the prior.
 
             z ~ p(z),   x = E[x|z]   or   x ~ p(x|z)
+
+        An autoregressive decoder draws x, value by value, in one compiled loop; its mean is that of
+        each value given the drawn ones before it.
 
         Args:
             num: Positive int, how many.
@@ -442,20 +524,71 @@ class VAE(ArgumentsConfig, keras.Model):
         check_count("batch_size", batch_size)
         self._require_built("generate")
         seed = _seed(seed)
-        z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
-        if mean:
+        z = self._codes(int(num), seed)
+        if mean and not self.autoregressive:
             return self._in_batches("decode", self.decode, z, batch_size)
-        draw = self._compiled("draw", self._draw)
-        parts = [
-            draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start))
-            for start in range(0, num, batch_size)
-        ]
-        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        values = self._drawn(z, seed, batch_size)
+        if mean:
+            means = self._compiled("means", self._means)
+            slices = [slice(first, first + batch_size) for first in range(0, num, batch_size)]
+            parts = [means(z[part], values[part]) for part in slices]
+            return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        return values
+
+    def _codes(self, num, seed):
+        """Draws from the prior, in NumPy."""
+
+        def sample(seed):
+            return self.prior.sample(num, GivenSeed(seed))
+
+        # A learned prior may draw in loops; the others have nothing to compile.
+        if self.prior.variables:
+            sample = self._compiled(f"codes_{num}", sample)
+        return ops.convert_to_numpy(sample(np.uint32(seed)))
+
+    def _drawn(self, z, seed, batch_size):
+        """Draws from p(x|z), in NumPy."""
+        starts = range(0, len(z), batch_size)
+        if not self.autoregressive:
+            draw = self._compiled("draw", self._draw)
+            parts = [
+                draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start))
+                for start in starts
+            ]
+            return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        # Outside of XLA, whose random numbers differ from a SavedModel's.
+        uniform = self._compiled("noise", self.draw_noise)(z, np.uint32(seed))
+        uniform = ops.convert_to_numpy(uniform)
+        draw = self._compiled("ancestral", self.draw_from_noise, xla=True)
+        parts = []
+        for start in starts:
+            inputs = [values[start : start + batch_size] for values in (z, uniform)]
+            rows = len(inputs[0])
+            values = draw(*map(ops.convert_to_tensor, _padded(inputs, min(batch_size, len(z)))))
+            parts.append(ops.convert_to_numpy(values)[:rows])
+        return np.concatenate(parts)
 
     def _draw(self, z, seed, stream):
         params = self.decoder(z, training=False)
         return self.likelihood.sample(params, GivenSeed(seed, stream))
 
+    def draw_noise(self, z, seed):
+        """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, height, width, N)`."""
+        height, width, channels = self.decoder.output_shape_
+        shape = (ops.shape(z)[0], height, width, self.likelihood.num_uniforms(channels))
+        # Away from the ends, where quantiles are infinite.
+        return keras.random.uniform(
+            shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=GivenSeed(seed, 1)
+        )
+
+    def draw_from_noise(self, z, uniform):
+        """An autoregressive decoder's draw from p(x|z) as a function of uniform noise."""
+        return self.decoder.generate(z, self.likelihood.from_uniform, uniform)
+
+    def _means(self, z, x):
+        return self.likelihood.mean(self.params(z[:, None], x)[:, 0])
+
+    @explains_memory
     def log_terms(self, x, num_samples=1, seed=None, batch_size=None):
         """The densities of `x` under K posterior draws in inference mode.
 
@@ -481,9 +614,13 @@ class VAE(ArgumentsConfig, keras.Model):
 
     def _log_terms(self, x, seed, stream, num_samples):
         posterior = self.encode(x)
-        z = self.head.sample(posterior, num_samples, GivenSeed(seed, stream))
-        return self.terms(x, Output(posterior, z, self._params(z)))
+        return self.terms(x, self._sampled(x, posterior, num_samples, GivenSeed(seed, stream)))
 
+    def _sampled(self, x, posterior, num_samples, noise):
+        z, log_qz = self.head.sample_and_log_prob(posterior, num_samples, noise)
+        return Output(posterior, z, self.params(z, x), log_qz)
+
+    @explains_memory
     def log_prob(self, x, num_samples=100, seed=0, batch_size=64):
         """Importance-weighted estimate of the log-likelihood of each example.
 
@@ -545,8 +682,7 @@ class VAE(ArgumentsConfig, keras.Model):
 
         def add_chunk(index, total):
             stream = ops.cast(offset, "int32") * 64 + index
-            z = self.head.sample(posterior, _CHUNK, GivenSeed(seed, stream))
-            terms = self.terms(x, Output(posterior, z, self._params(z)))
+            terms = self.terms(x, self._sampled(x, posterior, _CHUNK, GivenSeed(seed, stream)))
             log_weights = terms.log_px + terms.log_pz - terms.log_qz
             number = index * _CHUNK + ops.arange(_CHUNK, dtype="int32")
             log_weights = ops.where(number < num_samples, log_weights, -float("inf"))
@@ -563,22 +699,28 @@ class VAE(ArgumentsConfig, keras.Model):
 
         export_saved_model(self, filepath, format, **kwargs)
 
-    def _compiled(self, name, function):
+    def _compiled(self, name, function, xla=False):
         if name not in self._functions:
-            self._functions[name] = compiled(self, function)
+            self._functions[name] = compiled(self, function, xla)
         return self._functions[name]
 
     def _in_batches(self, name, function, values, batch_size, seed=None):
         check_count("batch_size", batch_size)
         if len(values) == 0:
             raise ValueError("There must be at least one example to work on. Received: none")
-        run = self._compiled(name, function)
+        # Pixel by pixel in one loop, whose caches XLA updates in place.
+        xla = self.autoregressive and name in ("decode", "reconstruct")
+        run = self._compiled(name, function, xla)
         parts = []
         for start in range(0, len(values), batch_size):
-            batch = ops.convert_to_tensor(values[start : start + batch_size])
+            batch = values[start : start + batch_size]
+            rows = len(batch)
+            if xla and start:
+                (batch,) = _padded((batch,), batch_size)
             # Every batch has noise of its own.
             noise = () if seed is None else (np.uint32(seed), np.uint32(start))
-            parts.append(keras.tree.map_structure(_to_numpy, run(batch, *noise)))
+            result = run(ops.convert_to_tensor(batch), *noise)
+            parts.append(keras.tree.map_structure(lambda v, n=rows: _to_numpy(v, n), result))
         return keras.tree.map_structure(
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
         )
@@ -591,9 +733,18 @@ class VAE(ArgumentsConfig, keras.Model):
             )
 
 
-def _to_numpy(value):
+def _to_numpy(value, rows):
     # Terms without a closed form are None.
-    return None if value is None else ops.convert_to_numpy(value)
+    return None if value is None else ops.convert_to_numpy(value)[:rows]
+
+
+def _padded(arrays, rows):
+    """Arrays with their first row repeated at the end up to `rows`: one shape for XLA."""
+    missing = rows - len(arrays[0])
+    if missing == 0:
+        return arrays
+    arrays = [ops.convert_to_numpy(array) for array in arrays]
+    return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
 
 
 def _target(x, y, sample_weight):

@@ -4,16 +4,34 @@ import difflib
 import inspect
 
 from .conv import conv_decoder, conv_encoder
+from .densenet import densenet_encoder
 from .mlp import mlp_decoder, mlp_encoder
 from .mu_vae import mu_vae_decoder, mu_vae_encoder
+from .pixelcnn import GatedPixelCNN, ResidualPixelCNN
+from .pixelcnn_pp import PixelCNNPlusPlus
+from .resnet import resnet_decoder, resnet_encoder
 from .wae import wae_decoder, wae_encoder
 
-_PAIRS = {
-    "mlp": (mlp_encoder, mlp_decoder),
-    "conv": (conv_encoder, conv_decoder),
-    "mu_vae": (mu_vae_encoder, mu_vae_decoder),
-    "wae": (wae_encoder, wae_decoder),
+ENCODERS = {
+    "mlp": mlp_encoder,
+    "conv": conv_encoder,
+    "mu_vae": mu_vae_encoder,
+    "wae": wae_encoder,
+    "resnet": resnet_encoder,
+    "densenet": densenet_encoder,
 }
+DECODERS = {
+    "mlp": mlp_decoder,
+    "conv": conv_decoder,
+    "mu_vae": mu_vae_decoder,
+    "wae": wae_decoder,
+    "resnet": resnet_decoder,
+    "pixelcnn": ResidualPixelCNN,
+    "gated_pixelcnn": GatedPixelCNN,
+    "pixelcnn_pp": PixelCNNPlusPlus,
+}
+#: Encoders of the decoders that have none of their own name.
+_ENCODER_OF = {"pixelcnn": "resnet", "gated_pixelcnn": "resnet", "pixelcnn_pp": "densenet"}
 #: Given by the other arguments of `make`.
 _SET = {"input_shape", "output_shape", "latent_dim", "name"}
 #: Sequences from the data to the code; decoders take them in reverse.
@@ -24,51 +42,87 @@ def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options
     """Makes an encoder and a decoder that belong together.
 
     `make("mlp", (28, 28, 1), 20, hidden_units=[512, 256])` gives an encoder of 512 and 256 units
-    and a decoder of 256 and 512.
+    and a decoder of 256 and 512; `make("mlp", (28, 28, 1), 20, decoder={"kind": "pixelcnn"})` a
+    dense encoder and an autoregressive decoder.
 
     Args:
-        kind: `"mlp"`, `"conv"`, `"mu_vae"` or `"wae"`.
+        kind: `"mlp"`, `"conv"`, `"mu_vae"`, `"wae"`, `"resnet"`; or an autoregressive decoder,
+            `"pixelcnn"` (residual), `"gated_pixelcnn"`, both with the `"resnet"` encoder, or
+            `"pixelcnn_pp"` with the `"densenet"` one.
         input_shape: Tuple of positive ints, shape of one example.
         latent_dim: Positive int D.
-        encoder: Optional dict of options for the encoder alone.
+        encoder: Optional dict of options for the encoder alone; `kind` among them makes one of
+            another kind.
         decoder: Optional dict of options for the decoder alone, such as
-            `{"hidden_units": [800, 800]}`, taken as they are.
+            `{"hidden_units": [800, 800]}`, taken as they are; `kind` as for the encoder.
         **options: Options of the two functions, such as those of `mlp_encoder` and `mlp_decoder`;
             each gets those that it knows. `hidden_units` and `filters` run from the data to the
             code; the decoder gets them in reverse.
 
     Returns:
-        `(encoder, decoder)`: functional models named so, `(batch, *input_shape) -> (batch, F)` and
-        `(batch, latent_dim) ->` parameters of the likelihood.
+        `(encoder, decoder)`: a functional model `(batch, *input_shape) -> (batch, F)`, and a
+        functional model `(batch, latent_dim) ->` parameters of the likelihood, or an
+        `AutoregressiveDecoder`.
 
     Raises:
         ValueError: If `kind` or an option is unknown, or one is out of range.
     """
-    if kind not in _PAIRS:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(_PAIRS)}{_guess(kind, _PAIRS)}. "
-            f"Received: kind={kind!r}"
-        )
-    make_encoder, make_decoder = _PAIRS[kind]
+    make_encoder, make_decoder = makers(kind, encoder, decoder)
+    encoder, decoder = dict(encoder or {}), dict(decoder or {})
+    encoder_kind, decoder_kind = encoder.pop("kind", kind), decoder.pop("kind", kind)
     known_to_encoder, known_to_decoder = _options(make_encoder), _options(make_decoder)
     known_to_both = list(dict.fromkeys(known_to_encoder + known_to_decoder))
     _check_known(f"the {kind!r} networks", options, known_to_both)
-    _check_known(f"the {kind!r} encoder", encoder or {}, known_to_encoder)
-    _check_known(f"the {kind!r} decoder", decoder or {}, known_to_decoder)
+    _check_known(f"the {encoder_kind!r} encoder", encoder, known_to_encoder)
+    _check_known(f"the {decoder_kind!r} decoder", decoder, known_to_decoder)
     mirrored = {
         name: value[::-1] if name in _MIRRORED and isinstance(value, (tuple, list)) else value
         for name, value in options.items()
     }
-    for_encoder = {n: v for n, v in options.items() if n in known_to_encoder} | (encoder or {})
-    for_decoder = {n: v for n, v in mirrored.items() if n in known_to_decoder} | (decoder or {})
+    for_encoder = {n: v for n, v in options.items() if n in known_to_encoder} | encoder
+    for_decoder = {n: v for n, v in mirrored.items() if n in known_to_decoder} | decoder
     return (
         make_encoder(input_shape, name="encoder", **for_encoder),
         make_decoder(latent_dim, input_shape, name="decoder", **for_decoder),
     )
 
 
+def makers(kind, encoder=None, decoder=None):
+    """What `make` calls for the same three arguments.
+
+    Returns:
+        `(make_encoder, make_decoder)`: functions, the second possibly a class.
+
+    Raises:
+        ValueError: If a kind is unknown.
+    """
+    _check_kind("kind", kind, DECODERS)
+    encoder_kind = (encoder or {}).get("kind", _ENCODER_OF.get(kind, kind))
+    decoder_kind = (decoder or {}).get("kind", kind)
+    _check_kind("encoder['kind']", encoder_kind, ENCODERS)
+    _check_kind("decoder['kind']", decoder_kind, DECODERS)
+    return ENCODERS[encoder_kind], DECODERS[decoder_kind]
+
+
+def takes(kind, option):
+    """Whether the decoder of a kind has an option."""
+    return option in _options(DECODERS[kind])
+
+
 def _options(function):
-    return [name for name in inspect.signature(function).parameters if name not in _SET]
+    return [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in _SET and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+
+def _check_kind(argument, kind, known):
+    if kind not in known:
+        raise ValueError(
+            f"`{argument}` must be one of {', '.join(known)}{_guess(kind, known)}. "
+            f"Received: {argument}={kind!r}"
+        )
 
 
 def _check_known(what, options, known):

@@ -16,3 +16,22 @@ def kernels_from_numpy(monkeypatch):
 
     for initializer in (keras.initializers.RandomNormal, keras.initializers.VarianceScaling):
         monkeypatch.setattr(initializer, "__call__", draw)
+
+
+@pytest.fixture
+def see_first_batch():
+    """`see_first_batch(layer, *inputs)`: runs a built layer within `initialize_from_data`.
+
+    In one compiled step on JAX, which compiles operation by operation otherwise.
+    """
+    from vaezoo.layers import initialize_from_data
+    from vaezoo.losses._compiled import run_once
+
+    def run(layer, *inputs):
+        def see(*inputs):
+            with initialize_from_data():
+                layer(*inputs)
+
+        run_once(layer, see, *inputs)
+
+    return run

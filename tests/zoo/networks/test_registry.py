@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from vaezoo.zoo import networks
-from vaezoo.zoo.networks import make
+from vaezoo.zoo.networks import GatedPixelCNN, ResidualPixelCNN, make
 
 
 def units(model):
@@ -62,9 +62,12 @@ def test_defaults_are_those_of_the_functions():
         (
             "mu-vae",
             {},
-            "`kind` must be one of mlp, conv, mu_vae, wae; did you mean 'mu_vae'.*kind='mu-vae'",
+            "`kind` must be one of mlp, conv, .*; did you mean 'mu_vae'.*kind='mu-vae'",
         ),
-        ("resnet50", {}, "`kind` must be one of mlp, conv, mu_vae, wae. Received: kind='resnet50'"),
+        ("vit", {}, "`kind` must be one of mlp, conv, .*pixelcnn_pp. Received: kind='vit'"),
+        ("resnet50", {}, "did you mean 'resnet'.*Received: kind='resnet50'"),
+        ("mlp", {"encoder": {"kind": "pixelcnn"}}, r"`encoder\['kind'\]` must be one of mlp"),
+        ("mlp", {"decoder": {"kind": "densenet"}}, r"`decoder\['kind'\]` must be one of mlp"),
         (None, {}, "`kind` must be one of .* Received: kind=None"),
         (
             "mlp",
@@ -92,3 +95,23 @@ def test_unknown_names_are_refused_with_the_known_ones(kind, options, message):
 def test_error_of_the_decoder_names_its_own_argument():
     with pytest.raises(ValueError, match="`latent_dim` must be .* latent_dim=0"):
         make("mlp", (4,), 0)
+
+
+def test_networks_of_two_kinds():
+    encoder, decoder = make(
+        "mlp",
+        (6, 6, 1),
+        3,
+        hidden_units=[5],
+        decoder={"kind": "gated_pixelcnn", "kernels": [3], "filters": 4},
+    )
+    assert encoder.output_shape == (None, 5)
+    assert isinstance(decoder, GatedPixelCNN)
+    assert decoder.kernels == (3,)
+    assert (decoder.latent_dim, decoder.output_shape_) == (3, (6, 6, 1))
+
+
+def test_decoders_that_see_the_image_bring_their_encoder():
+    encoder, decoder = make("pixelcnn", (8, 8, 1), 3, encoder={"features": 7})
+    assert isinstance(decoder, ResidualPixelCNN)
+    assert encoder.output_shape == (None, 7)

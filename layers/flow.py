@@ -1,0 +1,78 @@
+"""What all flows have in common."""
+
+import keras
+from keras import ops
+
+from ..losses._serialization import ArgumentsConfig
+
+
+class Flow(ArgumentsConfig, keras.layers.Layer):
+    """Base of the flows: invertible maps from noise to latent codes whose Jacobian is triangular.
+
+        z = f(eps; context),   log_det = log |det df/d eps| = sum_d log_scale_d
+
+    As with the bijectors of TensorFlow Probability, the call runs from the noise of a base density
+    to the code, and `inverse` from the code to the noise. Either may be the fast direction.
+
+    Subclasses implement `transform` and `inverse_transform`. Flows compute in float32 under every
+    precision policy.
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, K, D)`.
+        context: Optional float tensor `(batch, C)`.
+
+    Returns:
+        `(z, log_det)`: float32 `(batch, K, D)` and `(batch, K)` in nats.
+    """
+
+    #: Integer array `(D,)`, known once built: coordinate d of the code descends from coordinate
+    #: `coordinates[d]` of the noise. None where no order changes.
+    coordinates = None
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def transform(self, z, context=None):
+        """The call's map with its log-determinant by coordinate.
+
+        Args:
+            z: Float tensor `(batch, K, D)`.
+            context: As in the call.
+
+        Returns:
+            `(z, log_scale)`, both float32 `(batch, K, D)`: the logarithms of the Jacobian's
+            diagonal, each with the coordinate that it belongs to after all changes of order.
+        """
+        raise NotImplementedError
+
+    def inverse_transform(self, z, context=None):
+        """What is mapped to `z`, with the log-determinant of that direction by coordinate."""
+        raise NotImplementedError
+
+    def follow(self, values):
+        """Values by coordinate of the noise, `(..., D)`, put in the order of the code."""
+        return values if self.coordinates is None else ops.take(values, self.coordinates, axis=-1)
+
+    def call(self, z, context=None):
+        z, log_scale = self.transform(z, context)
+        return z, ops.sum(log_scale, axis=-1)
+
+    def inverse(self, z, context=None):
+        """What the flow maps to `z`, and the log-determinant of this direction.
+
+        Args:
+            z: Float tensor `(batch, K, D)`.
+            context: As in the call.
+
+        Returns:
+            `(z, log_det)`, float32 `(batch, K, D)` and `(batch, K)`: minus that of the call.
+        """
+        z, log_scale = self.inverse_transform(z, context)
+        return z, ops.sum(log_scale, axis=-1)
+
+    def compute_output_shape(self, z_shape, context_shape=None):
+        return z_shape, z_shape[:2]

@@ -1,0 +1,65 @@
+"""A mixture of Gaussians as prior."""
+
+import keras
+from keras import ops
+
+from ..losses import float32, tfd
+from ..losses.objective import check_count
+from .priors import Prior
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class GaussianMixturePrior(Prior):
+    """p(z) = sum_c w_c N(mean_c, diag(exp(log_var_c))), all of it trained.
+
+        log p(z) = logsumexp_c [ log w_c + log N(z; mean_c, diag(exp(log_var_c))) ]    (nats)
+
+    Weights start equal and variances at 1. The rate has no closed form.
+
+    Args:
+        num_components: Positive int C.
+        initializer: Keras initialiser of the means; N(0, 1) by default.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, K, D)`.
+
+    Returns:
+        log p(z), `(batch, K)` in nats.
+
+    Raises:
+        ValueError: If `num_components` is below 1.
+
+    Reference: Dilokthanakul et al. (2016), arXiv:1611.02648; Tomczak & Welling (2018), section 4
+    ("MoG"), arXiv:1705.07120.
+    """
+
+    def __init__(self, num_components=10, initializer=None, **kwargs):
+        super().__init__(**kwargs)
+        check_count("num_components", num_components)
+        self.num_components = num_components
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (self.num_components, self.latent_dim)
+        self.logits = self.add_weight(name="logits", shape=shape[:1], initializer="zeros")
+        self.means = self.add_weight(
+            name="means",
+            shape=shape,
+            initializer=self.initializer or keras.initializers.RandomNormal(stddev=1.0),
+        )
+        self.log_vars = self.add_weight(name="log_vars", shape=shape, initializer="zeros")
+
+    def log_prob(self, z):
+        weights = tfd().Categorical(logits=ops.convert_to_tensor(self.logits))
+        scales = ops.exp(0.5 * ops.convert_to_tensor(self.log_vars))
+        components = tfd().MultivariateNormalDiag(ops.convert_to_tensor(self.means), scales)
+        return tfd().MixtureSameFamily(weights, components).log_prob(float32(z))
+
+    def sample(self, num_samples, seed):
+        logits = ops.convert_to_tensor(self.logits)[None]
+        component = keras.random.categorical(logits, num_samples, seed=seed)[0]
+        eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
+        scales = ops.exp(0.5 * ops.take(self.log_vars, component, axis=0))
+        return ops.take(self.means, component, axis=0) + scales * eps

@@ -1,0 +1,241 @@
+"""Weight normalisation, and its initialisation from a first batch."""
+
+import contextlib
+import contextvars
+import math
+
+import keras
+from keras import ops
+
+from ..losses import float32
+
+#: Whether the layers are being initialised by the batch that runs through them.
+_INITIALIZING = contextvars.ContextVar("vaezoo_data_dependent_initialization", default=False)
+#: Keeps the norm of a kernel's fully masked column differentiable.
+_GUARD = 1e-16
+
+
+def normalized_kernel(direction, log_gain, axis=-1):
+    """A kernel as direction and gain.
+
+        kernel_o = exp(log_gain_o) * v_o / ||v_o||
+
+    The norm of an output's weights v_o is taken over all other axes.
+
+    Args:
+        direction: Float tensor v; masked weights must be zero already.
+        log_gain: Float tensor `(outputs,)`.
+        axis: Axis of the outputs.
+
+    Returns:
+        Tensor of the shape and dtype of `direction`.
+
+    Reference: Salimans & Kingma (2016), eq. 2, arXiv:1602.07868.
+    """
+    v = float32(direction)
+    outputs = axis % len(v.shape)
+    others = tuple(number for number in range(len(v.shape)) if number != outputs)
+    shape = [1] * len(v.shape)
+    shape[outputs] = -1
+    norm = ops.sqrt(ops.sum(ops.square(v), axis=others, keepdims=True) + _GUARD)
+    return ops.cast(v / norm * ops.reshape(ops.exp(float32(log_gain)), shape), direction.dtype)
+
+
+class WeightNormalized:
+    """Mixin that gives a layer gains, and their initialisation from data.
+
+    The layer calls `_add_gains(outputs)` when it is built, and hands every output before its
+    activation to `_standardized`, which changes it during `initialize_from_data` alone.
+    """
+
+    init_scale = 1.0
+
+    def _add_gains(self, outputs):
+        # For inputs of unit variance close to what data would set.
+        start = keras.initializers.Constant(math.log(self.init_scale))
+        self.log_gain = self.add_weight(name="log_gain", shape=(outputs,), initializer=start)
+        # Tells a model that is still to see its first batch.
+        self.initialized = self.add_weight(
+            name=INITIALIZED,
+            initializer="zeros",
+            dtype="float32",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def _standardized(self, outputs):
+        if not _INITIALIZING.get():
+            return outputs
+        axes = tuple(range(len(outputs.shape) - 1))
+        mean, variance = ops.moments(float32(outputs), axes=axes)
+        # An output that never varies, such as a fully masked one, keeps its gain.
+        varies = variance > 1e-12
+        gain = ops.where(varies, self.init_scale / ops.sqrt(ops.maximum(variance, 1e-12)), 1.0)
+        self.log_gain.assign_add(ops.log(gain))
+        if getattr(self, "bias", None) is not None:
+            self.bias.assign((self.bias - mean) * gain)
+        else:
+            mean = ops.zeros_like(mean)
+        self.initialized.assign(1.0)
+        return ops.cast((float32(outputs) - mean) * gain, outputs.dtype)
+
+
+#: Name of the variable that says whether a layer has seen its first batch.
+INITIALIZED = "initialized_from_data"
+
+
+@contextlib.contextmanager
+def initialize_from_data():
+    """Within it, a batch run through a model sets the gains and biases on its way.
+
+        y = v . x / ||v||,    log_gain = log(init_scale / std(y)),    bias = -mean(y) * gain
+
+    Every weight-normalised layer then gives outputs of mean 0 and standard deviation `init_scale`
+    over the batch and positions; one without a bias keeps its mean. `VAE.fit` does this with the
+    first data that it sees.
+
+    Reference: Salimans & Kingma (2016), section 3, arXiv:1602.07868.
+    """
+    token = _INITIALIZING.set(True)
+    try:
+        yield
+    finally:
+        _INITIALIZING.reset(token)
+
+
+@contextlib.contextmanager
+def paused_initialization():
+    """Within `initialize_from_data`: what runs here is no data, and sets nothing."""
+    token = _INITIALIZING.set(False)
+    try:
+        yield
+    finally:
+        _INITIALIZING.reset(token)
+
+
+def awaits_initialization(model):
+    """Whether a layer of a built model has yet to be initialised from data."""
+    return any(
+        variable.name == INITIALIZED and float(ops.convert_to_numpy(variable.value)) == 0.0
+        for variable in model.non_trainable_variables
+    )
+
+
+class _WeightNorm(WeightNormalized):
+    """Puts a normalised kernel in the place of a Keras layer's own."""
+
+    _output_axis = -1
+
+    def __init__(self, *args, init_scale=1.0, kernel_initializer=None, **kwargs):
+        if not init_scale > 0:
+            raise ValueError(f"`init_scale` must be positive. Received: init_scale={init_scale}")
+        if kernel_initializer is None:
+            kernel_initializer = keras.initializers.RandomNormal(stddev=0.05)
+        super().__init__(*args, kernel_initializer=kernel_initializer, **kwargs)
+        self.init_scale = init_scale
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._add_gains(self.direction.shape[self._output_axis])
+
+    @property
+    def direction(self):
+        """The trained directions v, of the shape of the kernel."""
+        return super().kernel
+
+    @property
+    def kernel(self):
+        """The normalised kernel."""
+        direction = ops.convert_to_tensor(self.direction)
+        if getattr(self, "log_gain", None) is None:
+            return direction
+        return normalized_kernel(direction, self.log_gain, self._output_axis)
+
+    def call(self, inputs):
+        if not _INITIALIZING.get():
+            return super().call(inputs)
+        activation, self.activation = self.activation, None
+        try:
+            outputs = self._standardized(super().call(inputs))
+        finally:
+            self.activation = activation
+        return outputs if activation is None else activation(outputs)
+
+    def save_own_variables(self, store):
+        """Saves all variables; Keras' dense layers and convolutions save those that they know."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        return {**super().get_config(), "init_scale": self.init_scale}
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class WeightNormDense(_WeightNorm, keras.layers.Dense):
+    """`keras.layers.Dense` under weight normalisation.
+
+        y = act( exp(log_gain) * (v . x) / ||v|| + b )
+
+    Args:
+        units: Positive int.
+        init_scale: Positive float, standard deviation of the outputs before the activation after
+            the initialisation from data, see `initialize_from_data`.
+        **kwargs: Keyword arguments of `keras.layers.Dense`; kernels start from N(0, 0.05^2).
+
+    Raises:
+        ValueError: If `init_scale` is not positive.
+
+    Reference: Salimans & Kingma (2016), eq. 2, arXiv:1602.07868.
+    """
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class WeightNormConv2D(_WeightNorm, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` under weight normalisation; see `WeightNormDense`.
+
+    Args:
+        filters: Positive int.
+        kernel_size: As in `keras.layers.Conv2D`.
+        init_scale: As in `WeightNormDense`.
+        **kwargs: Keyword arguments of `keras.layers.Conv2D`; kernels start from N(0, 0.05^2).
+
+    Raises:
+        ValueError: If `init_scale` is not positive.
+    """
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class WeightNormConv2DTranspose(_WeightNorm, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` under weight normalisation; see `WeightNormDense`.
+
+    Args:
+        filters: Positive int.
+        kernel_size: As in `keras.layers.Conv2DTranspose`.
+        init_scale: As in `WeightNormDense`.
+        **kwargs: Keyword arguments of `keras.layers.Conv2DTranspose`; kernels start from
+            N(0, 0.05^2).
+
+    Raises:
+        ValueError: If `init_scale` is not positive.
+    """
+
+    # Keras lays these kernels out as (rows, columns, outputs, inputs).
+    _output_axis = -2
+
+    @property
+    def direction(self):
+        """The trained directions v, of the shape of the kernel."""
+        return self._direction
+
+    @property
+    def kernel(self):
+        """The normalised kernel."""
+        return _WeightNorm.kernel.fget(self)
+
+    @kernel.setter
+    def kernel(self, value):
+        # Keras assigns the variable that it has made.
+        self._direction = value
