@@ -4,11 +4,13 @@ from .collapse_warning import CollapseWarning, PosteriorCollapse
 from .gamma_renormalization import GammaRenormalization
 from .kl_annealing import KLAnnealing
 from .latent_monitor import LatentMonitor
+from .plateau_decay import PlateauDecay
 
 __all__ = [
     "CollapseWarning",
     "GammaRenormalization",
     "KLAnnealing",
     "LatentMonitor",
+    "PlateauDecay",
     "PosteriorCollapse",
 ]

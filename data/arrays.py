@@ -1,5 +1,6 @@
-"""Images in arrays: scikit-learn's digits, `.npz` and `.npy` files."""
+"""Images in arrays: scikit-learn's digits, `.npz`, `.npy` and `.mat` files."""
 
+import math
 import re
 import zipfile
 
@@ -151,3 +152,48 @@ def array_file(path):
             f"`y_test`). Received: keys {sorted(keys)}"
         )
     return ArraySource(str(path), kind, splits)
+
+
+def mat_file(path):
+    """Opens a MATLAB file laid out as OMNIGLOT's `chardata.mat`.
+
+    Each column of `data` and of `testdata` is an image, stored column by column; `target` and
+    `testtarget` mark its class by a one.
+    """
+    from scipy.io import loadmat
+
+    names = {"train": ("data", "target"), "test": ("testdata", "testtarget")}
+    try:
+        content = loadmat(path, variable_names=[name for pair in names.values() for name in pair])
+    # Each version of the format fails in its own way, down to the decompression.
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a MATLAB file of a version before 7.3 ({error})"
+        ) from error
+    splits = {
+        split: (_upright(content[x], x, path), _classes(content.get(y)))
+        for split, (x, y) in names.items()
+        if x in content
+    }
+    if not splits:
+        raise ValueError(
+            f"'{path}' must hold `data`, `testdata` or both, as OMNIGLOT's chardata.mat does. "
+            "Received: neither"
+        )
+    return ArraySource(str(path), "mat", splits)
+
+
+def _upright(columns, name, path):
+    side = math.isqrt(len(columns)) if np.ndim(columns) == 2 else 0
+    if side < 1 or side**2 != len(columns):
+        raise ValueError(
+            f"`{name}` must have shape (side * side, N), an image in each column. "
+            f"Received: shape={np.shape(columns)} in '{path}'"
+        )
+    images = columns.T.reshape(-1, side, side).swapaxes(1, 2)
+    floating = np.issubdtype(images.dtype, np.floating)
+    return np.ascontiguousarray(images, "float32" if floating else None)
+
+
+def _classes(target):
+    return None if target is None else np.argmax(target, axis=0)

@@ -86,7 +86,7 @@ def _resize(image, size):
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)
 
 
-def fixed_draw(x, index, stream, seed):
+def fixed_draw(x, index, stream, seed, copy=0):
     """Draws Bernoulli(pixel) once for each example, as a function of its place in its split.
 
     Args:
@@ -95,11 +95,12 @@ def fixed_draw(x, index, stream, seed):
             another batch size sees the same draw.
         stream: Non-negative int that separates the splits.
         seed: Non-negative int.
+        copy: Non-negative int that separates several draws of the same examples.
 
     Returns:
         uint8 `(n, ...)` of 0 and 255.
     """
-    bits = np.random.PCG64([seed, stream])
+    bits = np.random.PCG64([seed, stream, copy])
     uniform = np.random.Generator(bits).random
     dims, position = int(np.prod(x.shape[1:])), 0
     drawn = np.empty(x.shape, np.uint8)
@@ -110,3 +111,19 @@ def fixed_draw(x, index, stream, seed):
         drawn[row] = (uniform(dims) * top).reshape(x.shape[1:]) < x[row]
         position = (int(place) + 1) * dims
     return drawn * np.uint8(255)
+
+
+def fixed_draws(x, part, seed, copies):
+    """The fixed draws of all examples of a part, one copy after the other.
+
+    Args:
+        x: Stored images `(n, ...)`.
+        part: `Part` that they are.
+        seed: Non-negative int.
+        copies: Positive int.
+
+    Returns:
+        uint8 `(copies * n, ...)` of 0 and 255.
+    """
+    draws = [fixed_draw(x, part.index, part.stream, seed, copy) for copy in range(copies)]
+    return np.concatenate(draws) if copies > 1 else draws[0]

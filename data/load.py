@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import pipeline
-from .images import fixed_draw, scaled
+from .images import fixed_draw, fixed_draws, scaled
 from .source import Part, tensorflow
 from .sources import open_source
 
@@ -26,7 +26,7 @@ class DataInfo(NamedTuple):
         num_examples: Number of examples.
         shape: Shape of one example, `(H, W, C)` or `(D,)`.
         num_classes: Number of classes, or None without labels.
-        source: "embedded", "npz", "npy", "folder" or "tfds".
+        source: "embedded", "npz", "npy", "mat", "folder" or "tfds".
     """
 
     name: str
@@ -46,6 +46,7 @@ def load(
     shuffle=None,
     seed=0,
     binarize_seed=777,
+    copies=1,
     image_size=None,
     channels=None,
     crop=None,
@@ -71,6 +72,8 @@ def load(
     - an `.npz` file with `x` (and `y`) or `x_train`, `x_validation`, `x_test` (and `y_...`), or an
       `.npy` file with images. Integers are scaled from 0..255 (sets of 0 and 1 alone: from 0..1),
       floating-point images must lie in [0, 1], booleans are 0 and 1;
+    - the file `chardata.mat` of OMNIGLOT in 28x28 pixels that the importance-weighted autoencoder
+      was published with: 24,345 train and 8,070 test images in grey, upright, labelled by alphabet;
     - a folder of PNG or JPEG images, sorted by path, its subfolders being classes, or `train`,
       `validation` and `test` holding either.
 
@@ -86,6 +89,8 @@ def load(
         shuffle: Whether each epoch has a random order; by default the train split only.
         seed: Non-negative int; fixes the order and the dynamic draws of each epoch.
         binarize_seed: Non-negative int; fixes the fixed draw. 777 is customary.
+        copies: Positive int, fixed draws of each example: so many sets, one after the other. The
+            first is that of `copies=1`. Has no effect on other kinds of `binarize`.
         image_size: Int or `(height, width)` to resize to (bilinear, antialiased), or None.
         channels: 1 or 3 to convert to grey or RGB, or None.
         crop: Int or `(height, width)` of a centre crop before resizing. By default 140 for
@@ -130,6 +135,7 @@ def load(
     value_range = _check_range(value_range, binarize)
     _check_int("seed", seed, 0)
     _check_int("binarize_seed", binarize_seed, 0)
+    _check_int("copies", copies, 1)
     if backend == "auto":
         backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
     elif backend == "tf":
@@ -140,14 +146,22 @@ def load(
     source.check_sizes(geometry)
     shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
     drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
-    if drop_remainder and len(part.index) < batch_size:
+    copies = copies if binarize == "fixed" else 1
+    if copies > 1:
+        if in_memory is False:
+            raise ValueError(
+                "`copies` above 1 needs the images in memory. Received: "
+                f"copies={copies}, in_memory=False"
+            )
+        in_memory = True
+    count = copies * len(part.index)
+    if drop_remainder and count < batch_size:
         raise ValueError(
             "`batch_size` must not exceed the number of examples when an incomplete batch is "
-            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, "
-            f"{len(part.index)} examples"
+            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, {count} examples"
         )
     plan = pipeline.BatchPlan(
-        count=len(part.index),
+        count=count,
         shape=geometry.shape(source.shape),
         batch_size=batch_size,
         shuffle=shuffle,
@@ -164,8 +178,8 @@ def load(
     if in_memory or not source.streamed:
         x, y = source.read(part, geometry)
         if binarize == "fixed":
-            x = fixed_draw(x, part.index, part.stream, binarize_seed)
-        y = y if labels else None
+            x = fixed_draws(x, part, binarize_seed, copies)
+        y = _repeated(y, copies) if labels else None
         if backend == "tf":
             return pipeline.array_batches(x, y, plan)
         return pipeline.ImageBatches(x.__getitem__, y, plan)
@@ -192,6 +206,7 @@ def load_arrays(
     *,
     binarize=None,
     binarize_seed=777,
+    copies=1,
     image_size=None,
     channels=None,
     crop=None,
@@ -210,6 +225,7 @@ def load_arrays(
         split: Split, with an optional slice, as in `load`.
         binarize: None for grey levels, "fixed" for one Bernoulli(pixel) draw.
         binarize_seed: As in `load`.
+        copies: As in `load`.
         image_size: As in `load`.
         channels: As in `load`.
         crop: As in `load`.
@@ -230,13 +246,14 @@ def load_arrays(
     _check_choice("binarize", binarize, (None, "fixed"))
     value_range = _check_range(value_range, binarize)
     _check_int("binarize_seed", binarize_seed, 0)
+    _check_int("copies", copies, 1)
     source = _open(name_or_path, data_dir, download, labels)
     part = _select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
     source.check_sizes(geometry)
     x, y = source.read(part, geometry)
     if binarize == "fixed":
-        x = fixed_draw(x, part.index, part.stream, binarize_seed)
+        x, y = fixed_draws(x, part, binarize_seed, copies), _repeated(y, copies)
     return pipeline.to_range(scaled(x), value_range), y if labels else None
 
 
@@ -344,6 +361,10 @@ def _hold_out(source, validation_split):
         return everything[:-held], everything[-held:]
     chosen = ((np.arange(held) + 0.5) * count / held).astype(int)
     return np.delete(everything, chosen), chosen
+
+
+def _repeated(y, copies):
+    return y if y is None or copies == 1 else np.concatenate([y] * copies)
 
 
 def _place(text, count):

@@ -27,7 +27,7 @@ class Source:
 
     Attributes:
         name: What the caller asked for.
-        kind: "embedded", "npz", "npy", "folder" or "tfds".
+        kind: "embedded", "npz", "npy", "mat", "folder" or "tfds".
         counts: Examples of each stored split.
         shape: `(H, W, C)`, H and W possibly None, or `(D,)`.
         num_classes: Number of classes, or None without labels.

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .arrays import array_file, digits
+from .arrays import array_file, digits, mat_file
 from .folder import FolderSource
 from .tfds import nearest, open_tfds
 
@@ -20,7 +20,7 @@ def open_source(name_or_path, data_dir=None, download=False, label=None):
         source = digits()
     elif (
         isinstance(name_or_path, os.PathLike)
-        or path.suffix in (".npz", ".npy")
+        or path.suffix in (".npz", ".npy", ".mat")
         or path.is_file()
         or text[0] in "./~"
         or (os.sep in text and path.exists())
@@ -43,7 +43,9 @@ def _open_path(path):
         return FolderSource(path)
     if path.suffix in (".npz", ".npy"):
         return array_file(path)
-    raise ValueError(f"A data file must end in .npz or .npy. Received: '{path}'")
+    if path.suffix == ".mat":
+        return mat_file(path)
+    raise ValueError(f"A data file must end in .npz, .npy or .mat. Received: '{path}'")
 
 
 def _open_name(name, path, data_dir, download, label):
@@ -59,5 +61,5 @@ def _open_name(name, path, data_dir, download, label):
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
         f"No data set, file or folder is called {name!r}.{hint} Known are 'digits', the image "
-        "sets of tensorflow-datasets, .npz and .npy files, and folders of images"
+        "sets of tensorflow-datasets, .npz, .npy and .mat files, and folders of images"
     )

@@ -363,6 +363,11 @@ def train(
         )
     train_args, validation_args = _data_args(run.data_args, options, trained)
     train_data = data.load(**train_args)
+    if validation_args is None and run.settings["training"].get("plateau"):
+        raise ValueError(
+            "`--validation none` leaves the preset's learning rate without the bound that it "
+            "follows: give --set training.plateau=none along with it"
+        )
     validation_data = validation_args and data.load(**validation_args)
 
     compile_args = {**run.compile_args, "steps_per_execution": options["steps_per_execution"]}
@@ -388,7 +393,11 @@ def train(
             validation_data=validation_data,
             epochs=epochs,
             initial_epoch=trained,
-            callbacks=[recorder, *_observers(directory, options, validation_args)],
+            callbacks=[
+                recorder,
+                *run.fit_args.get("callbacks", ()),
+                *_observers(directory, options, validation_args),
+            ],
             verbose=0 if quiet else 1 if console.is_terminal else 2,
         )
     except KeyboardInterrupt:
@@ -533,7 +542,7 @@ def _add(overrides, section, **values):
 
 def _absolute(name):
     """Returns a path to data such that it is found from everywhere, a name as it is."""
-    if name and (os.sep in name or name.endswith((".npz", ".npy"))):
+    if name and (os.sep in name or name.endswith((".npz", ".npy", ".mat"))):
         path = Path(name).expanduser()
         return str(path.resolve()) if path.exists() else name
     return name

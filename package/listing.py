@@ -57,10 +57,9 @@ def preset_view(name, constructor, preset):
 
     table = _table("--set", "here")
     takes = {
-        "networks": [
-            getattr(zoo.networks, f"{preset['networks']['kind']}_{end}")
-            for end in ("encoder", "decoder")
-        ],
+        "networks": zoo.networks.makers(
+            *(preset["networks"].get(name) for name in ("kind", "encoder", "decoder"))
+        ),
         "training": [],
         "data": [data.load],
     }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARROWS = {
     "losses": set(),
     "layers": {"losses"},
-    "zoo": {"layers", "losses"},
+    "zoo": {"callbacks", "layers", "losses"},
     "metrics": {"layers", "losses"},
     "callbacks": {"losses", "metrics"},
     "data": set(),

@@ -7,15 +7,20 @@ from . import (
     beta_vae,
     bn_vae,
     delta_vae,
+    du_iaf,
     du_vae,
     free_bits_vae,
     hebae,
+    iaf_vae,
     info_vae,
     iwae,
+    mae,
     mu_vae,
     networks,
+    resnet_vae,
     skip_vae,
     vae,
+    vlae,
     wae,
 )
 from ._presets import Preset, build_preset
@@ -23,17 +28,27 @@ from .ae import AE
 from .beta_vae import BetaVAE
 from .bn_vae import BNVAE
 from .delta_vae import DeltaVAE
+from .du_iaf import DUIAF
 from .du_vae import DUVAE
 from .free_bits_vae import FreeBitsVAE
 from .hebae import HEBAE
+from .iaf_vae import IAFVAE
 from .info_vae import InfoVAE
 from .iwae import IWAE
+from .mae import MAE
 from .mu_vae import MuVAE
+from .resnet_vae import ResNetVAE
 from .skip_vae import SkipVAE
 from .vae import VAE, Output
+from .vlae import VLAE
 from .wae import WAE
 
 __all__ = [
+    "VLAE",
+    "ResNetVAE",
+    "MAE",
+    "IAFVAE",
+    "DUIAF",
     "AE",
     "HEBAE",
     "IWAE",
@@ -68,6 +83,11 @@ _MODULES = {
     "info_vae": (info_vae, InfoVAE),
     "skip_vae": (skip_vae, SkipVAE),
     "iwae": (iwae, IWAE),
+    "iaf_vae": (iaf_vae, IAFVAE),
+    "du_iaf": (du_iaf, DUIAF),
+    "resnet_vae": (resnet_vae, ResNetVAE),
+    "vlae": (vlae, VLAE),
+    "mae": (mae, MAE),
 }
 
 
@@ -92,8 +112,10 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         preset: Name such as `"du_vae_mnist_mlp"`; `zoo.presets()` has all of them.
         model: Optional dict that overrides arguments of the constructor.
         networks: Optional dict that overrides arguments of `networks.make`.
-        training: Optional dict that overrides `epochs`, `learning_rate`, `optimizer` and further
-            arguments of the optimiser.
+        training: Optional dict that overrides `epochs`, `learning_rate`, `optimizer`, further
+            arguments of the optimiser, and `plateau`, the arguments of
+            `vaezoo.callbacks.PlateauDecay` or None. That follows validation data, which `fit` must
+            then be given.
         data: Optional dict that overrides arguments of `vaezoo.data.load`.
 
     Returns:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import keras
 
+from ..layers import get_likelihood
+from ..losses import LinearSchedule
 from . import networks as _networks
 
 
@@ -40,6 +42,145 @@ def mnist_mlp(source, epochs=50, binarize="dynamic", **model):
     }
 
 
+#: The lists of masked kernels of DU-VAE's decoder and of MAE's, the official codes'.
+LONG, SHORT = (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3), (7, 7, 7, 5, 5, 3, 3)
+
+
+def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
+    """Settings of DU-VAE's OMNIGLOT runs: residual encoder, residual PixelCNN of 13 layers.
+
+    The rate's weight rises over the first 10 epochs of the full training set (447 batches each of
+    OMNIGLOT, 1,160 of MNIST).
+
+    Args:
+        source: Where the settings are from, or the row of the table.
+        data: `"omniglot"` or `"mnist"`.
+        anneal: Whether the weight rises; it is 1 otherwise.
+        **model: Arguments of the constructor.
+    """
+    if anneal:
+        model.setdefault("beta", LinearSchedule(10 * {"omniglot": 447, "mnist": 1160}[data]))
+    if data == "omniglot":
+        source = f"Shen et al. (2021), DU-VAE, table 1, {source}"
+    return {
+        "networks": {
+            "kind": "pixelcnn",
+            "input_shape": (28, 28, 1),
+            "normalization": "batch",
+            "encoder": {"filters": (64, 64, 64)},
+            "decoder": {"kernels": LONG},
+        },
+        "model": {"latent_dim": 32, **model},
+        "training": {
+            "epochs": 500,
+            "learning_rate": 1e-3,
+            "global_clipnorm": 5.0,
+            "plateau": {"patience": 20, "max_decays": 5, "start_epoch": 10},
+        },
+        "data": _images(data, 50),
+        "source": source,
+    }
+
+
+def mae_images(source, data="mnist", decoder="pixelcnn", **model):
+    """Settings of MAE's binary images: weight-normalised residual encoder and small PixelCNN."""
+    networks = {
+        "kind": decoder,
+        "input_shape": (28, 28, 1),
+        "normalization": "weight",
+        "encoder": {"filters": (32, 64, 64)},
+    }
+    if decoder == "pixelcnn":
+        networks["decoder"] = {"kernels": SHORT}
+    return {
+        "networks": networks,
+        "model": {"latent_dim": 32, **model},
+        "training": _mae_training(1e-3, 0.999998, 0.999, 20),
+        # Held-out images are binarised five times each.
+        "data": _images(data, 100, copies=5),
+        "source": source,
+    }
+
+
+def cifar10_pixelcnn(source, field="small", **model):
+    """Settings of MAE's CIFAR-10: dense encoder, maps of 8x8x16 as codes, PixelCNN++."""
+    return {
+        "networks": {
+            "kind": "pixelcnn_pp",
+            "input_shape": (32, 32, 3),
+            "decoder": {"latent_shape": (8, 8, 16), "field": field},
+        },
+        "model": {
+            "latent_dim": 1024,
+            "latent_shape": (8, 8, 16),
+            "likelihood": "logistic_mixture",
+            **model,
+        },
+        "training": {
+            **_mae_training(1e-3, 0.999995, 0.9995, 50),
+            "beta_1": 0.95,
+            "beta_2": 0.9995,
+            "epsilon": 1e-8,
+        },
+        "data": {"name_or_path": "cifar10", "batch_size": 64, "validation_split": 2000},
+        "source": source,
+    }
+
+
+def _mae_training(learning_rate, step_factor, ema_momentum, patience):
+    return {
+        "epochs": 1000,
+        "learning_rate": learning_rate,
+        "global_clipnorm": 5.0,
+        "use_ema": True,
+        "ema_momentum": ema_momentum,
+        # The official code halves after more than `patience` epochs without improvement.
+        "plateau": {
+            "patience": patience + 1,
+            "max_decays": 3,
+            "step_factor": step_factor,
+            "min_relative_rate": 0.05,
+            "restore_best": False,
+        },
+    }
+
+
+def _images(name, batch_size, **options):
+    shape = {"image_size": 28, "channels": 1} if name == "omniglot" else {}
+    return {
+        "name_or_path": name,
+        **shape,
+        "batch_size": batch_size,
+        "binarize": "dynamic",
+        "validation_split": 2000,
+        **options,
+    }
+
+
+def digits_pixelcnn(normalization="batch", **model):
+    """Settings for the embedded digits with a PixelCNN whose field covers most of an image."""
+    return {
+        "networks": {
+            "kind": "pixelcnn",
+            "input_shape": (8, 8, 1),
+            "normalization": normalization,
+            "encoder": {"filters": (32, 64), "features": 128},
+            "decoder": {"kernels": (7, 5, 5, 3), "filters": 32},
+        },
+        "model": {"latent_dim": 8, **model},
+        "training": {"epochs": 40, "learning_rate": 2e-3, "global_clipnorm": 5.0},
+        "data": {"name_or_path": "digits", "batch_size": 64, "binarize": "dynamic"},
+        "source": "our own, sized for a minute on two cores",
+    }
+
+
+def digits_resnet(**model):
+    """Settings for the embedded digits with residual networks on both sides."""
+    settings = digits_pixelcnn("weight", **model)
+    settings["networks"].update(kind="resnet", decoder={"filters": (32, 32)})
+    return settings
+
+
 class Preset(NamedTuple):
     """A model that is ready to be compiled and fitted.
 
@@ -47,7 +188,8 @@ class Preset(NamedTuple):
         name: The preset's name.
         model: Uncompiled, built `VAE`.
         compile_args: Arguments of `model.compile`.
-        fit_args: Arguments of `model.fit` beside the data: `epochs`.
+        fit_args: Arguments of `model.fit` beside the data: `epochs`, and `callbacks` where the
+            settings ask for them (`use_ema`, `plateau`).
         data_args: Arguments of `vaezoo.data.load`.
         settings: The settings behind all this, with overrides applied.
     """
@@ -73,23 +215,57 @@ def build_preset(name, constructor, settings, overrides):
     }
     check_arguments("model", settings["model"], constructor, name)
     network = dict(settings["networks"])
-    latent_dim = settings["model"].get("latent_dim")
-    likelihood = settings["model"].get("likelihood")
-    if getattr(likelihood, "params_per_value", 1) != 1:
-        network.setdefault("params_per_value", likelihood.params_per_value)
-    if hasattr(likelihood, "num_classes"):
-        network.setdefault("num_classes", likelihood.num_classes)
     input_shape = tuple(network.pop("input_shape"))
-    encoder, decoder = _networks.make(network.pop("kind"), input_shape, latent_dim, **network)
+    latent_dim, kind = settings["model"].get("latent_dim"), network.pop("kind")
+    network["decoder"] = {
+        **_output_of(settings["model"].get("likelihood"), network, kind, input_shape),
+        **(network.get("decoder") or {}),
+    }
+    encoder, decoder = _networks.make(kind, input_shape, latent_dim, **network)
     model = constructor(encoder, decoder, **settings["model"])
     model.build((None, *input_shape))
     training = dict(settings["training"])
     fit_args = {"epochs": training.pop("epochs")}
+    callbacks = _callbacks(training.pop("plateau", None), training.get("use_ema", False))
+    if callbacks:
+        fit_args["callbacks"] = callbacks
     optimizer = keras.optimizers.get(
         {"class_name": training.pop("optimizer", "adam"), "config": training}
     )
     compile_args = {"optimizer": optimizer, "jit_compile": "auto"}
     return Preset(name, model, compile_args, fit_args, dict(settings["data"]), settings)
+
+
+def _output_of(likelihood, network, kind, input_shape):
+    """Options of the decoder that the likelihood asks for."""
+    if likelihood is None:
+        return {}
+    likelihood = get_likelihood(likelihood)
+    kind = (network.get("decoder") or {}).get("kind", kind)
+    if hasattr(likelihood, "num_mixtures"):
+        wanted = {
+            "num_mixtures": likelihood.num_mixtures,
+            "params_per_pixel": likelihood.params_shape(input_shape)[-1],
+        }
+    elif hasattr(likelihood, "num_classes"):
+        wanted = {"num_classes": likelihood.num_classes}
+    elif likelihood.params_per_value != 1:
+        wanted = {"params_per_value": likelihood.params_per_value}
+    else:
+        return {}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if _networks.takes(kind, name) and name not in network
+    }
+
+
+def _callbacks(plateau, use_ema):
+    from ..callbacks import PlateauDecay
+
+    found = [PlateauDecay(**plateau)] if plateau else []
+    # Validation then sees the averages.
+    return [*found, keras.callbacks.SwapEMAWeights()] if use_ema else found
 
 
 def check_arguments(section, arguments, function, preset):

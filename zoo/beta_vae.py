@@ -1,12 +1,14 @@
 """Beta-VAE: one price between rate and distortion."""
 
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("mu-VAE, table 1, baseline beta-VAE", beta=4.0),
     "digits_mlp": digits_mlp(beta=4.0),
+    "omniglot_annealed": omniglot_resnet_pixelcnn("VAE, annealed"),
+    "omniglot": omniglot_resnet_pixelcnn("beta-VAE (0.8)", beta=0.8),
 }
 
 

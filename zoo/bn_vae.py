@@ -2,12 +2,14 @@
 
 from ..layers import GaussianHead, MeanBatchNorm
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, BN-VAE (0.5)", gamma=0.5),
     "digits_mlp": digits_mlp(gamma=0.5),
+    "omniglot": omniglot_resnet_pixelcnn("BN-VAE (0.5)", gamma=0.5),
+    "digits_pixelcnn": digits_pixelcnn(gamma=0.5),
 }
 
 

@@ -2,12 +2,13 @@
 
 from ..layers import DeltaHead
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, delta-VAE (0.1)", delta=0.1),
     "digits_mlp": digits_mlp(delta=0.1),
+    "omniglot": omniglot_resnet_pixelcnn("delta-VAE (0.1)", delta=0.1),
 }
 
 

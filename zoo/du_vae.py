@@ -2,7 +2,7 @@
 
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
 from ..losses import ELBO, Schedule
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 from .vae import VAE
 
 PRESETS = {
@@ -13,6 +13,8 @@ PRESETS = {
         keep_prob=0.9,
     ),
     "digits_mlp": digits_mlp(gamma=0.5, keep_prob=0.9),
+    "omniglot": omniglot_resnet_pixelcnn("DU-VAE (0.5, 0.9)", gamma=0.5, keep_prob=0.9),
+    "digits_pixelcnn": digits_pixelcnn(gamma=0.5, keep_prob=0.9),
 }
 
 
@@ -63,12 +65,42 @@ def DUVAE(
 
     Reference: Shen et al. (2021), algorithm 1, arXiv:2110.12381.
     """
+    norm, dropout = du_regularizers(
+        gamma, keep_prob, gamma_norm, floor, beta, reg_start_weight, seed
+    )
+    head = GaussianHead(
+        latent_dim, num_samples, mean_norm=norm, variance_dropout=dropout, seed=seed
+    )
+    return VAE(encoder, decoder, head=head, likelihood=likelihood, objective=ELBO(beta), name=name)
+
+
+def du_regularizers(
+    gamma, keep_prob, gamma_norm, floor, beta, reg_start_weight, seed, epsilon=1e-5
+):
+    """The layers on the posterior's mean and variance, with the arguments of `DUVAE`.
+
+    Args:
+        gamma: As in `DUVAE`.
+        keep_prob: As in `DUVAE`.
+        gamma_norm: As in `DUVAE`.
+        floor: As in `DUVAE`.
+        beta: As in `DUVAE`.
+        reg_start_weight: As in `DUVAE`.
+        seed: As in `DUVAE`.
+        epsilon: Positive float, of the batch normalisation.
+
+    Returns:
+        `(mean_norm, variance_dropout)`; the first is None without `gamma`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
     modes = {"rms": "rms", "per_dim": "fixed"}
     if gamma_norm not in modes:
         raise ValueError(
             f"`gamma_norm` must be 'rms' or 'per_dim'. Received: gamma_norm={gamma_norm!r}"
         )
-    norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm])
+    norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm], epsilon=epsilon)
     start_step = 0
     if isinstance(beta, Schedule):
         start_step = beta.first_step_at(reg_start_weight)
@@ -83,8 +115,4 @@ def DUVAE(
             "`reg_start_weight` must not exceed a constant `beta`, or the regularisers never "
             f"start. Received: reg_start_weight={reg_start_weight}, beta={beta}"
         )
-    dropout = VarianceDropout(keep_prob, floor, seed=seed, start_step=start_step)
-    head = GaussianHead(
-        latent_dim, num_samples, mean_norm=norm, variance_dropout=dropout, seed=seed
-    )
-    return VAE(encoder, decoder, head=head, likelihood=likelihood, objective=ELBO(beta), name=name)
+    return norm, VarianceDropout(keep_prob, floor, seed=seed, start_step=start_step)

@@ -1,12 +1,14 @@
 """Free bits: a rate that costs nothing below a floor."""
 
 from ..losses import FreeBits
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, FB (0.1)", free_bits=0.1),
     "digits_mlp": digits_mlp(free_bits=0.3),
+    "omniglot": omniglot_resnet_pixelcnn("FB (0.1)", free_bits=0.1),
+    "digits_pixelcnn": digits_pixelcnn(free_bits=0.3),
 }
 
 

@@ -89,6 +89,89 @@ def test_geometry_crops_converts_and_averages(tmp_path):
     np.testing.assert_allclose(small[:, 1:-1, 1:-1], 0.5, atol=0.01)
 
 
+def columns(images):
+    """Images (N, side, side) as MATLAB's columns of stacked columns."""
+    return np.stack([image.ravel(order="F") for image in images], axis=1)
+
+
+@pytest.fixture
+def chardata(tmp_path):
+    """A file laid out as OMNIGLOT's: 60 + 20 images of an L with a mark of their own."""
+    images = np.zeros((80, 28, 28))
+    images[:, 4:24, 6] = 1.0
+    images[:, 23, 6:16] = 0.5
+    images[np.arange(80), 0, np.arange(80) % 28] = 0.25
+    target = np.eye(5)[np.arange(80) % 5].T
+    content = {
+        "data": columns(images[:60]), "target": target[:, :60],
+        "targetchar": np.ones((1, 60)), "testdata": columns(images[60:]),
+        "testtarget": target[:, 60:], "testtargetchar": np.ones((1, 20)),
+    }  # fmt: skip
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "chardata.mat", content, do_compression=True)
+    return tmp_path / "chardata.mat", images
+
+
+def test_omniglot_of_a_matlab_file_is_upright(chardata):
+    path, images = chardata
+    x, y = load_arrays(path)
+    assert (x.dtype, y.dtype) == (np.float32, np.int32)
+    np.testing.assert_array_equal(x[..., 0], images[:60].astype("float32"))
+    assert y.tolist() == [n % 5 for n in range(60)]
+    # The long stroke of an L stands, the short one lies at its foot.
+    assert x[0, 4:23, 6, 0].sum() == 19
+    assert x[0, 23, 6:16, 0].sum() == 5
+    np.testing.assert_array_equal(
+        load_arrays(str(path), "test")[0][..., 0], images[60:].astype("float32")
+    )
+    assert describe(path, "test") == (str(path), "test", 20, (28, 28, 1), 5, "mat")
+    assert describe(path, "validation", validation_split=10).num_examples == 10
+    assert describe(path, "train", validation_split=10).num_examples == 50
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_omniglot_of_a_matlab_file_as_the_papers_have_it(chardata, backend):
+    path, images = chardata
+    data = {"batch_size": 10, "labels": False, "validation_split": 10, "backend": backend}
+    train = load(path, binarize="dynamic", **data)
+    first, second = ([np.asarray(x) for x in train] for _ in range(2))
+    assert np.shape(first) == (5, 10, 28, 28, 1)
+    assert set(np.unique(first)) == {0.0, 1.0}
+    assert not np.array_equal(np.sum(first, axis=0), np.sum(second, axis=0))
+    held = load(path, "validation", binarize="fixed", **data)
+    one, two = ([np.asarray(x) for x in held] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    p, _ = load_arrays(path, "validation", validation_split=10)
+    assert np.all(one[0][p == 1] == 1)
+    assert np.all(one[0][p == 0] == 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": np.zeros((4, 4))}, "must hold `data`, `testdata` or both.* Received: neither"),
+        ({"data": np.zeros((5, 4))}, r"`data` must have shape \(side \* side, N\).*shape=\(5, 4\)"),
+        ({"testdata": np.zeros((2, 2, 4))}, r"`testdata` must have shape .*shape=\(2, 2, 4\)"),
+        ({"data": np.zeros((0, 4))}, r"`data` must have shape .*shape=\(0, 4\)"),
+        ({"data": np.full((4, 3), 2.0)}, r"must lie in \[0, 1\].*values from 2 to 2"),
+        ({"data": np.zeros((4, 3)), "target": np.eye(5)}, "must be equally many"),
+    ],
+)
+def test_unusable_matlab_files_are_refused(tmp_path, content, message):
+    pytest.importorskip("scipy.io").savemat(tmp_path / "bad.mat", content)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "bad.mat")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a MATLAB file at all", bytes(200)])
+def test_files_that_only_end_like_matlab_are_refused(tmp_path, content):
+    (tmp_path / "noise.mat").write_bytes(content)
+    with pytest.raises(
+        ValueError, match="noise.mat' (cannot be read as a MATLAB|must hold `data`)"
+    ):
+        load(tmp_path / "noise.mat")
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -132,7 +215,7 @@ def test_files_that_are_none(tmp_path, greys):
     (tmp_path / "table.csv").write_text("1,2")
     with pytest.raises(ValueError, match="noise.npy' cannot be read: it is no array file"):
         load(tmp_path / "noise.npy")
-    with pytest.raises(ValueError, match="must end in .npz or .npy. Received: .*table.csv"):
+    with pytest.raises(ValueError, match="must end in .npz, .npy or .mat. Received: .*table.csv"):
         load(str(tmp_path / "table.csv"))
     with pytest.raises(FileNotFoundError, match="No file or folder .*missing.npz"):
         load("missing.npz")

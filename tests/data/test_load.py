@@ -158,6 +158,31 @@ def test_fixed_draw_belongs_to_the_example(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_are_draws_of_their_own(backend):
+    options = {"labels": True, "binarize": "fixed", "limit": 200}
+    x, y = load_arrays("digits", "test", copies=5, **options)
+    one, labels = load_arrays("digits", "test", **options)
+    p, _ = load_arrays("digits", "test", limit=200)
+    np.testing.assert_array_equal(x[:200], one)
+    np.testing.assert_array_equal(y, np.tile(labels, 5))
+    draws = x.reshape(5, *p.shape)
+    scale = np.mean(p * (1 - p))
+    noise = (draws - p).reshape(5, -1)
+    # Independent draws correlate by chance only; no pixel's variance is above 1/4.
+    correlation = noise @ noise.T / noise.shape[1] / scale
+    off = correlation[~np.eye(5, dtype=bool)]
+    assert np.abs(off).max() < 5 / np.sqrt(noise.shape[1] * 4 * scale)
+    batches = load("digits", "test", batch_size=300, copies=5, backend=backend, **options)
+    xs, ys = epoch(batches)
+    assert [len(x) for x in xs] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(np.concatenate(xs), x)
+    np.testing.assert_array_equal(np.concatenate(ys), y)
+    # A draw at each presentation needs no copies.
+    dynamic = load("digits", batch_size=100, binarize="dynamic", copies=5, backend=backend)
+    assert len(dynamic) == 12
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_value_range_maps_black_and_white(backend):
     x = load("digits", "test", value_range=(-1, 1), labels=False, batch_size=360, backend=backend)
     np.testing.assert_allclose(epoch(x)[0][0], 2 * load_arrays("digits", "test")[0] - 1, atol=1e-6)
@@ -232,6 +257,11 @@ def test_describe_digits():
         ({"channels": 2}, "`channels` must be one of .* Received: channels=2"),
         ({"seed": -1}, "`seed` must be at least 0. Received: seed=-1"),
         ({"binarize_seed": -1}, "`binarize_seed` must be at least 0"),
+        ({"copies": 0}, "`copies` must be at least 1. Received: copies=0"),
+        (
+            {"copies": 2, "binarize": "fixed", "in_memory": False},
+            "`copies` above 1 needs the images in memory. Received: copies=2, in_memory=False",
+        ),
         ({"limit": 0}, "`limit` must be at least 1. Received: limit=0"),
         ({"image_size": (0, 3)}, r"`image_size` must be a positive int .*image_size=\(0, 3\)"),
         ({"crop": 9}, r"`crop` must not exceed the image. Received: crop=\(9, 9\)"),

@@ -124,6 +124,42 @@ def test_omniglot_becomes_grey_ink_of_28(tfds_dir, backend):
     np.testing.assert_array_equal(plain, raw[:2].numpy() / np.float32(255))
 
 
+def test_omniglot_is_upright(tfds_dir):
+    x, _ = load_arrays("omniglot", "test[:40]", image_size=28, channels=1, data_dir=tfds_dir)
+    raw, _ = load_arrays("omniglot", "test[:40]", channels=1, data_dir=tfds_dir)
+    # Means of 15x15 against means of 4x4: 7 rows and columns of both.
+    coarse = raw.reshape(40, 7, 15, 7, 15).mean(axis=(2, 4))
+    fine = x.reshape(40, 7, 4, 7, 4).mean(axis=(2, 4))
+
+    def agreement(other):
+        return np.corrcoef(coarse.ravel(), other.ravel())[0, 1]
+
+    assert agreement(fine) > 0.95
+    assert agreement(fine.swapaxes(1, 2)) < 0.8
+
+
+@pytest.mark.parametrize("name", ["omniglot", "mnist"])
+def test_the_papers_splits_and_draws(tfds_dir, name):
+    options = {"validation_split": 2000, "data_dir": tfds_dir}
+    whole = describe(name, data_dir=tfds_dir).num_examples
+    assert describe(name, "train", **options).num_examples == whole - 2000
+    assert describe(name, "validation", **options).num_examples == 2000
+    options |= {"image_size": 28, "channels": 1, "labels": False}
+    p, _ = load_arrays(name, "validation[:50]", **options)
+    held, _ = load_arrays(name, "validation[:50]", binarize="fixed", **options)
+    assert set(np.unique(held)) == {0.0, 1.0}
+    assert abs(np.mean(held - p)) < 5 * np.sqrt(np.mean(p * (1 - p)) / p.size)
+    train = load(name, "train[:100]", batch_size=100, binarize="dynamic", shuffle=False, **options)
+    first, second = (np.asarray(next(iter(train))) for _ in range(2))
+    assert first.shape == (100, 28, 28, 1)
+    assert 0.001 < np.mean(first != second) < 0.2
+
+
+def test_cifar_lies_between_0_and_1(tfds_dir):
+    x, _ = load_arrays("cifar10", "train[:20]", data_dir=tfds_dir)
+    assert (x.min(), x.max()) == (0.0, 1.0)
+
+
 def test_cifar_in_grey_and_centred(tfds_dir):
     rgb, y = load_arrays("cifar10", "train[:20]", data_dir=tfds_dir)
     grey, _ = load_arrays(

@@ -45,3 +45,13 @@ def to_numpy():
         return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def small_parts():
+    """Function of a constructor's name: options without which its flows take long to compile."""
+    flow = {"num_blocks": 2, "flow_width": 2}
+    prior = {"prior": {"num_blocks": 1, "hidden_units": (4,)}}
+    options = {"IAFVAE": flow, "DUIAF": flow, "MAE": prior, "ResNetVAE": prior, "VLAE": prior}
+
+    return lambda name: options.get(name, {})

@@ -377,3 +377,30 @@ def test_weights_of_another_model(untouched, make, tmp_path):
     other.build((None, 6))
     with pytest.raises(ValueError, match="could not be loaded.*mean_batch_norm"):
         other.load_weights(tmp_path / "plain.weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("call", "size"),
+    [
+        (lambda model, x: model.fit(x, batch_size=16, verbose=0), "16"),
+        (lambda model, x: model.log_prob(x, batch_size=8), "8"),
+        (lambda model, x: model.generate(4), "256"),
+    ],
+)
+def test_full_memory_is_explained(untouched, binary_data, monkeypatch, call, size):
+    def exhausted(*args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+    monkeypatch.setattr(keras.Model, "fit", exhausted)
+    monkeypatch.setattr(untouched, "_compiled", lambda *args, **kwargs: exhausted)
+    with pytest.raises(MemoryError, match=f"ran out of memory.*Received: batch_size={size}"):
+        call(untouched, binary_data(32))
+
+
+def test_other_errors_pass_through(untouched, binary_data, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(keras.Model, "fit", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        untouched.fit(binary_data(32), verbose=0)

@@ -4,6 +4,7 @@ A model is trained once under XLA for all checks of its constructor, in batches 
 rows: the last one is both ragged and the smallest possible.
 """
 
+import functools
 import inspect
 import json
 from types import SimpleNamespace
@@ -45,10 +46,10 @@ def values(variables):
 
 
 @pytest.fixture(scope="module", params=CONSTRUCTORS)
-def case(request, binary_data, dense_networks, tmp_path_factory):
+def case(request, binary_data, dense_networks, small_parts, tmp_path_factory):
     keras.utils.set_random_seed(0)
     counter, first_step = CountsTraces(), FirstStep()
-    constructor = getattr(zoo, request.param)
+    constructor = functools.partial(getattr(zoo, request.param), **small_parts(request.param))
     model = constructor(*dense_networks(first=[counter]), latent_dim=3)
     x = binary_data(ROWS)
     # Plain descent: Adam's first steps are equally long in all dimensions, which leaves a vector

@@ -1,0 +1,216 @@
+"""A learning rate that falls where the validation bound stops improving."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class PlateauDecay(keras.callbacks.Callback):
+    """Lowers the learning rate and goes back to the best weights where validation stalls.
+
+    After each epoch, with m the monitored value:
+
+        m < best:   best = m, keep the weights, stalled = 0
+        else:       stalled = stalled + 1
+        stalled >= patience and epoch >= start_epoch:
+            learning rate = factor * learning rate, weights = best ones, optimiser state = fresh
+
+    The `max_decays`-th plateau ends the training, and so does a learning rate that has become too
+    low. In any case training ends with the best weights. The logs gain `learning_rate`, that of the
+    epoch.
+
+    Weights are kept in host memory, together with the statistics of normalisation layers and the
+    optimiser's averages of weights (`use_ema=True`). What counts steps and what the objective holds
+    stays as it is: its schedules go on. `SwapEMAWeights` may stand anywhere among the callbacks;
+    with `swap_on_epoch=True` only behind this one, which must find the averages in their place.
+
+    Args:
+        factor: Float in (0, 1).
+        patience: Positive int, epochs without improvement.
+        monitor: Name of what is logged, or several that are added up, joined by `+`; lower is
+            better. By default the negative ELBO of validation, with the rate at full weight.
+        start_epoch: Non-negative int, first epoch, counted from 0, that may end in a decay.
+        max_decays: Positive int, or None for no limit.
+        min_relative_rate: Float in [0, 1), share of the first learning rate below which training
+            ends.
+        step_factor: Float in (0, 1], what the learning rate is multiplied by for each step, beside
+            the decays.
+        restore_best: Whether a decay goes back to the best weights, or on from the present ones.
+        reset_optimizer: Whether a decay makes the optimiser forget its moments and step count.
+
+    Attributes:
+        best: The lowest monitored value, and `best_epoch`, the epoch that it was seen in.
+        decays: List of dicts `epoch, value, learning_rate` of the plateaus, with the learning rate
+            that follows.
+
+    Raises:
+        ValueError: If an argument is out of range; before training, if the optimiser has a schedule
+            for a learning rate; after the first epoch, if `monitor` is not logged.
+
+    Reference: He et al. (2019), arXiv:1901.05534 (patience 5, from epoch 15 on, 5 decays; for
+    images 20); Ma et al. (2019), arXiv:1901.01498 (patience 21, 3 decays, `min_relative_rate=0.05`,
+    `step_factor=0.999998`, `restore_best=False`).
+
+    Note:
+        `step_factor` is applied at the end of an epoch for all of its steps: the learning rate is a
+        variable, and one that changes with each step costs a synchronisation each on JAX. He et
+        al.'s code for text asks only for an improvement on the epoch of the last decay; here, as in
+        their code for images, the best is that of all epochs.
+    """
+
+    def __init__(
+        self,
+        factor=0.5,
+        patience=5,
+        monitor="val_distortion+val_rate",
+        start_epoch=0,
+        max_decays=5,
+        min_relative_rate=0.0,
+        step_factor=1.0,
+        restore_best=True,
+        reset_optimizer=True,
+    ):
+        super().__init__()
+        names = [name.strip() for name in monitor.split("+")] if isinstance(monitor, str) else [""]
+        if not all(names):
+            raise ValueError(
+                "`monitor` must be a name from the logs, or several joined by '+'. Received: "
+                f"monitor={monitor!r}"
+            )
+        if not 0 < factor < 1:
+            raise ValueError(f"`factor` must lie in (0, 1). Received: factor={factor}")
+        if not 0 <= min_relative_rate < 1:
+            raise ValueError(
+                "`min_relative_rate` must lie in [0, 1). Received: "
+                f"min_relative_rate={min_relative_rate}"
+            )
+        if not 0 < step_factor <= 1:
+            raise ValueError(
+                f"`step_factor` must lie in (0, 1]. Received: step_factor={step_factor}"
+            )
+        for name, value, least in (
+            ("patience", patience, 1),
+            ("start_epoch", start_epoch, 0),
+            ("max_decays", max_decays, 1),
+        ):
+            if name == "max_decays" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
+                )
+        self.factor, self.patience, self.monitor = factor, patience, monitor
+        self.start_epoch, self.max_decays, self.min_relative_rate = (
+            start_epoch,
+            max_decays,
+            min_relative_rate,
+        )
+        self.step_factor, self.restore_best = step_factor, restore_best
+        self.reset_optimizer = reset_optimizer
+        self._names = names
+
+    def on_train_begin(self, logs=None):
+        """Starts to count."""
+        if not isinstance(self.model.optimizer.learning_rate, keras.Variable):
+            raise ValueError(
+                "`PlateauDecay` needs an optimiser whose `learning_rate` is a number, not a "
+                "schedule; `step_factor` lowers it from step to step. Received: optimizer "
+                f"{self.model.optimizer.name!r} with a schedule"
+            )
+        self.best, self.best_epoch, self.decays = math.inf, None, []
+        self._stalled, self._kept = 0, None
+        self._first_rate = self._learning_rate()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notes the step that the epoch begins with."""
+        self._step = self._steps()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compares the epoch with the best one, and decays if need be."""
+        logs = {} if logs is None else logs
+        value = self._value(logs)
+        logs["learning_rate"] = rate = self._learning_rate()
+        rate *= self.step_factor ** (self._steps() - self._step)
+        if value < self.best:
+            self.best, self.best_epoch, self._stalled = value, epoch, 0
+            self._kept = [_copy(variable) for variable in self._state()]
+        else:
+            self._stalled += 1
+        if self._stalled >= self.patience and epoch >= self.start_epoch:
+            rate *= self.factor
+            self._stalled = 0
+            self.decays.append({"epoch": epoch, "value": value, "learning_rate": rate})
+            if self.restore_best:
+                self._restore()
+            if self.reset_optimizer:
+                self._renew_optimizer()
+        self.model.optimizer.learning_rate.assign(rate)
+        if len(self.decays) == self.max_decays or rate < self.min_relative_rate * self._first_rate:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        """Leaves the best weights."""
+        self._restore()
+        averages = self._averages()
+        # Keras, too, ends a training by putting the averages in the place of the weights.
+        for variable, average in zip(self.model.trainable_variables, averages, strict=False):
+            variable.assign(average)
+
+    def _value(self, logs):
+        missing = [name for name in self._names if name not in logs]
+        if missing:
+            raise ValueError(
+                f"`monitor` must name what every epoch logs: {', '.join(sorted(logs))}; what "
+                f"begins with 'val_' needs `validation_data`. Received: monitor={self.monitor!r}"
+            )
+        return float(sum(logs[name] for name in self._names))
+
+    def _learning_rate(self):
+        return float(_copy(self.model.optimizer.learning_rate))
+
+    def _steps(self):
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _inner_optimizer(self):
+        # In half precision Keras wraps the optimiser, to scale the loss.
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _averages(self):
+        optimizer = self._inner_optimizer()
+        return optimizer._model_variables_moving_average if optimizer.use_ema else []
+
+    def _state(self):
+        """What the best weights are: all that is learned, but not what counts steps."""
+        objective = getattr(self.model, "objective", None)
+        held = {id(variable) for variable in getattr(objective, "non_trainable_weights", ())}
+        learned = [
+            variable
+            for variable in self.model.weights
+            if keras.backend.is_float_dtype(variable.dtype) and id(variable) not in held
+        ]
+        return [*learned, *self._averages()]
+
+    def _restore(self):
+        # Nothing is kept as long as no epoch had a finite value.
+        for variable, value in zip(self._state(), self._kept or (), strict=False):
+            variable.assign(value)
+
+    def _renew_optimizer(self):
+        optimizer, inner = self.model.optimizer, self._inner_optimizer()
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        fresh.build(self.model.trainable_variables)
+        lasting = {id(variable) for variable in (optimizer.learning_rate, *self._averages())}
+        for variable, initial in zip(optimizer.variables, fresh.variables, strict=True):
+            if id(variable) not in lasting:
+                variable.assign(_copy(initial))
+        if inner.use_ema:
+            # Before its first step an optimiser starts the averages anew.
+            steps = inner.gradient_accumulation_steps or 1
+            next(v for v in inner.variables if v.name == "iteration").assign(steps)
+
+
+def _copy(variable):
+    # A copy: the array may be a view of memory that the next step writes to.
+    return np.array(ops.convert_to_numpy(variable.value))
