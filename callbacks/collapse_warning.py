@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..metrics import active_units, rate_per_dimension
-from ..metrics._subject import check_array
+from ..metrics import active_units
+from ..metrics._inputs import Encoded
+from ..metrics._subject import as_subject, check_array
+from ..metrics.rate import rate_per_example
 
 #: What `act` may be.
 ACTIONS = ("raise_free_bits", "slow_ramp")
@@ -22,10 +24,12 @@ class CollapseWarning(keras.callbacks.Callback):
 
     After each epoch, on data held fixed, it takes
 
-        rate          = mean KL(q(z|x) || N(0, I))                       (nats)
+        rate          = mean KL(q(z|x) || p(z))                          (nats)
         active units  = #{ d : Var_x( mean_d(x) ) >= threshold }
 
-    and warns, once for each fall, when one of these holds:
+    the rate of a flow, or against a prior without a closed form, by draws, and the means of a flow
+    being those of the Gaussian that it bends; and warns, once for each fall, when one of these
+    holds:
 
     - *collapsed*: no unit is active, or the rate is below `min_rate`;
     - *losing units*: over the last `patience` epochs the active units have become fewer and are
@@ -143,11 +147,13 @@ class CollapseWarning(keras.callbacks.Callback):
             self._warned = True
 
     def _measure(self):
-        posterior = self.model.encode(self.data, batch_size=self.batch_size)
-        if not np.all(np.isfinite(posterior.mean)):
+        subject = as_subject(self.model)
+        posterior = subject.encode(self.data, self.batch_size)
+        if not all(np.all(np.isfinite(part)) for part in posterior):
             return 0, float("nan")
-        active = active_units(posterior, threshold=self.threshold)
-        return int(active), rate_per_dimension(posterior).value
+        active = active_units(Encoded(posterior, subject), threshold=self.threshold)
+        rates, _ = rate_per_example(posterior, subject, batch_size=self.batch_size)
+        return int(active), float(np.mean(rates))
 
     def _reason(self, active, rate):
         if active == 0 or rate < self.min_rate:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..losses import variance
+from ..losses import FlowGaussian, variance
 from ..metrics import (
     active_dimensions,
     aggregate_moments,
@@ -16,7 +16,8 @@ from ..metrics import (
     mutual_information,
     mutual_posterior_divergence,
 )
-from ..metrics._subject import check_array
+from ..metrics._inputs import Encoded, NotMeasurable
+from ..metrics._subject import as_subject, check_array
 from . import _pictures
 from ._gains import gain_statistics, normalization_layers, target_of
 
@@ -30,9 +31,10 @@ class LatentMonitor(keras.callbacks.Callback):
       posterior draw), `kl_per_dimension/...` (nats, mean over the data), and `gamma/rms`,
       `gamma/min`, `gamma/max` of normalised means;
     - scalars `information/mutual_information` (at most log N),
-      `information/mutual_posterior_divergence`, `information/conditional_entropy`, and against a
-      prior N(0, I) `information/marginal_divergence` and `information/aggregate_divergence` (mean
-      and covariance alone), in nats, as the functions of these names in `vaezoo.metrics` give them;
+      `information/mutual_posterior_divergence`, `information/conditional_entropy`,
+      `information/marginal_divergence`, and against a prior without weights of its own
+      `information/aggregate_divergence` (mean and covariance alone), in nats, as the functions of
+      these names in `vaezoo.metrics` give them;
     - histograms `posterior/mean` and `posterior/variance`.
 
     Every `image_frequency` epochs and at the end:
@@ -42,10 +44,13 @@ class LatentMonitor(keras.callbacks.Callback):
       same noise) and `traversals` (of the active dimensions that vary most, around the first
       example). Data that are no images of one or three channels have only the first.
 
-    A deterministic encoder has no rate and no variance, a prior without closed form no KL by
-    dimension; these are left out. Training is not disturbed: everything runs in inference mode,
-    compiled once, with random numbers of its own. On 1,000 images, numbers and histograms together
-    take about 2 % of an epoch of MNIST's size (`benchmarks/README.md`), pictures 0.3 to 0.4 s.
+    A deterministic encoder has no rate and no variance, a prior that is a mixture no KL by
+    dimension, a flow no mutual information at a bearable cost; these are left out. Active units
+    and variances of a flow are those of the Gaussian that it bends. An autoregressive decoder makes
+    its images value by value, so that there are few traversals; it reconstructs and traverses
+    greedily. Training is not disturbed: everything runs in inference mode, compiled once, with
+    random numbers of its own. On 1,000 images, numbers and histograms together take about 2 % of an
+    epoch of MNIST's size (`benchmarks/README.md`), pictures 0.3 to 0.4 s.
 
     Args:
         data: Array `(N, *event)` with N of at least 2, such as a thousand test examples.
@@ -150,57 +155,61 @@ class LatentMonitor(keras.callbacks.Callback):
 
     def _write(self, epoch, scalars, images):
         terms = self._terms()
+        posterior = Encoded(terms.posterior, as_subject(self.model))
         mean = terms.posterior.mean
-        if not np.all(np.isfinite(mean)):
+        if not all(np.all(np.isfinite(part)) for part in terms.posterior):
             warnings.warn(
                 f"Posterior means are not finite after epoch {epoch}: `LatentMonitor` writes "
                 "nothing.",
                 stacklevel=2,
             )
             return
-        active = active_dimensions(mean, threshold=self.threshold)
+        active = active_dimensions(posterior, threshold=self.threshold)
         # `keras.callbacks.TensorBoard` records some steps only, and would decide for us.
         with self._writer.as_default(step=epoch), self._summary.record_if(True):
             if scalars:
-                self._write_scalars(terms, active)
+                self._write_scalars(terms, posterior, active)
             if images:
                 self._write_images(mean, active)
         self._writer.flush()
 
-    def _write_scalars(self, terms, active):
+    def _write_scalars(self, terms, posterior, active):
         summary = self._summary
         summary.scalar("latent/active_units", np.sum(active))
         summary.scalar("latent/distortion", np.mean(ops.convert_to_numpy(terms.distortion)))
         summary.histogram("posterior/mean", terms.posterior.mean)
         if np.all(np.isfinite(terms.kl)):
             summary.scalar("latent/rate", np.mean(terms.kl))
-            variances = ops.convert_to_numpy(variance(terms.posterior))
-            summary.histogram("posterior/variance", variances)
+            flow = isinstance(terms.posterior, FlowGaussian)
+            variances = variance(terms.posterior.base if flow else terms.posterior)
+            summary.histogram("posterior/variance", ops.convert_to_numpy(variances))
         if terms.kl_per_dim is not None:
             rates = np.mean(terms.kl_per_dim, axis=0)[: self.max_dimensions]
             digits = len(str(len(rates) - 1))
             for dimension, rate in enumerate(rates):
                 summary.scalar(f"kl_per_dimension/{dimension:0{digits}d}", rate)
         if np.all(np.isfinite(terms.kl)):
-            self._write_information(terms)
+            self._write_information(posterior)
         gains = [layer for layer in normalization_layers(self.model) if target_of(layer)]
         for layer in gains:
             prefix = f"gamma/{layer.name}" if len(gains) > 1 else "gamma"
             for name, value in gain_statistics(layer).items():
                 summary.scalar(f"{prefix}/{name}", value)
 
-    def _write_information(self, terms):
-        posterior = terms.posterior
-        information = mutual_information(posterior, seed=self.seed)
+    def _write_information(self, posterior):
+        options = {"seed": self.seed, "batch_size": self.batch_size}
         found = {
-            "mutual_information": information.value,
             "mutual_posterior_divergence": mutual_posterior_divergence(posterior).value,
-            "conditional_entropy": conditional_entropy(posterior).value,
+            "conditional_entropy": conditional_entropy(posterior, **options).value,
         }
-        # Without a closed form by dimension the prior is another one, or the posterior correlated.
-        if terms.kl_per_dim is not None:
+        # A flow has none: there are too many pairs to invert it for.
+        with contextlib.suppress(NotMeasurable):
+            information = mutual_information(posterior, **options)
+            found["mutual_information"] = information.value
             found["marginal_divergence"] = information.extra["marginal_divergence"]
-            found["aggregate_divergence"] = aggregate_moments(posterior).divergence
+        # Draws from a learned prior, for its moments, may take as long as an epoch.
+        if not self.model.prior.variables:
+            found["aggregate_divergence"] = aggregate_moments(posterior, **options).divergence
         for name, value in found.items():
             if np.isfinite(value):
                 self._summary.scalar(f"information/{name}", value)
@@ -212,32 +221,44 @@ class LatentMonitor(keras.callbacks.Callback):
             return
         num, inputs = self.num_images, self.data[: self.num_images]
         limits = _pictures.value_range(self.data)
-        decoded = self.model.decode(mean[:num], batch_size=num)
+        dimensions = self._traversed(mean, active)
+        values = np.linspace(*self.traversal_range, _TRAVERSAL_STEPS, dtype="float32")
+        codes = np.tile(mean[0], (len(dimensions), len(values), 1))
+        for row, dimension in enumerate(dimensions):
+            codes[row, :, dimension] = values
+        decoded, traversed = self._decoded(mean[:num], codes.reshape(-1, mean.shape[1]))
         pairs = np.concatenate([inputs, decoded])
         image("reconstructions", _pictures.tile(pairs, num, limits)[None])
         samples = self.model.generate(num, seed=self.seed, batch_size=num)
         columns = int(np.ceil(np.sqrt(num)))
         image("samples", _pictures.tile(samples, columns, limits)[None])
-        dimensions = self._traversed(mean, active)
         if dimensions.size:
-            values = np.linspace(*self.traversal_range, _TRAVERSAL_STEPS, dtype="float32")
-            codes = np.tile(mean[0], (len(dimensions), len(values), 1))
-            for row, dimension in enumerate(dimensions):
-                codes[row, :, dimension] = values
-            # A row at a time: how many rows there are changes, and each size is compiled anew.
-            decoded = self.model.decode(
-                codes.reshape(-1, mean.shape[1]), batch_size=_TRAVERSAL_STEPS
-            )
-            grid = _pictures.tile(decoded, len(values), limits)
+            grid = _pictures.tile(traversed, len(values), limits)
             image("traversals", _pictures.draw_traversals(grid, dimensions, values)[None])
+
+    def _decoded(self, *codes):
+        """What each array of codes is decoded to, in batches of few sizes: each is compiled."""
+        if self.model.autoregressive:
+            joined = np.concatenate(codes)
+            images = self.model.decode(joined, batch_size=len(codes[0]))
+            return np.split(images, [len(codes[0])])
+        # Traversals a row at a time: how many rows there are changes.
+        sizes = (len(codes[0]), _TRAVERSAL_STEPS)
+        return [
+            self.model.decode(part, batch_size=size) if len(part) else None
+            for part, size in zip(codes, sizes, strict=True)
+        ]
 
     def _traversed(self, mean, active):
         dimensions = np.flatnonzero(active)
         spread = np.var(mean[:, dimensions], axis=0)
-        return np.sort(dimensions[np.argsort(-spread)[: self.num_traversals]])
+        most = self.num_traversals
+        if self.model.autoregressive:
+            most = min(most, _AUTOREGRESSIVE_TRAVERSALS)
+        return np.sort(dimensions[np.argsort(-spread)[:most]])
 
 
-_TRAVERSAL_STEPS = 7
+_TRAVERSAL_STEPS, _AUTOREGRESSIVE_TRAVERSALS = 7, 3
 
 
 def _checked_data(data):

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 from rich.progress import track
 
-from ..losses import DiagonalGaussian, HierarchicalGaussian, PointMass
+from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
+from ._inputs import NotMeasurable
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -168,6 +169,7 @@ def gaussians_of(posterior, name="posterior"):
     """The `Gaussians` of a posterior value over tensors or arrays.
 
     Raises:
+        NotMeasurable: If it is that of a flow.
         TypeError: If it is no posterior value.
         ValueError: If it has no density, fewer than 2 examples, another shape, or values that are
             not finite.
@@ -175,6 +177,13 @@ def gaussians_of(posterior, name="posterior"):
     if isinstance(posterior, PointMass):
         raise ValueError(
             f"`{name}` must have a density; a deterministic encoder has none. Received: PointMass"
+        )
+    if isinstance(posterior, FlowGaussian):
+        raise NotMeasurable(
+            f"`{name}` must be Gaussian: under a flow the density of one example's draw at another "
+            "example's posterior takes an inverse pass for each pair of them (`mine` needs draws "
+            "alone). Received: FlowGaussian",
+            "a flow takes an inverse pass for each pair of examples",
         )
     if not isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian)):
         raise TypeError(

@@ -1,17 +1,42 @@
 """What every metric takes: something computed already, or a model and data."""
 
+from typing import NamedTuple
+
 import numpy as np
 from keras import ops
 
+from ..losses import FlowGaussian
 from ._subject import as_subject, check_integer
+
+#: Draws per example where a quantity of a flow, or of a learned prior, has no closed form.
+NUM_SAMPLES = 16
+
+
+class NotMeasurable(TypeError):
+    """A quantity that a model does not have, or not at a bearable cost.
+
+    Attributes:
+        reason: The reason in few words.
+    """
+
+    def __init__(self, message, reason):
+        super().__init__(message)
+        self.reason = reason
+
+
+class Encoded(NamedTuple):
+    """A posterior value with the `Subject` that it is of."""
+
+    posterior: object
+    subject: object
 
 
 def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
     """The posterior value given, or the one that a model encodes `data` to, and the model.
 
     Args:
-        source: A value computed already; or a model: anything that `as_subject` takes, or an object
-            with a method `encode(data, batch_size)`.
+        source: A value computed already, or `Encoded`; or a model: anything that `as_subject`
+            takes, or an object with a method `encode(data, batch_size)`.
         data: `(N, *event)` for a model; nothing otherwise.
         batch_size: Examples that a model encodes at once.
         decoder: Decoder of a foreign encoder.
@@ -24,6 +49,8 @@ def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
         ValueError: If a model comes without data, or data without a model.
     """
     check_integer("batch_size", batch_size)
+    if isinstance(source, Encoded):
+        return source
     encodes = callable(getattr(source, "encode", None)) and not isinstance(source, str)
     if decoder is None and not encodes and not _is_path(source):
         if data is not None:
@@ -44,14 +71,37 @@ def _is_path(source):
     return isinstance(source, str) or hasattr(source, "__fspath__")
 
 
+def flow_subject(posterior, subject, name):
+    """The `Subject` of a flow's posterior.
+
+    Raises:
+        NotMeasurable: If there is none, as of a posterior value alone.
+    """
+    if subject is None:
+        raise NotMeasurable(
+            f"`{name}` must be the model, given with `data`, for the posteriors of a flow, whose "
+            "draws and density only the model knows. Received: "
+            f"{type(posterior).__name__}",
+            "only its model knows the density of a flow",
+        )
+    return subject
+
+
+def base_of(posterior, subject=None):
+    """The Gaussian below a flow's posterior, in the order of the code if the subject is known."""
+    return posterior.base if subject is None else subject.base(posterior)
+
+
 def means_of(means, data=None, batch_size=256, decoder=None, likelihood=None):
-    """Posterior means, float64 `(N, D)`, of an array or of a model and data.
+    """Posterior means, float64 `(N, D)`, of an array or of a model and data; a flow's base means.
 
     Raises:
         TypeError: If there are no numbers in an array.
         ValueError: If the shape is another, or values are not finite.
     """
-    source, _ = encoded(means, data, batch_size, decoder, likelihood)
+    source, subject = encoded(means, data, batch_size, decoder, likelihood)
+    if isinstance(source, FlowGaussian):
+        source = base_of(source, subject)
     if hasattr(source, "_fields") and "mean" in source._fields:
         source = source.mean
     if not hasattr(source, "dtype"):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,24 +12,29 @@ from keras import ops
 from ..layers import StandardNormal
 from ..losses import (
     DiagonalGaussian,
+    FlowGaussian,
     HierarchicalGaussian,
     PointMass,
     kl_per_dimension,
-    log_prob,
-    reparameterize,
     variance,
 )
 from ..losses._replicas import GivenSeed
 from ._estimate import Estimate, mean_estimate
 from ._gaussians import gaussians_of, log_sum_of_others
+from ._inputs import Encoded, NotMeasurable
 from ._subject import _ForeignSubject
+from .aggregate import PRIOR_STREAM, moments_of_draws
 from .mutual_information import mutual_information
+from .negative_log_likelihood import MEMORY, draws_at_once
 from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
+from .rate import rates_of
 
 #: Decoded codes that a likelihood gap is averaged over, at least.
 DECODED = 2000
-#: Examples whose posteriors are refined, or whose codes are taken apart by dimension.
+#: Examples whose posteriors are refined, or whose codes are taken apart by dimension; fewer of an
+#: autoregressive decoder, a pass through which costs a hundred times that of another.
 REFINED, SWAPPED = 256, 200
+REFINED_AUTOREGRESSIVE, SWAPPED_AUTOREGRESSIVE = 64, 50
 #: Beyond so many dimensions the decoder's use of each is not measured: it costs a decode each.
 MAX_SWAPPED_DIMENSIONS = 256
 #: Draws per example in a refinement step, in its evaluation, and in each half of a gradient.
@@ -41,20 +47,28 @@ OUTSIDE_QUANTILE = 0.01
 ACTIVE_THRESHOLDS = (0.001, 0.01, 0.1)
 #: The information counts as bounded by the number of examples from this share of log N on.
 NEAR_LIMIT = 0.85
-#: Pictures in each row of the report.
-PICTURES = 10
+#: Pictures in each row of the report, and of a decoder that makes them pixel by pixel.
+PICTURES, PICTURES_AUTOREGRESSIVE = 10, 5
+#: Draws per example that tell the moments and rates of posteriors without a closed form.
+MOMENT_DRAWS = 32
+#: Bytes for the layers of a decoder that a gradient is taken through.
+GRADIENT_MEMORY = 512 * 2**20
 
 _CHUNK = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """Numbers, arrays by dimension or example, and notes on what could not be measured."""
+    """Numbers, arrays by dimension or example, and notes on what could not be measured.
+
+    Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`.
+    """
 
     estimates: dict = dataclasses.field(default_factory=dict)
     arrays: dict = dataclasses.field(default_factory=dict)
     pictures: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    traits: frozenset = frozenset()
 
     def value(self, name):
         """Value of an estimate; NaN for one that was not measured."""
@@ -68,82 +82,129 @@ class Measurements:
 
 def measure(subject, data, seed, refinement_steps, batch_size):
     """All measurements of a `Subject` on checked data."""
-    found = Measurements(notes=list(subject.notes))
     posterior = subject.encode(data, batch_size)
-    mean = np.asarray(posterior.mean, "float64")
-    spread = np.asarray(ops.convert_to_numpy(variance(posterior)), "float64")
-    healthy = np.isfinite(mean) & np.isfinite(spread)
+    kinds = {
+        "flow": isinstance(posterior, FlowGaussian),
+        "autoregressive": subject.autoregressive,
+        "learned_prior": not isinstance(subject.prior, StandardNormal),
+    }
+    traits = frozenset(name for name, held in kinds.items() if held)
+    found = Measurements(notes=list(subject.notes), traits=traits)
+    code = _code(found, subject, posterior, batch_size, seed)
+    healthy = np.isfinite(code.mean) & np.isfinite(code.spread)
     found.estimates["not_finite"] = Estimate(
         float(np.mean(~healthy)), count=healthy.size, estimator="share of posterior parameters"
     )
     if not np.all(healthy):
         found.notes.append("Nothing else was measured, since the posteriors are not finite.")
         return found
-    _by_dimension(found, subject, posterior, mean, spread)
-    z, shuffled, prior = _codes(subject, data, posterior, seed, batch_size)
+    _by_dimension(found, subject, posterior, code, batch_size, seed)
+    z, log_qz, shuffled, prior = _codes(subject, data, seed, batch_size)
     own_log_px = _likelihoods(found, subject, data, z, shuffled, prior, batch_size)
     if not np.all(np.isfinite(own_log_px)):
         found.notes.append("Nothing else was measured, since log p(x|z) is not finite.")
         return found
     _pictures(found, subject, data, z, prior)
-    _aggregate(found, subject, mean, spread, z, prior)
+    _aggregate(found, subject, code, z, prior)
     _use_of_dimensions(found, subject, data, z[:, 0], shuffled[:, 0])
     if isinstance(posterior, PointMass):
         found.notes.append(
             "The encoder is deterministic: there is no rate, no information in nats and no bound."
         )
         return found
-    _bound(found, subject, posterior, z, own_log_px)
-    _information(found, posterior, z[:, 0], prior[:, 0], seed)
+    _bound(found, subject, posterior, z, log_qz, own_log_px, batch_size)
+    _information(found, Encoded(posterior, subject), z[:, 0], prior[:, 0], batch_size, seed)
     _refinement(found, subject, data, seed, refinement_steps)
     return found
 
 
-def _by_dimension(found, subject, posterior, mean, spread):
-    found.arrays["mean_of_means"] = mean.mean(axis=0)
-    found.arrays["variance_of_means"] = np.var(mean, axis=0, ddof=1)
-    found.arrays["posterior_variance"] = spread.mean(axis=0)
-    closed = None
-    if not isinstance(posterior, PointMass):
-        closed = subject.prior.kl_per_dimension(posterior)
-        if closed is None:
-            found.notes.append(
-                "KL by dimension was taken to N(0, 1): the prior has no closed form for it."
-            )
-    by_example = ops.convert_to_numpy(kl_per_dimension(posterior) if closed is None else closed)
-    found.arrays["kl_per_dimension"] = np.mean(by_example, axis=0, dtype="float64")
+class _Code(NamedTuple):
+    """Mean and variance of z under each posterior, `(N, D)`, and their moments over examples.
+
+    Attributes:
+        mean: `(N, D)`.
+        spread: `(N, D)`.
+        variance_of_means: `(D,)`.
+        covariance: `(D, D)`, of z under the aggregate posterior.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+    variance_of_means: np.ndarray
+    covariance: np.ndarray
+
+
+def _code(found, subject, posterior, batch_size, seed):
+    if isinstance(posterior, FlowGaussian):
+        found.notes.append(
+            f"The posterior is a flow: its means, variances and rates are those of {MOMENT_DRAWS} "
+            "draws from each, and the divergence between posteriors is that of the Gaussians that "
+            "it bends."
+        )
+        mean, spread, within = moments_of_draws(posterior, subject, MOMENT_DRAWS, batch_size, seed)
+        # What the draws leave open of a mean is no difference between examples.
+        between = np.cov(mean, rowvar=False).reshape(within.shape) - within / MOMENT_DRAWS
+        return _Code(mean, spread, np.maximum(np.diagonal(between), 0.0), between + within)
+    mean = np.asarray(posterior.mean, "float64")
+    spread = np.asarray(ops.convert_to_numpy(variance(posterior)), "float64")
+    covariance = np.cov(mean, rowvar=False).reshape(mean.shape[1], -1)
+    covariance = covariance + np.diag(spread.mean(axis=0))
+    return _Code(mean, spread, np.var(mean, axis=0, ddof=1), covariance)
+
+
+def _by_dimension(found, subject, posterior, code, batch_size, seed):
+    found.arrays["mean_of_means"] = code.mean.mean(axis=0)
+    found.arrays["variance_of_means"] = code.variance_of_means
+    found.arrays["posterior_variance"] = code.spread.mean(axis=0)
+    rates = _rates(found, subject, posterior, batch_size, seed)
+    if rates is not None:
+        found.arrays["kl_per_dimension"] = np.mean(rates, axis=0)
     # Information of a Gaussian channel with this signal and this noise.
     noise = np.maximum(found.arrays["posterior_variance"], 1e-8)
     found.arrays["capacity"] = 0.5 * np.log1p(found.arrays["variance_of_means"] / noise)
     for threshold in ACTIVE_THRESHOLDS:
         found.estimates[f"active_units_{threshold:g}"] = Estimate(
             float(np.sum(found.arrays["variance_of_means"] >= threshold)),
-            count=len(mean),
+            count=len(code.mean),
             estimator=f"#Var(mean_d) >= {threshold:g}",
         )
 
 
-def _codes(subject, data, posterior, seed, batch_size):
-    """Codes `(n, K, D)` of their own example, of another example, and from the prior."""
+def _rates(found, subject, posterior, batch_size, seed):
+    """Rates by example and dimension `(N, D)`, or None."""
+    if isinstance(posterior, PointMass):
+        return ops.convert_to_numpy(kl_per_dimension(posterior))
+    try:
+        return rates_of(posterior, subject, MOMENT_DRAWS, batch_size, seed)[0]
+    except NotMeasurable as error:
+        if isinstance(posterior, FlowGaussian):
+            found.notes.append(f"KL by dimension was not measured: {error.reason}.")
+            return None
+        found.notes.append(f"KL by dimension was taken to N(0, 1): {error.reason}.")
+        return ops.convert_to_numpy(kl_per_dimension(posterior)).astype("float64")
+
+
+def _codes(subject, data, seed, batch_size):
+    """Codes `(n, K, D)` of their own example with log q(z|x), of another one, from the prior."""
     draws = max(1, math.ceil(DECODED / len(data)))
 
     def draw(x, noise, stream):
-        return subject.sample(subject.posterior(x), draws, GivenSeed(noise, stream))
+        return subject.sample_and_log_qz(subject.posterior(x), draws, GivenSeed(noise, stream))
 
-    z = subject.run(f"draw_{draws}", draw, data, batch_size=batch_size, seed=seed)
+    z, log_qz = subject.run(f"draw_{draws}", draw, data, batch_size=batch_size, seed=seed)
     # A cyclic shift of a random order gives nobody a code of their own.
     order = np.random.default_rng(seed).permutation(len(data))
     shuffled = np.empty_like(z)
     shuffled[order] = z[np.roll(order, 1)]
-    prior = subject.prior.sample(len(data) * draws, GivenSeed(seed, 2**23))
-    prior = ops.convert_to_numpy(prior).reshape(z.shape).astype("float32")
-    return z, shuffled, prior
+    prior = subject.sample_prior(len(data) * draws, seed, PRIOR_STREAM)
+    return z, log_qz, shuffled, prior.reshape(z.shape).astype("float32")
 
 
 def _likelihoods(found, subject, data, z, shuffled, prior, batch_size):
+    rows = _rows(subject, data, z.shape[1], batch_size)
     log_px = {
         name: np.mean(
-            subject.run("log_px", subject.log_px, data, codes, batch_size=batch_size),
+            subject.run("log_px", subject.log_px, data, codes, batch_size=rows),
             axis=1,
             dtype="float64",
         )
@@ -173,12 +234,18 @@ def _likelihoods(found, subject, data, z, shuffled, prior, batch_size):
     return log_px["own"]
 
 
-def _bound(found, subject, posterior, z, log_px):
+def _rows(subject, data, draws, most, gradients=False):
+    """Examples at once whose draws are decoded within the memory, in batches of about one size."""
+    memory = GRADIENT_MEMORY if gradients else MEMORY
+    rows = max(1, min(most, draws_at_once(subject, data, memory, gradients) // draws))
+    return math.ceil(len(data) / math.ceil(len(data) / rows))
+
+
+def _bound(found, subject, posterior, z, log_qz, log_px, batch_size):
     closed = subject.prior.kl_divergence(posterior)
     if closed is None:
-        rate = np.mean(
-            ops.convert_to_numpy(log_prob(posterior, z) - subject.log_pz(z)), axis=1
-        ).astype("float64")
+        log_pz = subject.run(f"log_pz_{z.shape[1]}", subject.log_pz, z, batch_size=batch_size)
+        rate = np.mean(log_qz - log_pz, axis=1, dtype="float64")
     else:
         rate = ops.convert_to_numpy(closed).astype("float64")
     found.estimates["rate"] = mean_estimate(
@@ -193,9 +260,24 @@ def _bound(found, subject, posterior, z, log_px):
     )
 
 
-def _information(found, posterior, z, prior, seed):
+def _information(found, encoded, z, prior, batch_size, seed):
     """Mutual information, marginal divergence, posterior divergence, entropy, prior hole."""
-    information = mutual_information(posterior, seed=seed)
+    found.estimates["conditional_entropy"] = conditional_entropy(
+        encoded, num_samples=MOMENT_DRAWS, seed=seed, batch_size=batch_size
+    )
+    found.estimates["mutual_posterior_divergence"] = mutual_posterior_divergence(
+        encoded, max_examples=_CHUNK, seed=seed
+    )
+    posterior = encoded.posterior
+    try:
+        information = mutual_information(posterior, seed=seed)
+    except NotMeasurable as error:
+        found.notes.append(
+            "The information about x and the prior draws outside of the codes were not measured: "
+            f"{error.reason}. The rate is a bound of the information, and a prior hole was looked "
+            "for in the moments alone."
+        )
+        return
     found.estimates["mutual_information"] = information
     found.estimates["marginal_divergence"] = Estimate(
         found.value("rate") - information.value,
@@ -211,10 +293,6 @@ def _information(found, posterior, z, prior, seed):
             "allow for: it is at least so much, and the aggregate posterior at most so far from "
             "the prior. More examples would tell."
         )
-    found.estimates["conditional_entropy"] = conditional_entropy(posterior)
-    found.estimates["mutual_posterior_divergence"] = mutual_posterior_divergence(
-        posterior, max_examples=_CHUNK, seed=seed
-    )
     # How dense the aggregate is where the prior draws, against where it draws itself. Leaving a
     # draw's own posterior out makes both alike if the aggregate is the prior, in any dimension.
     gaussians = gaussians_of(posterior)
@@ -230,11 +308,10 @@ def _information(found, posterior, z, prior, seed):
     )
 
 
-def _aggregate(found, subject, mean, spread, z, prior):
+def _aggregate(found, subject, code, z, prior):
     """Moments of the aggregate posterior against the prior's."""
-    covariance = np.cov(mean, rowvar=False).reshape(mean.shape[1], -1)
-    covariance = covariance + np.diag(spread.mean(axis=0))
-    centre = mean.mean(axis=0)
+    covariance = code.covariance
+    centre = code.mean.mean(axis=0)
     draws = prior.reshape(-1, prior.shape[-1]).astype("float64")
     if isinstance(subject.prior, StandardNormal):
         prior_mean = np.zeros_like(centre)
@@ -257,14 +334,14 @@ def _aggregate(found, subject, mean, spread, z, prior):
             - log_det
             + shift @ np.linalg.solve(prior_covariance, shift)
         ),
-        count=len(mean),
+        count=len(z),
         estimator="KL between Gaussians with the moments of aggregate posterior and prior",
         unit="nats",
     )
-    chosen = np.argsort(-np.var(mean, axis=0), kind="stable")[:2]
+    chosen = np.argsort(-code.variance_of_means, kind="stable")[:2]
     found.arrays["shown_dimensions"] = chosen
     found.arrays["shown_codes"] = z[:, 0, chosen]
-    found.arrays["shown_prior"] = draws[: len(mean), chosen]
+    found.arrays["shown_prior"] = draws[: len(z), chosen]
 
 
 def _use_of_dimensions(found, subject, data, z, shuffled):
@@ -273,14 +350,14 @@ def _use_of_dimensions(found, subject, data, z, shuffled):
     if size > MAX_SWAPPED_DIMENSIONS:
         found.notes.append(f"The decoder's use of each of {size} dimensions was not measured.")
         return
-    chosen = slice(0, SWAPPED)
+    chosen = slice(0, SWAPPED_AUTOREGRESSIVE if subject.autoregressive else SWAPPED)
     swap = np.eye(size, dtype="float32")
 
     def losses(x, own, other):
         swapped = own[:, None] + (other - own)[:, None] * swap
         return subject.log_px(x, own[:, None]) - subject.log_px(x, swapped)
 
-    rows = max(1, 4096 // size)
+    rows = _rows(subject, data[chosen], size, max(1, 4096 // size))
     values = subject.run(
         "use_of_dimensions", losses, data[chosen], z[chosen], shuffled[chosen], batch_size=rows
     ).astype("float64")
@@ -297,10 +374,18 @@ def _pictures(found, subject, data, z, prior):
         or (len(shape) == 3 and shape[2] not in (1, 3))
     ):
         return
-    rows = {"data": data[:PICTURES]}
-    for name, codes in (("reconstructions", z), ("draws from the prior", prior)):
-        params = subject.params(ops.convert_to_tensor(codes[:PICTURES, :1]))
-        rows[name] = ops.convert_to_numpy(subject.likelihood.mean(params))[:, 0]
+    number = PICTURES_AUTOREGRESSIVE if subject.autoregressive else PICTURES
+    rows = {"data": data[:number]}
+    kinds = ("reconstructions", "draws from the prior")
+    codes = np.concatenate([codes[:number, 0] for codes in (z, prior)])
+    if subject.autoregressive:
+        # In one batch, for which its loop is compiled.
+        decoded = subject.model.decode(codes, batch_size=len(codes))
+        found.notes.append("Pictures were decoded greedily, value by value.")
+    else:
+        params = subject.params(ops.convert_to_tensor(codes[:, None]), None)
+        decoded = ops.convert_to_numpy(subject.likelihood.mean(params))[:, 0]
+    rows.update(zip(kinds, np.split(decoded, 2), strict=True))
     if all(np.shape(row)[1:] == shape for row in rows.values()):
         found.pictures.update(rows)
 
@@ -317,9 +402,10 @@ def _refinement(found, subject, data, seed, steps):
     if steps == 0:
         found.notes.append("Encoder lag was not measured: refinement_steps=0.")
         return
-    chosen = data[:REFINED]
+    chosen = data[: REFINED_AUTOREGRESSIVE if subject.autoregressive else REFINED]
+    rows = _rows(subject, chosen, EVALUATION_DRAWS, len(chosen), gradients=True)
     gradients = subject.run(
-        "gradients", functools.partial(_gradients, subject), chosen, batch_size=REFINED, seed=seed
+        "gradients", functools.partial(_gradients, subject), chosen, batch_size=rows, seed=seed
     )
     before, after, rate_before, rate_after = (
         np.asarray(part, "float64")
@@ -327,7 +413,7 @@ def _refinement(found, subject, data, seed, steps):
             f"refined_{steps}",
             functools.partial(_refined, subject, steps),
             chosen,
-            batch_size=REFINED,
+            batch_size=rows,
             seed=seed,
         )
     )
@@ -377,7 +463,13 @@ def _implied_weight(found, gradients):
 
 
 def _moved(posterior, shift, log_scale):
-    """The posterior with its mean moved by `shift` standard deviations, and rescaled."""
+    """The posterior with its mean moved by `shift` standard deviations, and rescaled.
+
+    Of a flow it is its base that is moved, under the context that the encoder gives.
+    """
+    if isinstance(posterior, FlowGaussian):
+        base = _moved(posterior.base, shift, log_scale)
+        return posterior._replace(base_mean=base.mean, base_log_var=base.log_var)
     mean = posterior.mean + ops.sqrt(variance(posterior)) * shift
     if isinstance(posterior, DiagonalGaussian):
         return DiagonalGaussian(mean, posterior.log_var + 2.0 * log_scale)
@@ -387,21 +479,13 @@ def _moved(posterior, shift, log_scale):
     raise TypeError(f"A posterior of type {type(posterior).__name__} cannot be refined.")
 
 
-def _distortion(subject, x, posterior, eps):
-    return -ops.mean(subject.log_px(x, reparameterize(posterior, eps)), axis=1)
-
-
-def _rate(subject, posterior, eps):
-    closed = subject.prior.kl_divergence(posterior)
-    if closed is not None:
-        return closed
-    z = reparameterize(posterior, eps)
-    return ops.mean(log_prob(posterior, z) - subject.log_pz(z), axis=1)
-
-
-def _noise(posterior, draws, seed):
-    batch, size = ops.shape(posterior.mean)[0], posterior.mean.shape[1]
-    return keras.random.normal((batch, draws, size), dtype="float32", seed=seed)
+def _distortion_and_rate(subject, x, posterior, draws, seed, stream):
+    """Both by example; equal seeds and streams mean equal noise, whatever the posterior."""
+    z, log_qz = subject.sample_and_log_qz(posterior, draws, GivenSeed(seed, stream))
+    rate = subject.prior.kl_divergence(posterior)
+    if rate is None:
+        rate = ops.mean(log_qz - subject.log_pz(z), axis=1)
+    return -ops.mean(subject.log_px(x, z), axis=1), rate
 
 
 def _gradient(function, values):
@@ -422,21 +506,19 @@ def _gradients(subject, x, seed, stream):
     """Gradients by log-scale and by shift: of the distortion twice, and of the rate."""
     posterior = subject.posterior(x)
     start = [ops.zeros_like(posterior.mean), ops.zeros_like(posterior.mean)]
-    noise = GivenSeed(seed, stream + ops.cast(2**21, "uint32"))
-    halves = [_noise(posterior, GRADIENT_DRAWS, noise) for _ in range(2)]
 
-    def distortion(eps):
-        return lambda shift, scale: ops.sum(
-            _distortion(subject, x, _moved(posterior, shift, scale), eps)
-        )
+    def part(number, half):
+        noise = stream + ops.cast(2**21 + half * 2**20, "uint32")
 
-    def rate(shift, scale):
-        return ops.sum(_rate(subject, _moved(posterior, shift, scale), halves[0]))
+        def total(shift, scale):
+            moved = _moved(posterior, shift, scale)
+            terms = _distortion_and_rate(subject, x, moved, GRADIENT_DRAWS, seed, noise)
+            return ops.sum(terms[number])
 
-    (shift_a, scale_a), (shift_b, scale_b), (shift_rate, scale_rate) = (
-        _gradient(function, start)
-        for function in (distortion(halves[0]), distortion(halves[1]), rate)
-    )
+        return _gradient(total, start)
+
+    (shift_a, scale_a), (shift_b, scale_b) = part(0, 0), part(0, 1)
+    shift_rate, scale_rate = part(1, 0)
     return scale_a, scale_b, scale_rate, shift_a, shift_b, shift_rate
 
 
@@ -445,17 +527,19 @@ def _refined(subject, steps, x, seed, stream):
     posterior = subject.posterior(x)
     zeros = ops.zeros_like(posterior.mean)
 
-    def loss(shift, scale, eps):
+    def terms(shift, scale, draws, number):
         moved = _moved(posterior, shift, scale)
-        return _distortion(subject, x, moved, eps) + _rate(subject, moved, eps)
+        noise = stream + ops.cast(number, "uint32")
+        return _distortion_and_rate(subject, x, moved, draws, seed, noise)
 
     def step(index, state):
         values, first, second = state[:2], state[2:4], state[4:]
         number = ops.cast(index, "float32")
-        noise = GivenSeed(seed, stream + ops.cast(2**20, "uint32") + ops.cast(index, "uint32"))
-        eps = _noise(posterior, STEP_DRAWS, noise)
+        # Batches, of streams below 256, have noise of their own in each step.
+        stage = ops.cast(2**20, "uint32") + 256 * ops.cast(index, "uint32")
         slopes = _gradient(
-            lambda shift, scale: ops.sum(loss(shift, scale, eps)), [values[0], values[1]]
+            lambda shift, scale: ops.sum(sum(terms(shift, scale, STEP_DRAWS, stage))),
+            [values[0], values[1]],
         )
         first = [0.9 * old + 0.1 * new for old, new in zip(first, slopes, strict=True)]
         second = [0.99 * old + 0.01 * new**2 for old, new in zip(second, slopes, strict=True)]
@@ -469,9 +553,7 @@ def _refined(subject, steps, x, seed, stream):
 
     shift, scale, *_ = subject.loop(steps, step, (zeros,) * 6)
     # Noise that the steps have not seen, the same before and after.
-    eps = _noise(posterior, EVALUATION_DRAWS, GivenSeed(seed, stream + ops.cast(2**22, "uint32")))
-    before, after = loss(zeros, zeros, eps), loss(shift, scale, eps)
-    rates = [
-        _rate(subject, _moved(posterior, *point), eps) for point in ((zeros, zeros), (shift, scale))
-    ]
-    return -before, -after, *rates
+    before, after = (
+        terms(*point, EVALUATION_DRAWS, 2**22) for point in ((zeros, zeros), (shift, scale))
+    )
+    return -sum(before), -sum(after), before[1], after[1]

@@ -217,9 +217,9 @@ def _ticks(axes, size):
 
 def _plot_rates(diagnosis):
     figure, axes = _axes()
-    values = diagnosis.arrays["kl_per_dimension"]
+    values = diagnosis.arrays.get("kl_per_dimension")
     label = "KL (nats)"
-    if not np.all(np.isfinite(values)):
+    if values is None or not np.all(np.isfinite(values)):
         values, label = diagnosis.arrays["variance_of_means"], "variance of means"
     states = np.array(_states(diagnosis))
     for state, color in (("active", ACTIVE), ("silent", SILENT), ("unread", UNREAD)):
@@ -230,7 +230,8 @@ def _plot_rates(diagnosis):
     silent = np.flatnonzero(states == "silent")
     axes.plot(silent, np.zeros(len(silent)), "x", color=SILENT, markersize=5, clip_on=False)
     axes.set_ylabel(label)
-    axes.set_ylim(0, max(float(np.max(values)) * 1.25, 0.1))
+    # A conditional rate may lie below 0.
+    axes.set_ylim(min(0.0, float(np.min(values)) * 1.25), max(float(np.max(values)) * 1.25, 0.1))
     _ticks(axes, len(values))
     _legend(axes, ncols=3, loc="upper right")
     return figure

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -14,13 +15,35 @@ from ..losses import (
     HierarchicalGaussian,
     PointMass,
     float32,
-    log_prob,
+    log_prob_by_coordinate,
     reparameterize,
 )
 from ..losses._compiled import compiled
+from ..losses._replicas import GivenSeed
 
 #: Probabilities are kept this far from 0 and 1 before they are turned into logits.
 PROBABILITY_MARGIN = 1e-6
+
+
+class DrawStatistics(NamedTuple):
+    """What draws tell of posteriors without closed forms.
+
+    Attributes:
+        mean: Mean of each posterior's draws, `(N, D)`.
+        variance: Unbiased, `(N, D)`.
+        scatter: Unbiased covariances summed over each batch, `(batches, D, D)`: one for every
+            example would fill the memory.
+        entropy: Mean of -log q(z_k|x), `(N,)`.
+        rate: Mean of log q(z_k|x) - log p(z_k), `(N,)`.
+        rate_per_dimension: The same by coordinate, `(N, D)`, or None without coordinates.
+    """
+
+    mean: object
+    variance: object
+    scatter: object
+    entropy: object
+    rate: object
+    rate_per_dimension: object
 
 
 class Subject:
@@ -48,23 +71,32 @@ class Subject:
         """The posterior value q(z|x) over `(batch, D)`, in inference mode."""
         raise NotImplementedError
 
-    def params(self, z):
-        """The likelihood's parameters `(batch, K, *event)` of `z (batch, K, D)`."""
-        flat = self._decode(ops.reshape(z, (-1, self.latent_dim)))
-        return ops.reshape(flat, (-1, z.shape[1], *flat.shape[1:]))
+    def params(self, z, x):
+        """The likelihood's parameters `(batch, K, *event)` of `z (batch, K, D)`.
 
-    def _decode(self, z):
+        An autoregressive decoder is shown `x (batch, *event)`; others do not look at it.
+        """
         raise NotImplementedError
 
     def sample(self, posterior, num_samples, seed):
         """Posterior draws `(batch, K, D)` with a seed generator such as `GivenSeed`."""
-        shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
-        eps = keras.random.normal(shape, dtype="float32", seed=seed)
-        return reparameterize(posterior, eps)
+        return self.sample_by_coordinate(posterior, num_samples, seed)[0]
 
-    def log_qz(self, posterior, z):
-        """Log q(z_k|x), `(batch, K)`."""
-        return log_prob(posterior, z)
+    def sample_by_coordinate(self, posterior, num_samples, seed):
+        """Posterior draws and log q(z_k|x), `(batch, K, D)`, or `(batch, K, 1)` for the latter."""
+        shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
+        z = reparameterize(posterior, keras.random.normal(shape, dtype="float32", seed=seed))
+        if isinstance(posterior, PointMass):
+            return z, ops.full_like(z[:, :, :1], float("inf"))
+        return z, log_prob_by_coordinate(posterior, z)
+
+    def sample_and_log_qz(self, posterior, num_samples, seed):
+        """Posterior draws `(batch, K, D)` and log q(z_k|x), `(batch, K)`.
+
+        A flow knows the density of its own draws; that of others takes its inverse.
+        """
+        z, by_coordinate = self.sample_by_coordinate(posterior, num_samples, seed)
+        return z, ops.sum(by_coordinate, axis=-1)
 
     def log_pz(self, z):
         """Log p(z_k), `(batch, K)`."""
@@ -72,12 +104,21 @@ class Subject:
 
     def log_px(self, x, z):
         """Log p(x|z_k), `(batch, K)`."""
-        return self.likelihood.log_prob(x, self.params(z))
+        return self.likelihood.log_prob(x, self.params(z, x))
+
+    def base(self, posterior):
+        """The Gaussian that a flow bends, by coordinate of the code that each descends from."""
+        return posterior.base
 
     @property
     def has_density(self):
         """Whether q(z|x) has a density."""
         return True
+
+    @property
+    def autoregressive(self):
+        """Whether the decoder sees x."""
+        return False
 
     # -- over whole arrays -----------------------------------------------------------------------
 
@@ -115,6 +156,52 @@ class Subject:
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
         )
 
+    def draw_statistics(self, posterior, num_samples, batch_size=256, seed=0):
+        """`DrawStatistics` of K draws from each posterior, in NumPy.
+
+        All in one function: a metric more is cheaper than a function more to compile.
+
+        Args:
+            posterior: Posterior value of all examples.
+            num_samples: Positive int K.
+            batch_size: Positive int.
+            seed: Int.
+        """
+
+        def statistics(*arguments):
+            *fields, noise, stream = arguments
+            value = type(posterior)(*fields)
+            z, log_qz = self.sample_by_coordinate(value, num_samples, GivenSeed(noise, stream))
+            mean = ops.mean(z, axis=1)
+            centred = z - mean[:, None]
+            flat = ops.reshape(centred, (-1, self.latent_dim))
+            total = ops.sum(log_qz, axis=-1)
+            by_prior = self.prior.log_prob_per_dimension(z)
+            by_dimension = by_prior is not None and log_qz.shape[-1] == self.latent_dim
+            others = max(num_samples - 1, 1)
+            return DrawStatistics(
+                mean,
+                ops.sum(ops.square(centred), axis=1) / others,
+                ops.matmul(ops.transpose(flat), flat)[None] / others,
+                -ops.mean(total, axis=1),
+                ops.mean(total - self.log_pz(z), axis=1),
+                ops.mean(log_qz - by_prior, axis=1) if by_dimension else None,
+            )
+
+        name = f"draw_statistics_{num_samples}"
+        return self.run(name, statistics, posterior, batch_size=batch_size, seed=seed)
+
+    def sample_prior(self, num_samples, seed, stream=0):
+        """Draws from the prior, NumPy float32 `(num_samples, D)`."""
+
+        def sample(seed, stream):
+            return self.prior.sample(num_samples, GivenSeed(seed, stream))
+
+        # A learned prior may draw in loops; the others have nothing to compile.
+        if self.prior.variables:
+            sample = self.compile(f"prior_{num_samples}", sample)
+        return ops.convert_to_numpy(sample(np.uint32(seed), np.uint32(stream)))
+
     def compile(self, name, function, xla=False):
         """`function(*tensors)` compiled once, kept under `name`: by XLA for a fixed shape only."""
         key = f"metrics/{name}"
@@ -145,18 +232,22 @@ class _OurSubject(Subject):
     def posterior(self, x):
         return self.model.encode(x)
 
-    def _decode(self, z):
-        return self.model.decoder(z, training=False)
+    def params(self, z, x):
+        return self.model.params(z, x)
 
-    def sample(self, posterior, num_samples, seed):
-        return self.model.head.sample(posterior, num_samples, seed)
+    def sample_by_coordinate(self, posterior, num_samples, seed):
+        return self.model.head.sample_and_log_prob(posterior, num_samples, seed)
 
-    def log_qz(self, posterior, z):
-        return self.model.head.log_prob(posterior, z)
+    def base(self, posterior):
+        return DiagonalGaussian(*map(self.model.head.flow.follow, posterior.base))
 
     @property
     def has_density(self):
         return self.model.head.has_density
+
+    @property
+    def autoregressive(self):
+        return self.model.autoregressive
 
 
 class _PairSubject(Subject):
@@ -174,12 +265,12 @@ class _PairSubject(Subject):
     def posterior(self, x):
         return posterior_from(_call(self.encoder, x))
 
-    def _decode(self, z):
-        params = float32(_call(self.decoder, z))
+    def params(self, z, x):
+        params = float32(_call(self.decoder, ops.reshape(z, (-1, self.latent_dim))))
         if self.probabilities:
             inside = ops.clip(params, PROBABILITY_MARGIN, 1.0 - PROBABILITY_MARGIN)
             params = ops.log(inside) - ops.log1p(-inside)
-        return params
+        return ops.reshape(params, (-1, z.shape[1], *params.shape[1:]))
 
 
 class _ForeignSubject(_PairSubject):
@@ -327,6 +418,7 @@ def _saved_model(path, data, likelihood):
     details = json.loads(details.read_text("utf-8"))
     loaded = tf.saved_model.load(str(path))
     encode, decode = loaded.signatures["encode"], loaded.signatures["decode"]
+    _check_parts(details, encode.structured_outputs)
     traceable = keras.backend.backend() == "tensorflow"
     convert = (lambda x: x) if traceable else np.asarray
 
@@ -343,6 +435,22 @@ def _saved_model(path, data, likelihood):
     # Keeps the functions' resources alive.
     subject.loaded = loaded
     return subject
+
+
+def _check_parts(details, posterior):
+    """Raises an error for a SavedModel whose signatures do not give its densities."""
+    if "base_mean" in posterior:
+        what = "the posterior of a flow, whose density only its model knows"
+    elif details.get("autoregressive", False):
+        what = "an autoregressive decoder, which has to see what it decodes"
+    elif details.get("prior", "StandardNormal") != "StandardNormal":
+        what = f"a prior of its own, {details['prior']}"
+    else:
+        return
+    raise ValueError(
+        "`model` must be the VAE itself where its SavedModel does not tell all densities. "
+        f"Received: a SavedModel with {what}"
+    )
 
 
 def _observed_likelihood(details, likelihood):

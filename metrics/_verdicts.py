@@ -195,6 +195,11 @@ def healthy_evidence(found):
             f"The code carries {_nats(found, 'mutual_information')} of information about x "
             f"(empty below {EMPTY_INFORMATION}; {found.value('rate'):.2f} nats are paid for it)."
         )
+    elif _known(found, "rate"):
+        evidence.append(
+            f"The rate is {_nats(found, 'rate')}, of which the dimensions carry about "
+            f"{_information(found):.2f} about x (empty below {EMPTY_INFORMATION})."
+        )
     evidence.append(
         f"All {len(dimensions(found)['active'])} latent dimensions are active and read."
     )
@@ -259,6 +264,11 @@ def _full_collapse(found):
                 else ": paid, but the same for every x."
             ),
         ]
+    elif found.value("rate") <= EMPTY_INFORMATION:
+        evidence = [
+            f"The rate, at least the information about x, is {_nats(found, 'rate')} (empty below "
+            f"{EMPTY_INFORMATION})."
+        ]
     elif dimensions(found)["silent"] == list(range(len(found.arrays["capacity"]))):
         evidence = [f"Var(mean_d) is below {INACTIVE_VARIANCE} in every dimension."]
     else:
@@ -280,9 +290,7 @@ def _full_collapse(found):
 
 
 def _decoder_ignores_z(found):
-    information = found.value("mutual_information")
-    if math.isnan(information):
-        information = math.log(found.estimates["gap_shuffled"].count)
+    information = _information(found)
     moved = found.value("sensitivity")
     if information <= EMPTY_INFORMATION or moved >= IGNORED_SHARE * information:
         return []
@@ -312,6 +320,8 @@ def _under_regularised(found):
         f"below {LIGHT_WEIGHT}).",
         *_gain_evidence(found),
     ]
+    if not _known(found, "mutual_information"):
+        return evidence
     limit = found.estimates["mutual_information"].count
     if found.value("mutual_information") > AT_LIMIT * math.log(limit):
         evidence.append(
@@ -385,14 +395,13 @@ def _partial_collapse(found):
     if kinds["silent"]:
         evidence.append(
             f"Silent: {_list(kinds['silent'])}. Var(mean_d) < {INACTIVE_VARIANCE} and less than "
-            f"{SILENT_CAPACITY} nats each; their KL adds up to "
-            f"{np.sum(found.arrays['kl_per_dimension'][kinds['silent']]):.2f} nats."
+            f"{SILENT_CAPACITY} nats each{_paid(found, kinds['silent'])}."
         )
     if kinds["unread"]:
         evidence.append(
             f"Unread: {_list(kinds['unread'])}. The encoder writes them, but exchanging one for "
-            f"another example's moves log p(x|z) by less than {UNREAD} nats; their KL adds up to "
-            f"{np.sum(found.arrays['kl_per_dimension'][kinds['unread']]):.2f} nats."
+            f"another example's moves log p(x|z) by less than {UNREAD} nats"
+            f"{_paid(found, kinds['unread'])}."
         )
     if _presses(found):
         weight = found.value("implied_weight")
@@ -401,6 +410,25 @@ def _partial_collapse(found):
             f"suspect above {PRESSING_WEIGHT}): the weight may have pressed them out."
         )
     return evidence
+
+
+def _paid(found, dimensions):
+    if "kl_per_dimension" not in found.arrays:
+        return ""
+    paid = np.sum(found.arrays["kl_per_dimension"][dimensions])
+    return f"; their KL adds up to {paid:.2f} nats"
+
+
+def _information(found):
+    """The information about x in nats, or what is known of it without a density of all codes."""
+    if _known(found, "mutual_information"):
+        return found.value("mutual_information")
+    limit = math.log(found.estimates["gap_shuffled"].count)
+    if not _known(found, "rate"):
+        # Codes of a deterministic encoder are all different.
+        return limit
+    # Never more than the rate; nor, about, than the dimensions carry as Gaussian channels.
+    return min(limit, found.value("rate"), float(np.sum(found.arrays["capacity"])))
 
 
 def _presses(found):
@@ -484,14 +512,11 @@ def _full_collapse_remedies(found, size):
         "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
     )
     first = [anneal] if _decoder_reads(found) else []
+    strong = "autoregressive" in found.traits
     return [
         *first,
-        Remedy(
-            "Train a DU-VAE: batch-normalised means, dropout on the variances",
-            "Pinned gains keep the means apart (a rate of at least D gamma^2 / 2 = "
-            f"{size * 0.125:.1f} nats), dropped variances keep the posteriors diverse.",
-            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.8)",
-        ),
+        _du(found, size, 0.8),
+        *([_diverse(size)] if strong else []),
         Remedy(
             "Or drop its layer into the model at hand",
             "One line on the mean output; objective and decoder stay.",
@@ -503,19 +528,21 @@ def _full_collapse_remedies(found, size):
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
         ),
         anneal,
-        _skip(size),
+        _small_field(size) if strong else _skip(size),
     ]
 
 
 def _decoder_ignores_z_remedies(found, size):
+    weaker = Remedy(
+        "Take power from the decoder",
+        "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
+        "to say.",
+        f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
+    )
+    strong = "autoregressive" in found.traits
     return [
-        _skip(size),
-        Remedy(
-            "Take power from the decoder",
-            "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
-            "to say.",
-            f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
-        ),
+        *([_small_field(size), _du(found, size, 0.8)] if strong else [_skip(size)]),
+        weaker,
         Remedy(
             "Take the pressure off the code while the decoder learns to read it",
             "A decoder reads z once what it says is certain and costs nothing.",
@@ -527,6 +554,7 @@ def _decoder_ignores_z_remedies(found, size):
             "losses.ELBO(regularizers=[losses.MutualPosteriorDivergence(diversity=1.0, "
             "smoothness=0.2)])",
         ),
+        *([_diverse(size)] if strong else []),
     ]
 
 
@@ -539,12 +567,7 @@ def _partial_collapse_remedies(found, size):
     )
     return [
         *([lower] if _presses(found) else []),
-        Remedy(
-            "Bring them to life: DU-VAE",
-            "Pinned gains spend a rate of D gamma^2 / 2 on means that vary, dropped variances "
-            "make the dimensions certain.",
-            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
-        ),
+        _du(found, size, 0.9),
         Remedy(
             "Or pin the gain of every dimension",
             "No dimension can fall silent, since each keeps Var(mean_d) = gamma^2.",
@@ -600,6 +623,7 @@ def _prior_hole_remedies(found, size):
             "Batch-normalised means are centred and of one size.",
             'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
         ),
+        *([] if "learned_prior" in found.traits else _learned_priors(size)),
         Remedy(
             "Pay for the rate in full",
             "Below weight 1 codes may leave the prior at a discount.",
@@ -680,6 +704,51 @@ def _under_regularised_remedies(found, size):
             "Or stay deterministic and match the codes to the prior",
             "A Wasserstein auto-encoder makes its prior samples decodable.",
             f"zoo.WAE(encoder, decoder, latent_dim={size}, weight=10.0)",
+        ),
+    ]
+
+
+def _du(found, size, keep_prob):
+    """DU-VAE, or what it is with a flow."""
+    flow = "flow" in found.traits
+    name, model = ("DU-IAF", "DUIAF") if flow else ("DU-VAE", "DUVAE")
+    return Remedy(
+        f"Train a {name}: batch-normalised means, dropout on the variances",
+        f"Pinned gains keep the means{' below the flow' if flow else ''} apart (a rate of at least "
+        f"D gamma^2 / 2 = {size * 0.125:.1f} nats{' there' if flow else ''}), dropped variances "
+        "keep the posteriors diverse.",
+        f"zoo.{model}(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob={keep_prob})",
+    )
+
+
+def _diverse(size):
+    return Remedy(
+        "Train an MAE: posteriors that differ are rewarded",
+        "Made for decoders that could do without z: the divergence between posteriors counts in "
+        "the objective, and the prior is learned along.",
+        f"zoo.MAE(encoder, decoder, latent_dim={size}, diversity=1.0, smoothness=0.5)",
+    )
+
+
+def _small_field(size):
+    return Remedy(
+        "Narrow the decoder's field of view",
+        "A decoder that sees few pixels around models texture, and leaves the whole to z.",
+        f"networks.ResidualPixelCNN({size}, output_shape, kernels=(5, 3, 3))",
+    )
+
+
+def _learned_priors(size):
+    return [
+        Remedy(
+            "Let the prior go where the codes are",
+            "A flow learns the density of the codes, and samples come from there.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.AutoregressiveFlowPrior())",
+        ),
+        Remedy(
+            "Or make it a mixture of posteriors",
+            "Pseudo-inputs are learned whose posteriors cover those of the data.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.VampPrior(500))",
         ),
     ]
 

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..losses import FlowGaussian
 from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
-from ._inputs import means_of
+from ._inputs import Encoded, encoded, means_of
 from ._subject import check_integer
 
 
@@ -17,7 +18,8 @@ def active_dimensions(
 
         active_d = Var_x( mean_d(x) ) >= threshold
 
-    The variance is unbiased (divisor N - 1), and taken in float64 around the mean.
+    The variance is unbiased (divisor N - 1), and taken in float64 around the mean. Of a
+    flow it is that of the means of the Gaussian which it bends.
 
     Args:
         means: Posterior means `(N, D)`, a posterior value, or a model: a `VAE`, the path of an
@@ -51,6 +53,8 @@ def active_units(
 
         AU = #{ d : Var_x( mean_d(x) ) >= threshold }
 
+    Of a flow the means are those of the Gaussian which it bends.
+
     Args:
         means: Posterior means `(N, D)`, a posterior value, or a model: a `VAE`, the path of an
             exported SavedModel, or an encoder given with its `decoder`.
@@ -73,7 +77,9 @@ def active_units(
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519.
     """
     _check_threshold(threshold)
-    array = means_of(means, data, batch_size, decoder, likelihood)
+    value = Encoded(*encoded(means, data, batch_size, decoder, likelihood))
+    flow = isinstance(value.posterior, FlowGaussian)
+    array = means_of(value)
     variances = np.var(array, axis=0, ddof=1)
     active = variances >= threshold
     fourth = np.mean((array - array.mean(axis=0)) ** 4, axis=0)
@@ -86,7 +92,7 @@ def active_units(
         value=float(np.sum(active)),
         standard_error=float(np.sqrt(np.sum(chance * (1.0 - chance)))),
         count=len(array),
-        estimator="variance_of_means",
+        estimator="variance_of_means" + (" of the flow's base" if flow else ""),
         unit=f"of {array.shape[1]}",
         settings={"threshold": threshold},
         extra={

@@ -5,14 +5,20 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from ..losses import DiagonalGaussian, HierarchicalGaussian, PointMass
+from ..layers import StandardNormal
+from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from ._estimate import to_json
-from ._inputs import encoded
+from ._inputs import NUM_SAMPLES, encoded, flow_subject
+from ._subject import check_integer
+
+#: Draws from a learned prior that its moments are taken of, and their noise, apart from that of
+#: any posterior's.
+_PRIOR_DRAWS, PRIOR_STREAM = 5000, 2**23
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AggregateMoments:
-    """Mean and covariance of q(z) = 1/N sum_j q(z|x_j), and how far they are from N(0, I)'s.
+    """Mean and covariance of q(z) = 1/N sum_j q(z|x_j), and how far they are from the prior's.
 
     Attributes:
         mean: NumPy float64 `(D,)`.
@@ -20,12 +26,16 @@ class AggregateMoments:
         covariance_of_means: NumPy float64 `(D, D)`, the part of it that tells examples apart; the
             rest is the mean posterior covariance.
         count: Int N.
+        prior_mean: NumPy float64 `(D,)`, or None for N(0, I).
+        prior_covariance: NumPy float64 `(D, D)`, or None for N(0, I).
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     covariance_of_means: np.ndarray
     count: int
+    prior_mean: object = None
+    prior_covariance: object = None
 
     @property
     def eigenvalues(self):
@@ -49,18 +59,22 @@ class AggregateMoments:
 
     @property
     def divergence(self):
-        """KL of the Gaussian with these moments to the prior, in nats.
+        """KL of the Gaussian with these moments to that with the prior's, in nats.
 
-            1/2 ( tr C + |m|^2 - D - log det C )
+            1/2 ( tr P^-1 C + (m - p)^T P^-1 (m - p) - D - log det P^-1 C )
 
-        0 says that mean and covariance are the prior's, not that q(z) is; infinite for a singular
-        covariance.
+        with p = 0, P = I for N(0, I). 0 says that mean and covariance are the prior's, not that
+        q(z) is; infinite for a singular covariance.
         """
-        sign, log_det = np.linalg.slogdet(self.covariance)
+        covariance, shift = self.covariance, self.mean
+        if self.prior_covariance is not None:
+            root = np.linalg.cholesky(self.prior_covariance)
+            covariance = np.linalg.solve(root, np.linalg.solve(root, covariance).T)
+            shift = np.linalg.solve(root, shift - self.prior_mean)
+        sign, log_det = np.linalg.slogdet(covariance)
         if sign <= 0:
             return float("inf")
-        trace = np.trace(self.covariance)
-        return float(0.5 * (trace + self.mean @ self.mean - len(self.mean) - log_det))
+        return float(0.5 * (np.trace(covariance) + shift @ shift - len(shift) - log_det))
 
     def to_dict(self):
         """All of it as JSON knows it."""
@@ -69,11 +83,21 @@ class AggregateMoments:
 
 
 def aggregate_moments(
-    model_or_posterior, data=None, *, decoder=None, likelihood=None, batch_size=256
+    model_or_posterior,
+    data=None,
+    *,
+    decoder=None,
+    likelihood=None,
+    num_samples=NUM_SAMPLES,
+    seed=0,
+    batch_size=256,
 ):
     """Mean and covariance of the aggregate posterior.
 
         m = mean_j mean_j,   C = mean_j Cov(z|x_j) + mean_j (mean_j - m)(mean_j - m)^T
+
+    A flow's mean and covariance at each x_j are those of draws. The moments of a learned prior, for
+    the divergence, are those of 5,000 draws; without a model the prior is N(0, I).
 
     Args:
         model_or_posterior: `VAE`, path of an exported SavedModel, or encoder
@@ -81,17 +105,24 @@ def aggregate_moments(
         data: `(N, *event)` for a model; nothing otherwise.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
+        num_samples: Int K of at least 2, draws per example from a flow.
+        seed: Int in [0, 2^31) that fixes the draws.
         batch_size: Examples that a model encodes at once.
 
     Returns:
-        `AggregateMoments`, exact for the mixture of these N posteriors.
+        `AggregateMoments`, exact for the mixture of these N posteriors unless of a flow.
 
     Raises:
-        TypeError: If `model_or_posterior` or the data are of another kind.
-        ValueError: If there are fewer than 2 examples, or values are not finite.
+        TypeError: If `model_or_posterior` or the data are of another kind, or the posterior of a
+            flow comes without its model.
+        ValueError: If there are fewer than 2 examples, values are not finite, or an argument is out
+            of range.
     """
-    posterior, _ = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
-    if not isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian, PointMass)):
+    check_integer("num_samples", num_samples, 2)
+    check_integer("seed", seed, 0)
+    posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    kinds = (DiagonalGaussian, HierarchicalGaussian, PointMass, FlowGaussian)
+    if not isinstance(posterior, kinds):
         raise TypeError(
             "`model_or_posterior` must be a posterior value or a model that encodes to one. "
             f"Received: {type(posterior).__name__}"
@@ -102,14 +133,43 @@ def aggregate_moments(
             "`model_or_posterior` must have means of shape (N, D) with at least 2 examples. "
             f"Received: shape={means.shape}"
         )
-    within = _mean_covariance(posterior)
+    if isinstance(posterior, FlowGaussian):
+        subject = flow_subject(posterior, subject, "model_or_posterior")
+        means, _, within = moments_of_draws(posterior, subject, num_samples, batch_size, seed)
+    else:
+        within = _mean_covariance(posterior)
     if not (np.all(np.isfinite(means)) and np.all(np.isfinite(within))):
         raise ValueError(
             "`model_or_posterior` must be finite. Received: NaN or infinity in the posterior"
         )
     mean = means.mean(axis=0)
     between = (means - mean).T @ (means - mean) / len(means)
-    return AggregateMoments(mean, within + between, between, len(means))
+    if isinstance(posterior, FlowGaussian):
+        # What K draws leave open of each mean is in the scatter of the means, too.
+        between = between - within / num_samples
+    prior = (None, None) if subject is None else prior_moments(subject, seed)
+    return AggregateMoments(mean, within + between, between, len(means), *prior)
+
+
+def moments_of_draws(posterior, subject, num_samples, batch_size, seed):
+    """Means and unbiased variances of K draws from each posterior, and their mean covariance.
+
+    Returns:
+        NumPy float64 `(N, D)`, `(N, D)` and `(D, D)`.
+    """
+    found = subject.draw_statistics(posterior, num_samples, batch_size, seed)
+    within = found.scatter.astype("float64").sum(axis=0) / len(found.mean)
+    return found.mean.astype("float64"), found.variance.astype("float64"), within
+
+
+def prior_moments(subject, seed):
+    """Mean and covariance of a learned prior by draws; a pair of None for N(0, I)."""
+    if isinstance(subject.prior, StandardNormal):
+        return None, None
+    draws = subject.sample_prior(_PRIOR_DRAWS, seed, PRIOR_STREAM).astype("float64")
+    covariance = np.cov(draws, rowvar=False).reshape(draws.shape[1], -1)
+    # A prior may be narrow to the last digit in a dimension.
+    return draws.mean(axis=0), covariance + 1e-6 * np.eye(len(covariance))
 
 
 def _mean_covariance(posterior):

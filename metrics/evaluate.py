@@ -16,7 +16,9 @@ from keras import ops
 from rich.console import Console
 from rich.table import Table
 
+from ..losses import FlowGaussian
 from ._estimate import Estimate, to_json
+from ._inputs import Encoded, NotMeasurable
 from ._subject import as_subject, check_integer
 from .active_units import active_units
 from .aggregate import aggregate_moments
@@ -138,10 +140,15 @@ def evaluate(
     `distortion` and `rate` from the same draws), `mutual_information` (with
     `marginal_divergence`), `mutual_posterior_divergence`, `conditional_entropy`,
     `rate_per_dimension` (value: its sum), `active_units`, `aggregate_divergence` (KL of the normal
-    law with the aggregate posterior's moments to the prior). Those of `FURTHER` are measured when
-    they are named: `latent_dependence` (MIC of the index of the example), `frechet_distance` and
-    `kernel_distance` (which need `labels`, or `options` with features), and the probes
-    `kmeans_probe`, `knn_probe`, `linear_probe` (which need `labels` and `train`).
+    law with the aggregate posterior's moments to that with the prior's). Those of `FURTHER` are
+    measured when they are named: `latent_dependence` (MIC of the index of the example),
+    `frechet_distance` and `kernel_distance` (which need `labels`, or `options` with features), and
+    the probes `kmeans_probe`, `knn_probe`, `linear_probe` (which need `labels` and `train`).
+
+    Where the posterior is a flow or the prior a learned one, rates, entropies and moments are those
+    of posterior draws, active units and posterior divergence those of the Gaussian that the flow
+    bends, and what has no coordinates, or would take an inverse pass of the flow for each pair of
+    examples, is skipped.
 
     Args:
         model: `VAE`, path of an exported SavedModel, or encoder `x -> (mean, log_var)`.
@@ -183,7 +190,10 @@ def evaluate(
         elif name in _SAMPLES and subject.model is None:
             skipped[name] = "only a vaezoo VAE can generate"
         else:
-            results.update(measure(name, options.get(name, {})))
+            try:
+                results.update(measure(name, options.get(name, {})))
+            except NotMeasurable as error:
+                skipped[name] = error.reason
     provenance = _provenance(subject, data, seed, source)
     return Evaluation(results, skipped, provenance)
 
@@ -197,9 +207,9 @@ class _Measure:
         self.progress = progress
 
     @functools.cached_property
-    def posterior(self):
+    def encoded(self):
         """What the model encodes the data to: once for all metrics that need nothing else."""
-        return self.subject.encode(self.data, self.batch_size)
+        return Encoded(self.subject.encode(self.data, self.batch_size), self.subject)
 
     def __call__(self, name, options):
         if name in _PROBES:
@@ -220,7 +230,7 @@ class _Measure:
 
     def _mutual_information(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
-        estimate = mutual_information(self.subject, self.data, **{**chosen, **options})
+        estimate = mutual_information(self.encoded, **{**chosen, **options})
         divergence = Estimate(
             estimate.extra["marginal_divergence"],
             count=estimate.count,
@@ -232,27 +242,39 @@ class _Measure:
 
     def _mutual_posterior_divergence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
-        estimate = mutual_posterior_divergence(self.posterior, **{**chosen, **options})
+        estimate = mutual_posterior_divergence(self.encoded, **{**chosen, **options})
         return {"mutual_posterior_divergence": estimate}
 
     def _conditional_entropy(self, options):
-        estimate = conditional_entropy(self.posterior, **{"batch_size": self.batch_size, **options})
+        chosen = {"seed": self.seed, "batch_size": self.batch_size}
+        estimate = conditional_entropy(self.encoded, **{**chosen, **options})
         return {"conditional_entropy": estimate}
 
     def _rate_per_dimension(self, options):
-        estimate = rate_per_dimension(self.posterior, **{"batch_size": self.batch_size, **options})
+        chosen = {"seed": self.seed, "batch_size": self.batch_size}
+        estimate = rate_per_dimension(self.encoded, **{**chosen, **options})
         return {"rate_per_dimension": estimate}
 
     def _active_units(self, options):
-        estimate = active_units(self.posterior, **{"batch_size": self.batch_size, **options})
+        estimate = active_units(self.encoded, **{"batch_size": self.batch_size, **options})
         return {"active_units": estimate}
 
     def _aggregate_divergence(self, options):
-        moments = aggregate_moments(self.posterior, **{"batch_size": self.batch_size, **options})
+        chosen = {"seed": self.seed, "batch_size": self.batch_size}
+        moments = aggregate_moments(self.encoded, **{**chosen, **options})
+        sampled = [
+            name
+            for name, drawn in (
+                ("posteriors", isinstance(self.encoded.posterior, FlowGaussian)),
+                ("prior", moments.prior_mean is not None),
+            )
+            if drawn
+        ]
+        origin = f" ({' and '.join(sampled)} by draws)" if sampled else ""
         estimate = Estimate(
             moments.divergence,
             count=moments.count,
-            estimator="normal law of equal moments",
+            estimator=f"normal law of equal moments{origin}",
             unit="nats",
             extra={
                 "eigenvalues": moments.eigenvalues.tolist(),
@@ -264,7 +286,7 @@ class _Measure:
 
     def _latent_dependence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size}
-        estimate = latent_dependence(self.posterior.mean, **{**chosen, **options})
+        estimate = latent_dependence(self.encoded, **{**chosen, **options})
         return {"latent_dependence": estimate}
 
     def _probe(self, probe, options):
@@ -314,6 +336,7 @@ def _provenance(subject, data, seed, source):
     return {
         "model": subject.name,
         "latent_dim": subject.latent_dim,
+        "prior": type(subject.prior).__name__,
         "likelihood": type(subject.likelihood).__name__,
         "weights_sha256": _hash(
             ops.convert_to_numpy(variable)

@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..losses import FlowGaussian
 from ..losses._compiled import compiled
 from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
 from ._gaussians import gaussians_of, generator
-from ._inputs import encoded
+from ._inputs import encoded, flow_subject
 from ._subject import check_integer
 
 #: Cyclic shifts of the held-out codes, for pairs that do not belong together.
@@ -229,8 +230,8 @@ def _samples(source, other, decoder, likelihood, batch_size, rng):
     if decoder is None and hasattr(source, "dtype") and hasattr(source, "shape"):
         arrays = {"model_or_x": source, "data_or_z": other}
     else:
-        posterior, _ = encoded(source, other, batch_size, decoder, likelihood)
-        codes = gaussians_of(posterior, "model_or_x").sample(1, rng)[:, 0]
+        posterior, subject = encoded(source, other, batch_size, decoder, likelihood)
+        codes = _codes(posterior, subject, batch_size, rng)
         arrays = {"data_or_z": other, "codes": codes}
     rows = []
     for name, array in arrays.items():
@@ -251,6 +252,15 @@ def _samples(source, other, decoder, likelihood, batch_size, rng):
             f"{len(rows[1])} and {len(rows[0])}"
         )
     return rows
+
+
+def _codes(posterior, subject, batch_size, rng):
+    """One draw from each posterior, `(N, D)`."""
+    if not isinstance(posterior, FlowGaussian):
+        return gaussians_of(posterior, "model_or_x").sample(1, rng)[:, 0]
+    subject = flow_subject(posterior, subject, "model_or_x")
+    # The mean of one draw is the draw.
+    return subject.draw_statistics(posterior, 1, batch_size, int(rng.integers(2**31))).mean
 
 
 def _standardised(values, train):

@@ -73,7 +73,8 @@ def mutual_information(
         `marginal_divergence` and `rate`, their sum to the last digits, from the same draws.
 
     Raises:
-        TypeError: If `model_or_posterior` or the data are of another kind.
+        TypeError: If `model_or_posterior` or the data are of another kind, or the posterior is a
+            flow's: the density of a draw at another example's posterior takes an inverse pass.
         ValueError: If an argument is out of range, or the posterior has no density.
 
     Reference: Hoffman & Johnson (2016), ELBO surgery, eq. 8; He et al. (2019), arXiv:1901.05534,
@@ -136,7 +137,8 @@ def marginal_divergence(
         them; `extra`: `mutual_information`, `rate`, `upper_limit` (of the mutual information).
 
     Raises:
-        TypeError: If `model_or_posterior` or the data are of another kind.
+        TypeError: If `model_or_posterior` or the data are of another kind, or the posterior is a
+            flow's: the density of a draw at another example's posterior takes an inverse pass.
         ValueError: If an argument is out of range, or the posterior has no density.
 
     Reference: Hoffman & Johnson (2016), ELBO surgery, eq. 8.

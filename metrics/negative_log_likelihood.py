@@ -132,9 +132,9 @@ def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
         total, squares, log_px_sum, ratio_sum = state
         number = ops.cast(index, "int32")
         noise = GivenSeed(seed, stream + ops.cast(number, "uint32"))
-        z = subject.sample(posterior, chunk, noise)
+        z, log_qz = subject.sample_and_log_qz(posterior, chunk, noise)
         log_px = subject.log_px(x, z)
-        ratio = subject.log_qz(posterior, z) - subject.log_pz(z)
+        ratio = log_qz - subject.log_pz(z)
         counted = number * chunk + ops.arange(chunk, dtype="int32") < num_samples
         log_weights = ops.where(counted, log_px - ratio, -float("inf"))
         return (
@@ -151,17 +151,47 @@ def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
 
 def _plan(subject, data, num_samples, batch_size, memory):
     """Examples at once, and draws of each at once, within the memory."""
-    rows = max(1, int(memory // (4 * _floats_per_draw(subject, data))))
+    rows = draws_at_once(subject, data, memory)
     if batch_size is None:
         batch_size = min(len(data), 50, rows)
     return batch_size, max(1, min(num_samples, rows // batch_size))
 
 
-def _floats_per_draw(subject, data):
-    """How many numbers are alive for one draw of one example, about."""
+def draws_at_once(subject, data, memory=MEMORY, gradients=False):
+    """How many draws, over all examples, fit the memory, about; at least 1.
+
+    Args:
+        subject: `Subject`.
+        data: `(N, *event)`.
+        memory: Positive int, bytes.
+        gradients: Whether every layer's output is kept for a gradient, or only those in use.
+    """
     params = 4 * event_size(data) * subject.likelihood.params_per_value
-    widest = 0
-    for layer in getattr(getattr(subject, "decoder", None), "layers", []):
-        shapes = keras.tree.flatten(getattr(layer, "output", None))
-        widest = max([widest, *(math.prod(s.shape[1:]) for s in shapes if s is not None)])
-    return params + 2 * widest
+    sizes = _layer_sizes(getattr(subject, "decoder", None), data.shape[1:-1])
+    if subject.model is not None:
+        # The flow of a posterior and the networks of a prior see each draw, too.
+        sizes += _layer_sizes(getattr(subject.model.head, "flow", None), ())
+        sizes += _prior_sizes(subject.prior, subject.latent_dim)
+    widest = sum(sizes) if gradients else max(sizes, default=0)
+    return max(1, int(memory // (4 * (params + 2 * widest))))
+
+
+def _layer_sizes(part, grid):
+    """How many numbers each layer of a network returns for one input, about."""
+    outputs = [
+        keras.tree.flatten(getattr(layer, "output", None)) for layer in getattr(part, "layers", [])
+    ]
+    sizes = [math.prod(s.shape[1:]) for shapes in outputs for s in shapes if s is not None]
+    if sizes:
+        return sizes
+    # Other layers do not tell: outputs by kernel, those of convolutions at every position.
+    kernels = [tuple(v.shape) for v in getattr(part, "variables", []) if len(v.shape) >= 2]
+    return [shape[-1] * (math.prod(grid) if len(shape) > 2 else 1) for shape in kernels]
+
+
+def _prior_sizes(prior, latent_dim):
+    if hasattr(prior, "flow"):
+        return _layer_sizes(prior.flow, getattr(prior, "latent_shape", ())[:-1])
+    # A mixture compares each draw with all of its components.
+    shapes = [variable.shape for variable in prior.variables]
+    return [shape[0] * latent_dim for shape in shapes if len(shape) >= 2]

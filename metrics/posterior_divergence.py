@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 
+from ..losses import FlowGaussian
 from ..losses.objective import check_choice
 from ._estimate import mean_estimate
 from ._gaussians import gaussians_of, generator, squared_spread
-from ._inputs import encoded
+from ._inputs import NUM_SAMPLES, base_of, encoded, flow_subject
 from ._subject import check_integer
 
 #: Floats that the covariances of one part of the posteriors may take.
@@ -35,6 +36,9 @@ def mutual_posterior_divergence(
     In closed form, from moments of means and covariances: exact over all N (N - 1) ordered pairs,
     in time that grows with N, and in float64. The standard deviation over the pairs needs the pairs
     themselves and is taken over those of `max_examples` examples.
+
+    Of a flow it is the divergence between the Gaussians that the flow bends, as in DU-VAE, and so
+    that of the posteriors themselves only if the flow does the same to all examples.
 
     Args:
         model_or_posterior: `VAE`, path of an exported SavedModel, or encoder
@@ -68,14 +72,17 @@ def mutual_posterior_divergence(
     check_integer("max_examples", max_examples, 2)
     check_integer("seed", seed, 0)
     check_integer("chunk", chunk)
-    posterior, _ = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    flow = isinstance(posterior, FlowGaussian)
+    if flow:
+        posterior = base_of(posterior, subject)
     gaussians = gaussians_of(posterior, "model_or_posterior")
     size = len(gaussians)
     # The divergence of an example from itself is 0, so only the divisor tells the two apart.
     distinct = _symmetric_divergence(gaussians) * size / (size - 1)
     estimate = mean_estimate(
         distinct if pairs == "distinct" else distinct * (size - 1) / size,
-        estimator=f"{pairs}_pairs",
+        estimator=f"{pairs}_pairs" + (" of the flow's base" if flow else ""),
         unit="nats",
         settings={
             "pairs": pairs,
@@ -100,11 +107,22 @@ def mutual_posterior_divergence(
 
 
 def conditional_entropy(
-    model_or_posterior, data=None, *, decoder=None, likelihood=None, batch_size=256
+    model_or_posterior,
+    data=None,
+    *,
+    decoder=None,
+    likelihood=None,
+    num_samples=NUM_SAMPLES,
+    seed=0,
+    batch_size=256,
 ):
     """Mean entropy of the posteriors.
 
         CE = E_x H( q(z|x) ) = D/2 log(2 pi e) + 1/2 E_x log det Cov(z|x)    (nats)
+
+    of Gaussian ones. Of a flow, for which a model and data are needed, by draws:
+
+        CE = E_x mean_k -log q(z_k|x)
 
     Args:
         model_or_posterior: `VAE`, path of an exported SavedModel, or encoder
@@ -112,24 +130,37 @@ def conditional_entropy(
         data: `(N, *event)` for a model; nothing otherwise.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
+        num_samples: Positive int K, draws per example from a flow.
+        seed: Int in [0, 2^31) that fixes them.
         batch_size: Examples that a model encodes at once.
 
     Returns:
-        `Estimate` in nats, exact for the examples given, with `per_example (N,)` and the standard
-        error over examples.
+        `Estimate` in nats, exact for the examples given but for a flow's draws, with `per_example
+        (N,)` and the standard error over examples and draws. A flow's `extra` has `base`, the mean
+        entropy of the Gaussians that it bends.
 
     Raises:
-        TypeError: If `model_or_posterior` or the data are of another kind.
-        ValueError: If the posterior has no density.
+        TypeError: If `model_or_posterior` or the data are of another kind, or the posterior of a
+            flow comes without its model.
+        ValueError: If an argument is out of range, or the posterior has no density.
 
     Reference: Shen et al. (2021), DU-VAE, arXiv:2110.12381.
     """
-    posterior, _ = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    check_integer("num_samples", num_samples)
+    check_integer("seed", seed, 0)
+    posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
+    fields = {"unit": "nats", "settings": {"batch_size": batch_size}}
+    if not isinstance(posterior, FlowGaussian):
+        entropies = gaussians_of(posterior, "model_or_posterior").entropy()
+        return mean_estimate(entropies, estimator="closed_form", **fields)
+    subject = flow_subject(posterior, subject, "model_or_posterior")
+    fields["settings"] |= {"num_samples": num_samples, "seed": seed}
+    base = gaussians_of(subject.base(posterior), "model_or_posterior").entropy()
     return mean_estimate(
-        gaussians_of(posterior, "model_or_posterior").entropy(),
-        estimator="closed_form",
-        unit="nats",
-        settings={"batch_size": batch_size},
+        subject.draw_statistics(posterior, num_samples, batch_size, seed).entropy,
+        estimator="sampled",
+        extra={"base": float(np.mean(base))},
+        **fields,
     )
 
 

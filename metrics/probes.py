@@ -1,8 +1,9 @@
 """Probes: what a simple classifier or clustering reads off frozen codes.
 
 All are called `probe(train, test)` on pairs `(codes, labels)`, or with `model=vae` on
-pairs `(data, labels)`; codes are then posterior means, which take no random draw. For several
-probes of one model encode once: `codes = posterior_means(vae, x)`.
+pairs `(data, labels)`; codes are then posterior means, which take no random draw (of a flow, the
+base's mean with what the flow makes of it beside it). For several probes of one model encode once:
+`codes = posterior_means(vae, x)`.
 
 Each returns an `Estimate` of the test accuracy, a mean over runs. Its `standard_error` is that over
 runs, NaN for one run; in `extra` are `runs`, the accuracy of each; `chance`, the accuracy of always
@@ -16,25 +17,37 @@ import warnings
 import keras
 import numpy as np
 
+from ..losses import FlowGaussian
+from ..losses.objective import check_choice
 from ._estimate import Estimate
-from ._inputs import means_of
+from ._inputs import Encoded, encoded, means_of
 from ._subject import check_integer
 from .features import ShuffledBatches
 
 
-def posterior_means(model, data, batch_size=256):
+def posterior_means(model, data, batch_size=256, flow="both"):
     """Codes of data: the posterior means, float64 `(N, D)`.
 
     Args:
         model: `VAE`, path of its SavedModel, or what `as_subject` made of a foreign pair.
         data: `(N, *event)`.
         batch_size: Examples at once.
+        flow: What stands for the mean of a flow's posterior: `"base"`, the mean of the Gaussian
+            that it bends; `"code"`, where the flow takes that; or `"both"` side by side,
+            `(N, 2 D)`, as in DU-VAE.
 
     Raises:
         TypeError: If `model` or `data` is of the wrong kind.
-        ValueError: If the data do not fit the model.
+        ValueError: If the data do not fit the model, or `flow` is none of these.
+
+    Reference: Shen et al. (2021), DU-VAE, section 5, arXiv:2110.12381 (`"both"`).
     """
-    return means_of(model, data, batch_size=batch_size)
+    check_choice("flow", flow, ("both", "base", "code"))
+    posterior, subject = encoded(model, data, batch_size)
+    if not isinstance(posterior, FlowGaussian):
+        return means_of(posterior)
+    parts = {"base": means_of(Encoded(posterior, subject)), "code": means_of(posterior.mean)}
+    return np.concatenate([part for name, part in parts.items() if flow in ("both", name)], axis=1)
 
 
 def kmeans_probe(

@@ -5,17 +5,34 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from ..losses import kl_per_dimension
+from ..layers import StandardNormal
+from ..losses import FlowGaussian, kl_per_dimension
 from ._estimate import Estimate, mean_estimate
-from ._inputs import encoded
+from ._inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
+from ._subject import check_integer
 
 
-def rate_per_dimension(posterior, data=None, batch_size=256, *, decoder=None, likelihood=None):
-    """Mean rate of each latent dimension against a standard normal prior.
+def rate_per_dimension(
+    posterior,
+    data=None,
+    batch_size=256,
+    *,
+    decoder=None,
+    likelihood=None,
+    num_samples=NUM_SAMPLES,
+    seed=0,
+):
+    """Mean rate of each latent dimension against the model's prior.
 
-        R_d = E_x KL( q(z_d|x) || N(0, 1) )    (nats)
+        R_d = E_x KL( q(z_d|x) || p(z_d) )    (nats)
 
-    For a diagonal posterior they add up to the rate.
+    In closed form where there is one, as against N(0, I), which also stands for the prior of a
+    posterior value alone. Otherwise, as of a flow or against a learned prior, by draws:
+
+        R_d = E_x mean_k [ log q(z_kd|x) - log p(z_kd) ]
+
+    where an autoregressive density gives each coordinate conditionally on those before it. For a
+    diagonal posterior or a flow the dimensions add up to the rate.
 
     Args:
         posterior: Posterior value over `(N, D)`, or a model: a `VAE`, the path of an
@@ -24,6 +41,8 @@ def rate_per_dimension(posterior, data=None, batch_size=256, *, decoder=None, li
         batch_size: Examples that a model encodes at once.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
+        num_samples: Positive int K, draws per example where there is no closed form.
+        seed: Int in [0, 2^31) that fixes them.
 
     Returns:
         `Estimate` in nats: the sum over dimensions, with `extra["by_dimension"]` and their
@@ -31,29 +50,75 @@ def rate_per_dimension(posterior, data=None, batch_size=256, *, decoder=None, li
         deterministic encoder.
 
     Raises:
-        TypeError: If `posterior` is neither a posterior value nor a model.
+        TypeError: If `posterior` is neither a posterior value nor a model, or a density has no
+            coordinates, such as that of a prior that is a mixture.
         ValueError: If a model comes without data, or data without a model.
     """
-    value, _ = encoded(posterior, data, batch_size, decoder, likelihood)
+    check_integer("num_samples", num_samples)
+    check_integer("seed", seed, 0)
+    value, subject = encoded(posterior, data, batch_size, decoder, likelihood)
     if not hasattr(value, "_fields") or "mean" not in value._fields:
         raise TypeError(
             "`posterior` must be a posterior value or a model that encodes. Received: "
             f"{type(value).__name__}"
         )
-    rates = ops.convert_to_numpy(kl_per_dimension(value)).astype("float64")
+    rates, estimator = rates_of(value, subject, num_samples, batch_size, seed)
     if not np.all(np.isfinite(rates)):
         errors, total = np.full(rates.shape[1], np.nan), Estimate(np.inf, count=len(rates))
     else:
         errors = np.std(rates, axis=0, ddof=1) / np.sqrt(len(rates))
         total = mean_estimate(np.sum(rates, axis=1))
+    standard = subject is None or isinstance(subject.prior, StandardNormal)
+    settings = {"prior": "N(0, 1)" if standard else type(subject.prior).__name__}
+    if estimator == "sampled":
+        settings |= {"num_samples": num_samples, "seed": seed}
     return dataclasses.replace(
         total,
-        estimator="closed_form",
+        estimator=estimator,
         unit="nats",
-        settings={"batch_size": batch_size, "prior": "N(0, 1)"},
+        settings={"batch_size": batch_size, **settings},
         per_example=rates,
         extra={
             "by_dimension": np.mean(rates, axis=0).tolist(),
             "standard_errors": errors.tolist(),
         },
     )
+
+
+def rates_of(posterior, subject, num_samples, batch_size, seed):
+    """Rates by example and dimension, float64 `(N, D)`, and how they were found.
+
+    Raises:
+        NotMeasurable: If posterior or prior have no density by coordinate.
+    """
+    flow = isinstance(posterior, FlowGaussian)
+    if flow:
+        flow_subject(posterior, subject, "posterior")
+    if subject is None or (isinstance(subject.prior, StandardNormal) and not flow):
+        rates = kl_per_dimension(posterior)
+    else:
+        rates = subject.prior.kl_per_dimension(posterior)
+    if rates is not None:
+        return ops.convert_to_numpy(rates).astype("float64"), "closed_form"
+    found = subject.draw_statistics(posterior, num_samples, batch_size, seed)
+    rates = found.rate_per_dimension
+    if rates is None:
+        kinds = f"{type(posterior).__name__} and {type(subject.prior).__name__}"
+        raise NotMeasurable(
+            "`posterior` must be of a model whose posterior and prior have densities by "
+            f"coordinate. Received: {kinds}",
+            f"no density by coordinate: {kinds}",
+        )
+    return rates.astype("float64"), "sampled"
+
+
+def rate_per_example(posterior, subject, num_samples=NUM_SAMPLES, batch_size=256, seed=0):
+    """KL of each posterior to the model's prior, float64 `(N,)`, and how it was found.
+
+    In closed form, or as the mean of log q(z_k|x) - log p(z_k) over draws.
+    """
+    closed = subject.prior.kl_divergence(posterior)
+    if closed is not None:
+        return ops.convert_to_numpy(closed).astype("float64"), "closed_form"
+    found = subject.draw_statistics(posterior, num_samples, batch_size, seed)
+    return found.rate.astype("float64"), "sampled"

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vaezoo import zoo
+from vaezoo import layers, zoo
 from vaezoo.callbacks.collapse_warning import CollapseWarning, PosteriorCollapse
 from vaezoo.losses import ELBO, FreeBits, LinearSchedule
 
@@ -42,6 +42,29 @@ def test_a_healthy_model_is_left_alone(make_vae, images):
         logs = fit(model, images[0], callback, epochs=4).history
     assert logs["active_units"][-1] == 3
     assert [record["reason"] for record in callback.history] == [""] * 4
+
+
+def test_rate_is_to_the_prior_that_the_model_has(make_vae, images):
+    prior = layers.GaussianMixturePrior(1)
+    model = make_vae(prior=prior, learning_rate=1e-9)
+    # Far from every code.
+    prior.means.assign(np.full((1, 3), 10.0))
+    callback = CollapseWarning(images[0])
+    fit(model, images[0], callback, epochs=1)
+    kl = float(np.mean(model.log_terms(images[0], 64, seed=1).kl))
+    assert callback.history[0]["rate"] == pytest.approx(kl, rel=0.05)
+    assert callback.history[0]["rate"] > 100.0
+
+
+def test_flow_that_collapsed_is_named(make_vae, images):
+    head = layers.FlowHead(3, layers.InverseAutoregressiveFlow(1, (8,)))
+    model = empty_head(make_vae(head=head, learning_rate=1e-9))
+    callback = CollapseWarning(images[0], start_epoch=0)
+    with pytest.warns(PosteriorCollapse, match="0 of 3 units are active"):
+        fit(model, images[0], callback, epochs=1)
+    # Not at the prior: N(0, softplus(0)^2) with gates of 0.88.
+    exact = float(np.mean(model.log_terms(images[0], 500, seed=1).kl))
+    assert callback.history[0]["rate"] == pytest.approx(exact, abs=0.2)
 
 
 def test_a_fall_is_seen_before_the_end(make_vae, images):

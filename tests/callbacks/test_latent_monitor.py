@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from vaezoo import losses, metrics, zoo
+from vaezoo import layers, losses, metrics, zoo
 from vaezoo.callbacks import GammaRenormalization, LatentMonitor, _pictures
 
 pytest.importorskip("tensorflow", reason="event files are written through TensorFlow")
@@ -180,6 +180,57 @@ def test_deterministic_codes_have_neither_rate_nor_variance(make_vae, images, tm
     tags = {"latent/active_units", "latent/distortion", "posterior/mean"}
     tags |= {"latent/means", "reconstructions", "samples", "traversals"}
     assert set(read(tmp_path)) == tags
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Chain(layers.AutoregressiveDecoder):
+    """Logits that are a linear map of the pixels before, and of z."""
+
+    def build(self, z_shape, x_shape):
+        size = int(np.prod(self.output_shape_))
+        self.mask = np.triu(np.ones((size, size), "float32"), 1)
+        self.matrix = self.add_weight(shape=(size, size))
+        self.reader = self.add_weight(shape=(self.latent_dim, size))
+
+    def call(self, z, x, training=False):
+        flat = keras.ops.reshape(x, (-1, self.mask.shape[0]))
+        logits = keras.ops.matmul(flat, self.matrix * self.mask) + keras.ops.matmul(z, self.reader)
+        return keras.ops.reshape(logits, (-1, *self.output_shape_))
+
+
+def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
+    x, _ = images
+    keras.utils.set_random_seed(1)
+    model = zoo.VAE(
+        keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Flatten()]),
+        Chain(4, x.shape[1:]),
+        head=layers.FlowHead(4, layers.InverseAutoregressiveFlow(1, (8,))),
+    )
+    model.compile(keras.optimizers.SGD(1e-3))
+    monitor = LatentMonitor(x, log_dir=tmp_path, num_images=3, image_frequency=2)
+    model.fit(x, epochs=2, verbose=0, callbacks=[monitor])
+    records = read(tmp_path)
+    assert {tag for tag in records if tag.startswith("information")} == {
+        "information/mutual_posterior_divergence",
+        "information/conditional_entropy",
+        "information/aggregate_divergence",
+    }
+    last = {tag: steps[1] for tag, steps in records.items()}
+    terms = model.log_terms(x, seed=0)
+    by_dimension = [last[f"kl_per_dimension/{dimension}"] for dimension in range(4)]
+    assert sum(by_dimension) == pytest.approx(float(last["latent/rate"]), rel=1e-4)
+    assert float(last["latent/rate"]) == pytest.approx(float(np.mean(terms.kl)), rel=1e-4)
+    base = model.encode(x).base
+    assert last["latent/active_units"] == float(metrics.active_units(base.mean))
+    shown = picture(last["reconstructions"])
+    decoded = model.decode(model.encode(x).mean[:3])
+    expected = _pictures.tile(np.concatenate([x[:3], decoded]), 3, (0.0, 1.0))
+    np.testing.assert_allclose(shown, expected, atol=1.01 / 255)
+    assert last["latent/active_units"] == 4
+    # Four dimensions are active, three traversed.
+    mean = keras.ops.convert_to_numpy(model.encode(x).mean)
+    assert len(monitor._traversed(mean, np.ones(4, bool))) == 3
+    assert "traversals" in records
 
 
 def test_vectors_have_no_images(make_vae, tmp_path):
