@@ -47,6 +47,7 @@ lint: $(TOOLS)  ## Check style, imports and formatting, as CI does.
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 	@$(VENV)/bin/python -m benchmarks.judge $(filter --write,$(ARGS))
+	@$(VENV)/bin/python -m benchmarks.flows $(filter --write,$(ARGS))
 
 $(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
 	@for python in $(PYTHON); do \
