@@ -6,6 +6,7 @@ from keras import ops
 
 from ..losses import float32
 from ..losses.objective import check_choice
+from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
 
@@ -87,7 +88,7 @@ class IAFBlock(Flow):
             return (target - (1.0 - gate) * mean) / gate
 
         # Pass d settles coordinate d, whose parameters depend on those before it.
-        source = ops.fori_loop(0, target.shape[-1], settle, ops.zeros_like(target))
+        source = bounded_loop(target.shape[-1], settle, ops.zeros_like(target))
         _, logits = self._parameters(source, context)
         return source, ops.softplus(-logits)
 

@@ -8,9 +8,11 @@ from keras import ops
 
 from ..losses import float32
 from ..losses.objective import check_choice, check_count
+from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
 from .masked_conv import MaskedConv2D
+from .weight_normalization import initializing_from_data, paused_initialization
 
 
 class _AffineAutoregressiveFlow(Flow):
@@ -38,6 +40,12 @@ class _AffineAutoregressiveFlow(Flow):
         return z, total
 
     def transform(self, z, context=None):
+        if initializing_from_data():
+            # A loop is no place to set weights in. The networks see codes, which at the start
+            # are nearly the noise: one pass over that stands for them.
+            self.inverse_transform(z, context)
+            with paused_initialization():
+                return self.transform(z, context)
         z, total = float32(z), 0.0
         for number, order in enumerate(self.orders):
             z, log_scale = self._settled(number, ops.take(z, order, axis=-1), context)
@@ -58,7 +66,7 @@ class _AffineAutoregressiveFlow(Flow):
             return z, ops.where(now, log_scale, log_scales)
 
         start = ops.zeros_like(noise), ops.zeros_like(noise)
-        return ops.fori_loop(0, int(steps[-1]) + 1, settle, start)
+        return bounded_loop(int(steps[-1]) + 1, settle, start)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

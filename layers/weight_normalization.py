@@ -113,6 +113,11 @@ def paused_initialization():
         _INITIALIZING.reset(token)
 
 
+def initializing_from_data():
+    """Whether `initialize_from_data` is in force."""
+    return _INITIALIZING.get()
+
+
 def awaits_initialization(model):
     """Whether a layer of a built model has yet to be initialised from data."""
     return any(
