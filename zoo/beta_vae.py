@@ -18,6 +18,7 @@ def BetaVAE(
     *,
     latent_dim=10,
     beta=4.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -32,6 +33,7 @@ def BetaVAE(
         decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
         latent_dim: Positive int D.
         beta: Non-negative float, or a schedule of the training step; 1 gives the ELBO.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -46,6 +48,7 @@ def BetaVAE(
         encoder,
         decoder,
         latent_dim=latent_dim,
+        prior=prior,
         likelihood=likelihood,
         objective=ELBO(beta),
         num_samples=num_samples,

@@ -20,6 +20,7 @@ def BNVAE(
     latent_dim=32,
     gamma=0.6,
     beta=1.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -36,6 +37,7 @@ def BNVAE(
         latent_dim: Positive int D.
         gamma: Positive float, the gain; it is not trained.
         beta: Non-negative float or schedule, weight of the rate.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -51,6 +53,7 @@ def BNVAE(
         encoder,
         decoder,
         head=GaussianHead(latent_dim, num_samples, mean_norm=norm, seed=seed),
+        prior=prior,
         likelihood=likelihood,
         objective=ELBO(beta),
         name=name,

@@ -19,6 +19,7 @@ def DeltaVAE(
     latent_dim=32,
     delta=0.1,
     beta=1.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -35,6 +36,7 @@ def DeltaVAE(
         latent_dim: Positive int D.
         delta: Positive float, nats per dimension.
         beta: Non-negative float or schedule, weight of the rate.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -49,6 +51,7 @@ def DeltaVAE(
         encoder,
         decoder,
         head=DeltaHead(latent_dim, delta, num_samples, seed),
+        prior=prior,
         likelihood=likelihood,
         objective=ELBO(beta),
         name=name,

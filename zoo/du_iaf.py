@@ -30,6 +30,7 @@ def DUIAF(
     floor=ENTROPY_FLOOR,
     beta=1.0,
     reg_start_weight=0.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -55,6 +56,7 @@ def DUIAF(
         floor: As in `DUVAE`.
         beta: As in `DUVAE`.
         reg_start_weight: As in `DUVAE`.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes noise and masks.
@@ -78,4 +80,12 @@ def DUIAF(
     head = FlowHead(
         latent_dim, flow, num_samples, mean_norm=norm, variance_dropout=dropout, seed=seed
     )
-    return VAE(encoder, decoder, head=head, likelihood=likelihood, objective=ELBO(beta), name=name)
+    return VAE(
+        encoder,
+        decoder,
+        head=head,
+        prior=prior,
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        name=name,
+    )

@@ -29,6 +29,7 @@ def DUVAE(
     floor=ENTROPY_FLOOR,
     beta=1.0,
     reg_start_weight=0.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -52,6 +53,7 @@ def DUVAE(
         beta: Non-negative float or schedule, weight of the rate.
         reg_start_weight: Non-negative float; floor and dropout wait until the schedule `beta` has
             reached it. 0 is the paper's algorithm 1, 1 the official code.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes noise and masks.
@@ -71,7 +73,15 @@ def DUVAE(
     head = GaussianHead(
         latent_dim, num_samples, mean_norm=norm, variance_dropout=dropout, seed=seed
     )
-    return VAE(encoder, decoder, head=head, likelihood=likelihood, objective=ELBO(beta), name=name)
+    return VAE(
+        encoder,
+        decoder,
+        head=head,
+        prior=prior,
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        name=name,
+    )
 
 
 def du_regularizers(

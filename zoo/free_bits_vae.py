@@ -20,6 +20,7 @@ def FreeBitsVAE(
     free_bits=0.1,
     variant="dim_batch_max",
     beta=1.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -37,6 +38,7 @@ def FreeBitsVAE(
         variant: `"dim_batch_max"`, `"dim_sample_mask"`, `"total_sample_mask"` or
             `"total_batch_max"`, see `vaezoo.losses.FreeBits`.
         beta: Non-negative float or schedule, weight of the charged rate.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -51,6 +53,7 @@ def FreeBitsVAE(
         encoder,
         decoder,
         latent_dim=latent_dim,
+        prior=prior,
         likelihood=likelihood,
         objective=FreeBits(free_bits, variant, beta),
         num_samples=num_samples,

@@ -52,7 +52,7 @@ def IAFVAE(
         gamma: Optional positive float, gain of the batch normalisation (0.5 to 0.7).
         free_bits: Non-negative float, floor of each dimension's rate in nats (0.15 to 0.25).
         beta: Non-negative float or schedule, weight of the rate.
-        prior: Optional `Prior`.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.

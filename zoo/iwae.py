@@ -16,6 +16,7 @@ def IWAE(
     *,
     latent_dim=50,
     num_samples=50,
+    prior=None,
     likelihood="bernoulli",
     seed=None,
     name="iwae",
@@ -30,6 +31,7 @@ def IWAE(
         decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
         latent_dim: Positive int D.
         num_samples: Positive int K; 1 gives the VAE with a sampled rate.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         seed: Optional int that fixes the noise.
         name: Model name.
@@ -43,6 +45,7 @@ def IWAE(
         encoder,
         decoder,
         latent_dim=latent_dim,
+        prior=prior,
         likelihood=likelihood,
         objective=ImportanceWeightedELBO(),
         num_samples=num_samples,

@@ -17,6 +17,7 @@ def SkipVAE(
     *,
     latent_dim=20,
     beta=1.0,
+    prior=None,
     likelihood="bernoulli",
     num_samples=1,
     seed=None,
@@ -33,6 +34,7 @@ def SkipVAE(
             copy of it, unless it has some already (`LatentSkip` layers).
         latent_dim: Positive int D.
         beta: Non-negative float or schedule, weight of the rate.
+        prior: Optional `Prior`; N(0, I) by default.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -47,6 +49,7 @@ def SkipVAE(
         encoder,
         with_latent_skips(decoder),
         latent_dim=latent_dim,
+        prior=prior,
         likelihood=likelihood,
         objective=ELBO(beta),
         num_samples=num_samples,

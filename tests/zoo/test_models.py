@@ -10,7 +10,7 @@ from keras import ops
 
 from vaezoo import data, zoo
 from vaezoo.callbacks import PlateauDecay
-from vaezoo.layers import ENTROPY_FLOOR, LatentSkip
+from vaezoo.layers import ENTROPY_FLOOR, AutoregressiveFlowPrior, LatentSkip
 from vaezoo.losses import LinearSchedule
 from vaezoo.zoo.networks import registry
 
@@ -512,3 +512,48 @@ def test_digits_presets_train(name):
     assert history["loss"][-1] < history["loss"][0]
     images = run.model.generate(2, seed=0)
     assert images.shape == (2, 8, 8, 1)
+
+
+# -- learned priors ----------------------------------------------------------------------------
+
+# The others compare codes with N(0, I) in a term of their own, or not at all.
+WITH_PRIOR = sorted(
+    constructor.__name__
+    for constructor in {constructor for constructor, _ in PRESETS.values()}
+    if "prior" in inspect.signature(constructor).parameters
+)
+
+
+def test_models_whose_rate_is_their_objective_take_a_prior():
+    without = {constructor.__name__ for constructor, _ in PRESETS.values()} - set(WITH_PRIOR)
+    assert without == {"AE", "HEBAE", "InfoVAE", "MuVAE", "WAE"}
+
+
+@pytest.mark.parametrize("name", WITH_PRIOR)
+def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_data):
+    keras.utils.set_random_seed(0)
+    prior = AutoregressiveFlowPrior(num_blocks=1, hidden_units=(4,))
+    options = {**small_parts(name), "prior": prior}
+    model = getattr(zoo, name)(*dense_networks(), latent_dim=3, **options)
+    assert model.prior is prior
+    model.build((None, 6))
+    before = [ops.convert_to_numpy(v) for v in prior.trainable_variables]
+    model.compile("sgd", jit_compile=False, run_eagerly=keras.backend.backend() == "tensorflow")
+    model.fit(binary_data(16), batch_size=16, verbose=0)
+    after = [ops.convert_to_numpy(v) for v in prior.trainable_variables]
+    assert np.all(np.isfinite(np.concatenate([value.ravel() for value in after])))
+    assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
+
+
+def test_averaged_weights_are_what_validation_sees():
+    keras.utils.set_random_seed(0)
+    networks = {"hidden_units": (8,), "decoder": {"hidden_units": (8,)}}
+    training = {"epochs": 2, "learning_rate": 0.05, "use_ema": True, "ema_momentum": 0.99}
+    run = zoo.load("vae_digits_mlp", networks=networks, training=training)
+    run.model.compile(**{**run.compile_args, **QUICK})
+    x = data.load_arrays("digits", "train[:256]", binarize="fixed")[0]
+    history = run.model.fit(x, validation_data=x, batch_size=32, verbose=0, **run.fit_args).history
+    # The averages lag behind weights that learn fast, and are what training leaves.
+    assert history["val_distortion"][0] > history["distortion"][0]
+    logs = run.model.evaluate(x, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["distortion"], history["val_distortion"][-1], rtol=0.05)

@@ -1,0 +1,59 @@
+import json
+import math
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "collapse_study.py"
+SMALL = "--epochs 1 --examples 64 --batch-size 32 --held-out 30 --num-samples 4 --latent-dim 4"
+TINY = SMALL.split()
+
+
+def train(*arguments):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *TINY, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def show(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *TINY, *arguments])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_a_row_is_measured_once_and_kept(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "rows.json"
+    process = train("--out", str(out), "bn_vae")
+    assert process.returncode == 0, process.stderr[-2000:]
+    saved = json.loads(out.read_text("utf-8"))
+    assert saved["settings"]["examples"] == 64
+    assert saved["settings"]["latent_dim"] == 4
+    assert list(saved["rows"]) == ["bn_vae"]
+    row = saved["rows"]["bn_vae"]
+    measured = row["measured"]
+    assert set(measured) == {"nll", "rate", "distortion", "mi", "au", "mpd", "mpd_std"}
+    # In the batches of training the means have second moments of gamma^2 at least.
+    assert row["last_epoch"]["rate"] > 0.99 * 4 * 0.5**2 / 2
+    assert len(row["nll_per_example"]) == 30
+    nll, error = measured["nll"]
+    assert math.isclose(nll, sum(row["nll_per_example"]) / 30, abs_tol=1e-3)
+    assert 0 < error < nll
+    # Four importance samples bound the likelihood no worse than one.
+    assert nll < measured["distortion"][0] + measured["rate"][0] + 4 * measured["rate"][1]
+    assert 0 <= measured["mi"][0] <= math.log(30)
+
+    # What is in the file is not trained again, and rows of other settings are not mixed.
+    show(monkeypatch, "--out", str(out), "--markdown", "bn_vae")
+    printed = capsys.readouterr().out
+    assert f"| bn_vae | {nll:.2f} ± {error:.2f} | 0.00 ± 0.00 |" in printed
+    assert "epoch" not in printed.lower()
+    with pytest.raises(SystemExit, match="holds rows of other settings"):
+        show(monkeypatch, "--out", str(out), "--seed", "1", "bn_vae")
+
+
+def test_an_unknown_row_is_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        show(monkeypatch, "vea")
+    assert "no such row: vea (choose from vae, " in capsys.readouterr().err
