@@ -126,7 +126,7 @@ def changes(decoder):
     return change[:-1], change[-1]
 
 
-def test_full_field_sees_all_earlier_pixels_and_no_other(decoder):
+def test_m7_full_field_sees_all_earlier_pixels_and_no_other(decoder):
     change, by_code = changes(decoder("full"))
     later = np.triu(np.ones_like(change, dtype=bool), 1)
     assert change[~later].max() <= 1e-6
@@ -146,7 +146,7 @@ def test_small_field_sees_two_rows_above_and_three_pixels_to_the_left(decoder):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_gradient_by_later_pixels_is_zero(decoder, gradient, field):
+def test_m7_gradient_by_later_pixels_is_zero(decoder, gradient, field):
     z, x = codes_and_images(1)
     network, position = decoder(field), 5 * WIDTH + 2
 
