@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import runpy
 import subprocess
 import sys
@@ -23,6 +24,9 @@ def show(monkeypatch, *arguments):
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
+@pytest.mark.skipif(
+    os.environ["KERAS_BACKEND"] != "tensorflow", reason="a script; its parts are tested on both"
+)
 def test_a_row_is_measured_once_and_kept(tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.json"
     process = train("--out", str(out), "bn_vae")
