@@ -13,6 +13,7 @@ from ..losses import (
     reparameterize,
 )
 from ..losses._serialization import ArgumentsConfig
+from ..losses.objective import check_count
 from .flow import Flow
 from .reparameterization import DiagonalReparam
 
@@ -42,9 +43,8 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
     def __init__(self, latent_dim, num_samples=1, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        for name, value in (("latent_dim", latent_dim), ("num_samples", num_samples)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+        check_count("latent_dim", latent_dim)
+        check_count("num_samples", num_samples)
         self.latent_dim, self.num_samples = latent_dim, num_samples
 
     def build(self, input_shape):
@@ -99,7 +99,7 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
             1)` where it has no coordinates.
         """
         posterior, z = self(features, training=training)
-        return posterior, z, self._log_prob_by_coordinate(posterior, z)
+        return posterior, z, log_prob_by_coordinate(posterior, z)
 
     def sample_and_log_prob(self, posterior, num_samples, seed):
         """`sample` with the density of the draws.
@@ -108,12 +108,7 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
             `(z, log_qz)`: `(batch, K, D)`, and log q(z_k|x) as from `draw`.
         """
         z = self.sample(posterior, num_samples, seed)
-        return z, self._log_prob_by_coordinate(posterior, z)
-
-    def _log_prob_by_coordinate(self, posterior, z):
-        if not self.has_density:
-            return self.log_prob(posterior, z)[:, :, None]
-        return log_prob_by_coordinate(posterior, z)
+        return z, log_prob_by_coordinate(posterior, z)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -122,7 +117,7 @@ class GaussianHead(PosteriorHead):
 
         m, r     = split(W features + b)
         mean     = clip(mean_norm(m))
-        log_var  = variance_dropout(min(max(r, min_log_var), max_log_var))
+        log_var  = variance_dropout(max(r, min_log_var))
         z_k      = mean + exp(log_var / 2) * eps_k,   eps_k ~ N(0, I)
 
     Each layer is optional. With a `CholeskyReparam` as `reparam`, r is the log standard deviation
@@ -137,7 +132,6 @@ class GaussianHead(PosteriorHead):
         reparam: Optional layer `(mean, r) -> (posterior, z)`; `DiagonalReparam` by default.
         scale: `"vector"`, or `"scalar"` for one r per example that all dimensions share.
         min_log_var: Optional float, smallest log-variance.
-        max_log_var: Optional float, largest log-variance before the dropout.
         project: Whether there is a projection. Without one the features are m and r themselves,
             side by side, as those of a convolutional encoder whose latent code is a feature map.
         use_bias: Whether the projection has a bias.
@@ -168,7 +162,6 @@ class GaussianHead(PosteriorHead):
         reparam=None,
         scale="vector",
         min_log_var=None,
-        max_log_var=None,
         project=True,
         use_bias=True,
         kernel_initializer="glorot_uniform",
@@ -187,13 +180,8 @@ class GaussianHead(PosteriorHead):
         self.reparam = reparam or DiagonalReparam(num_samples, seed)
         # Known before `build`: `fit` asks for the least batch size of a model not yet built.
         self.reparam.latent_dim = latent_dim
-        if min_log_var is not None and max_log_var is not None and min_log_var > max_log_var:
-            raise ValueError(
-                "`min_log_var` must not exceed `max_log_var`. Received: "
-                f"min_log_var={min_log_var}, max_log_var={max_log_var}"
-            )
         self.scale, self.seed, self.project, self.use_bias = scale, seed, project, use_bias
-        self.min_log_var, self.max_log_var = min_log_var, max_log_var
+        self.min_log_var = min_log_var
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self._num_scales = latent_dim if scale == "vector" else 1
         units = latent_dim + self._num_scales
@@ -247,8 +235,6 @@ class GaussianHead(PosteriorHead):
             mean = self.clip(mean)
         if self.min_log_var is not None:
             log_var = ops.maximum(log_var, self.min_log_var)
-        if self.max_log_var is not None:
-            log_var = ops.minimum(log_var, self.max_log_var)
         if self.variance_dropout is not None:
             log_var = self.variance_dropout(log_var, training=training)
         if self.scale == "scalar" and isinstance(self.reparam, DiagonalReparam):

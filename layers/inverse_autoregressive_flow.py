@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from ..losses import float32
-from ..losses.objective import check_choice
+from ..losses.objective import check_choice, check_count
 from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
@@ -142,10 +142,7 @@ class InverseAutoregressiveFlow(Flow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(num_blocks, bool) or not isinstance(num_blocks, int) or num_blocks < 1:
-            raise ValueError(
-                f"`num_blocks` must be a positive integer. Received: num_blocks={num_blocks}"
-            )
+        check_count("num_blocks", num_blocks)
         check_choice("order", order, ("reverse", "permute", "keep"))
         self.num_blocks, self.hidden_units, self.order = num_blocks, tuple(hidden_units), order
         self.gate_bias, self.degrees = gate_bias, degrees

@@ -149,8 +149,11 @@ def log_prob_by_coordinate(posterior, z):
         z: Float tensor `(batch, K, D)`.
 
     Returns:
-        Float tensor `(batch, K, D)` for a `DiagonalGaussian`, `(batch, K, 1)` for others.
+        Float tensor `(batch, K, D)` for a `DiagonalGaussian`, `(batch, K, 1)` for others; `+inf`
+        for a `PointMass`.
     """
+    if isinstance(posterior, PointMass):
+        return ops.full_like(float32(z)[:, :, :1], float("inf"))
     if not isinstance(posterior, DiagonalGaussian):
         return log_prob(posterior, z)[:, :, None]
     mean = float32(posterior.mean)[:, None]

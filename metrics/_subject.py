@@ -86,8 +86,6 @@ class Subject:
         """Posterior draws and log q(z_k|x), `(batch, K, D)`, or `(batch, K, 1)` for the latter."""
         shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
         z = reparameterize(posterior, keras.random.normal(shape, dtype="float32", seed=seed))
-        if isinstance(posterior, PointMass):
-            return z, ops.full_like(z[:, :, :1], float("inf"))
         return z, log_prob_by_coordinate(posterior, z)
 
     def sample_and_log_qz(self, posterior, num_samples, seed):
@@ -193,14 +191,7 @@ class Subject:
 
     def sample_prior(self, num_samples, seed, stream=0):
         """Draws from the prior, NumPy float32 `(num_samples, D)`."""
-
-        def sample(seed, stream):
-            return self.prior.sample(num_samples, GivenSeed(seed, stream))
-
-        # A learned prior may draw in loops; the others have nothing to compile.
-        if self.prior.variables:
-            sample = self.compile(f"prior_{num_samples}", sample)
-        return ops.convert_to_numpy(sample(np.uint32(seed), np.uint32(stream)))
+        return ops.convert_to_numpy(self.prior.sample(num_samples, GivenSeed(seed, stream)))
 
     def compile(self, name, function, xla=False):
         """`function(*tensors)` compiled once, kept under `name`: by XLA for a fixed shape only."""

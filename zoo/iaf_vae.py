@@ -2,6 +2,7 @@
 
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
+from ..losses.objective import check_count
 from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn
 from .vae import VAE
 
@@ -82,8 +83,7 @@ def IAFVAE(
 
 
 def _iaf(latent_dim, num_blocks, flow_width, context_layers):
-    for name, value in (("latent_dim", latent_dim), ("flow_width", flow_width)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
+    check_count("latent_dim", latent_dim)
+    check_count("flow_width", flow_width)
     hidden_units = (flow_width * latent_dim,) * 2
     return InverseAutoregressiveFlow(num_blocks, hidden_units, context_layers=context_layers)

@@ -524,7 +524,7 @@ class VAE(ArgumentsConfig, keras.Model):
         check_count("batch_size", batch_size)
         self._require_built("generate")
         seed = _seed(seed)
-        z = self._codes(int(num), seed)
+        z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
         if mean and not self.autoregressive:
             return self._in_batches("decode", self.decode, z, batch_size)
         values = self._drawn(z, seed, batch_size)
@@ -534,17 +534,6 @@ class VAE(ArgumentsConfig, keras.Model):
             parts = [means(z[part], values[part]) for part in slices]
             return np.concatenate([ops.convert_to_numpy(part) for part in parts])
         return values
-
-    def _codes(self, num, seed):
-        """Draws from the prior, in NumPy."""
-
-        def sample(seed):
-            return self.prior.sample(num, GivenSeed(seed))
-
-        # A learned prior may draw in loops; the others have nothing to compile.
-        if self.prior.variables:
-            sample = self._compiled(f"codes_{num}", sample)
-        return ops.convert_to_numpy(sample(np.uint32(seed)))
 
     def _drawn(self, z, seed, batch_size):
         """Draws from p(x|z), in NumPy."""

@@ -64,7 +64,7 @@ INSTANCES = [
         seed=2,
     ),
     layers.GaussianHead(3, 4, reparam=layers.CholeskyReparam(4), scale="scalar"),
-    layers.GaussianHead(3, min_log_var=-7.0, max_log_var=7.0, project=False),
+    layers.GaussianHead(3, min_log_var=-7.0, project=False),
     layers.FlowPrior(layers.InverseAutoregressiveFlow(2, (8,))),
     layers.FlowHead(
         3,
