@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..losses import FlowGaussian, variance
+from ..losses import AuxiliarySoftmax, FlowGaussian, variance
 from ..metrics import (
     active_dimensions,
     aggregate_moments,
@@ -35,6 +35,9 @@ class LatentMonitor(keras.callbacks.Callback):
       `information/marginal_divergence`, and against a prior without weights of its own
       `information/aggregate_divergence` (mean and covariance alone), in nats, as the functions of
       these names in `vaezoo.metrics` give them;
+    - scalars `auxiliary/mutual_information`, `auxiliary/mutual_information_bound`,
+      `auxiliary/marginal_divergence`, `auxiliary/classifier_loss` of a model with an
+      `AuxiliarySoftmax`, averaged over the training data of the epoch (nats);
     - histograms `posterior/mean` and `posterior/variance`.
 
     Every `image_frequency` epochs and at the end:
@@ -143,6 +146,8 @@ class LatentMonitor(keras.callbacks.Callback):
         self._undrawn = None if images else epoch
         if scalars or images:
             self._write(epoch, scalars, images)
+        if scalars:
+            self._write_auxiliary(epoch, logs or {})
 
     def on_train_end(self, logs=None):
         """Draws the final state and closes the event file."""
@@ -171,6 +176,13 @@ class LatentMonitor(keras.callbacks.Callback):
                 self._write_scalars(terms, posterior, active)
             if images:
                 self._write_images(mean, active)
+        self._writer.flush()
+
+    def _write_auxiliary(self, epoch, logs):
+        with self._writer.as_default(step=epoch), self._summary.record_if(True):
+            for name in AuxiliarySoftmax.report_names:
+                if name in logs:
+                    self._summary.scalar(f"auxiliary/{name}", logs[name])
         self._writer.flush()
 
     def _write_scalars(self, terms, posterior, active):

@@ -96,12 +96,11 @@ class FolderSource(Source):
         return read
 
     def stream(self, part, geometry, ticks, plan):
-        """Returns a `tf.data.Dataset` of `(image, [label], place, tick)`, decoded in parallel."""
+        """Returns a `tf.data.Dataset` of `(image, [label], row, tick)`, decoded in parallel."""
         import tensorflow as tf
 
         with tf.device("CPU:0"):
             files = tf.constant(self._files[part.base][part.index])
-            places = tf.constant(part.stream * 2**31 + part.index)
             y = self.labels(part)
             y = None if y is None else tf.constant(y)
         shape = geometry.shape(self.shape)
@@ -113,7 +112,7 @@ class FolderSource(Source):
             )
             image.set_shape((None, None, self.shape[-1]))
             image = tf.ensure_shape(geometry.tensor(image), shape)
-            return (image, *(() if y is None else (y[row],)), places[row], tick)
+            return (image, *(() if y is None else (y[row],)), row, tick)
 
         return ticks.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -53,6 +53,7 @@ def load(
     invert=None,
     value_range=(0.0, 1.0),
     labels=True,
+    with_index=False,
     validation_split=None,
     limit=None,
     drop_remainder=None,
@@ -100,6 +101,11 @@ def load(
         value_range: `(low, high)` that black and white are mapped to.
         labels: True for labels where there are any, False for none, or the name of the TFDS
             feature that holds them.
+        with_index: Whether each example goes with its index, for objectives that tell the
+            training examples apart. It is the place 0..n-1 among the n examples that `split`,
+            `validation_split` and `limit` select, as `load_arrays` has them and `describe` counts
+            them: the same in each epoch, order and backend. All `copies` of an example share its
+            index, as its dynamic draws do.
         validation_split: Part of the train split held out for `"validation"`, as a fraction or a
             count: `"train"` is then the rest. By default `"train"` is whole, and `"validation"` a
             twelfth of it, with a warning. Held out is the end of TFDS sets, which are stored in
@@ -115,8 +121,9 @@ def load(
 
     Returns:
         Batches of x, or of `(x, y)` with labels: x float32 `(batch, H, W, C)`, y int32 `(batch,)`.
-        Order and batches are the same for equal arguments, and another in each epoch; both
-        backends have the same order.
+        With an index, of `(x, {"index": index})` or `(x, {"index": index, "y": y})`, index int32
+        `(batch,)`. Order and batches are the same for equal arguments, and another in each epoch;
+        both backends have the same order.
 
     Raises:
         ValueError: If an argument is out of range, the set is unknown, or its content unusable.
@@ -170,6 +177,7 @@ def load(
         binarize=binarize,
         binarize_seed=binarize_seed,
         value_range=value_range,
+        num_indices=len(part.index) if with_index else None,
     )
 
     dtype = source.dtype(part)
@@ -186,7 +194,7 @@ def load(
 
     if backend == "tf" and source.kind != "npy":
         elements = source.stream(part, geometry, pipeline.ticks(plan), plan)
-        return pipeline.element_batches(elements, plan, bool(labels))
+        return pipeline.element_batches(elements, part, plan, bool(labels))
 
     stored = source.reader(part, geometry)
 

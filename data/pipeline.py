@@ -23,6 +23,8 @@ class BatchPlan(NamedTuple):
         binarize: None, "dynamic" or "fixed".
         binarize_seed: Seed of the fixed draw.
         value_range: `(low, high)` of the values handed out.
+        num_indices: Number of examples apart from copies, whose index goes with them; None for
+            batches without it.
     """
 
     count: int
@@ -34,6 +36,7 @@ class BatchPlan(NamedTuple):
     binarize: str | None
     binarize_seed: int
     value_range: tuple
+    num_indices: int | None = None
 
     @property
     def num_batches(self):
@@ -50,6 +53,20 @@ class BatchPlan(NamedTuple):
         if not self.shuffle:
             return np.arange(self.count)
         return np.random.default_rng([self.seed, epoch]).permutation(self.count)
+
+    def handed_out(self, x, y, rows, cast):
+        """Returns a batch: `x` or `(x, y)`, or with an index `(x, {"index", "y"})`, y optional.
+
+        Args:
+            x: Images `(b, ...)`.
+            y: Labels `(b, ...)` or None.
+            rows: Rows `(b,)` of the examples, copies included.
+            cast: Function that turns `rows` into int32.
+        """
+        if self.num_indices is None:
+            return x if y is None else (x, y)
+        index = {"index": cast(rows % self.num_indices)}
+        return x, index if y is None else {**index, "y": y}
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -98,7 +115,8 @@ class ImageBatches(keras.utils.PyDataset):
             noise = np.random.default_rng([plan.seed, epoch, i])
             x = (noise.random(x.shape, dtype="float32") < x).astype("float32")
         x = to_range(x, plan.value_range)
-        return x if self._y is None else (x, self._y[rows])
+        y = None if self._y is None else self._y[rows]
+        return plan.handed_out(x, y, rows, np.int32)
 
 
 def to_range(x, value_range):
@@ -135,7 +153,7 @@ def array_batches(x, y, plan):
 
     def gather(tick):
         rows = tick % plan.count
-        return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), tick
+        return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
     return _batches(ticks(plan), plan, gather)
 
@@ -151,32 +169,36 @@ def reader_batches(read, y, dtype, plan):
         rows = tick % plan.count
         x = tf.numpy_function(read, [rows], dtype, stateful=False)
         x.set_shape((*tick.shape, *plan.shape))
-        return x, *(() if y is None else (tf.gather(y, rows),)), tick
+        return x, *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
     return _batches(ticks(plan), plan, fetch)
 
 
-def element_batches(elements, plan, with_labels):
-    """Returns a `tf.data.Dataset` of batches from `(image, [label], place, tick)` elements."""
+def element_batches(elements, part, plan, with_labels):
+    """Returns a `tf.data.Dataset` of batches from `(image, [label], row, tick)` elements."""
     import tensorflow as tf
 
+    if plan.binarize == "fixed":
+        with tf.device("CPU:0"):
+            places = tf.constant(part.stream * 2**31 + part.index)
+
     def draw(x, *rest):
-        *labels, place, tick = rest
+        *labels, row, tick = rest
         if plan.binarize == "fixed":
-            seed = tf.stack([tf.cast(plan.binarize_seed, place.dtype), place])
+            seed = tf.stack([tf.cast(plan.binarize_seed, places.dtype), places[row]])
             noise = tf.random.stateless_uniform(plan.shape, seed, alg="philox")
             x = tf.cast(noise * 255 < tf.cast(x, tf.float32), tf.uint8) * 255
-        return (x, *(labels if with_labels else ()), tick)
+        return (x, *(labels if with_labels else ()), row, tick)
 
     return _batches(elements.map(draw, num_parallel_calls=tf.data.AUTOTUNE), plan)
 
 
 def _batches(dataset, plan, read=None):
-    """Batches elements that are, or that `read` turns into, `(x, [label], tick)`."""
+    """Batches elements that are, or that `read` turns into, `(x, [label], row, tick)`."""
     import tensorflow as tf
 
     def finish(*batch):
-        x, *y, tick = read(*batch) if read else batch
+        x, *y, rows, tick = read(*batch) if read else batch
         x = tf.cast(x, tf.float32) / 255 if x.dtype == tf.uint8 else x
         if plan.binarize == "dynamic":
             # The first tick of a batch occurs once in all epochs: a seed of its own.
@@ -184,7 +206,7 @@ def _batches(dataset, plan, read=None):
             noise = tf.random.stateless_uniform(tf.shape(x), seed, alg="philox")
             x = tf.cast(noise < x, tf.float32)
         x = tf.ensure_shape(to_range(x, plan.value_range), (*tick.shape, *plan.shape))
-        return (x, *y) if y else x
+        return plan.handed_out(x, y[0] if y else None, rows, lambda n: tf.cast(n, tf.int32))
 
     batches = dataset.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
     batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)

@@ -45,13 +45,21 @@ class TFDSSource(Source):
         self.crop = (140, 140) if base == "celeb_a" else None
         self.invert = base == "omniglot"
 
-    def _elements(self, part, geometry, shuffle=False, seed=None, ids=False):
-        """Returns a `tf.data.Dataset` of `(image, [label], place)`, sliced, decoded in parallel."""
+    def _elements(self, part, geometry, shuffle=False, seed=None, with_rows=False):
+        """Returns a `tf.data.Dataset` of `(image, [label], row)`, sliced, decoded in parallel.
+
+        The row is that in the part, also where files and examples are shuffled, and 0 unless
+        `with_rows`.
+        """
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
         wanted = {"image": True, **({self._label: True} if self._label else {})}
-        config = tfds.ReadConfig(try_autocache=False, shuffle_seed=seed, add_tfds_id=ids)
+        # By default 16 files take turns; stored order, which slices are cut from, has one by one.
+        turns = {} if shuffle else {"interleave_cycle_length": 1}
+        config = tfds.ReadConfig(
+            try_autocache=False, shuffle_seed=seed, add_tfds_id=with_rows, **turns
+        )
 
         def open_split(split, **kwargs):
             decoders = tfds.decode.PartialDecoding(
@@ -72,14 +80,14 @@ class TFDSSource(Source):
         head = open_split(part.base).take(64).map(lambda example: tf.reduce_max(raw(example)))
         factor = 255 if max(head.as_numpy_iterator()) <= 1 else 1
         shape = geometry.shape(self.shape)
+        split = f"{part.base}[{part.index[0]}:{part.index[-1] + 1}]"
+        row = _row_of_id(self._builder.info.splits[split].file_instructions)
 
         def decode(example):
             image = tf.ensure_shape(geometry.tensor(raw(example) * factor), shape)
             label = () if self._label is None else (_narrow(example[self._label]),)
-            name = example["tfds_id"] if ids else ""
-            return (image, *label, tf.strings.to_hash_bucket_fast(name, 2**62))
+            return (image, *label, row(example["tfds_id"]) if with_rows else np.int64(0))
 
-        split = f"{part.base}[{part.index[0]}:{part.index[-1] + 1}]"
         elements = open_split(split, shuffle_files=shuffle)
         if shuffle:
             # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
@@ -110,12 +118,32 @@ class TFDSSource(Source):
         )
 
     def stream(self, part, geometry, ticks, plan):
-        """Returns a `tf.data.Dataset` of `(image, [label], place, tick)` from the stored files."""
+        """Returns a `tf.data.Dataset` of `(image, [label], row, tick)` from the stored files."""
         import tensorflow as tf
 
-        ids = plan.binarize == "fixed"
-        elements = self._elements(part, geometry, plan.shuffle, plan.seed, ids)
+        with_rows = plan.binarize == "fixed" or plan.num_indices is not None
+        elements = self._elements(part, geometry, plan.shuffle, plan.seed, with_rows)
         return tf.data.Dataset.zip(elements, ticks).map(lambda *both: (*both[0], both[1]))
+
+
+def _row_of_id(files):
+    """Returns a function from a TFDS id to the row in the part that is read from `files`.
+
+    An id is the name of a file and the place in it, `"mnist-train.tfrecord-00000-of-00001__42"`.
+    """
+    import tensorflow as tf
+
+    names = np.array([file.basename() for file in files])
+    ends = np.cumsum([file.take for file in files])
+    starts = np.array([end - file.take - file.skip for end, file in zip(ends, files, strict=True)])
+
+    def row(name):
+        file = tf.strings.regex_replace(name, "__[0-9]+$", "")
+        place = tf.strings.to_number(tf.strings.split(name, "__")[-1], tf.int64)
+        # A name that is none of them has no first match: an error, not a wrong row.
+        return tf.boolean_mask(starts, tf.equal(names, file))[0] + place
+
+    return row
 
 
 def _is_number(feature):

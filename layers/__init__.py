@@ -9,6 +9,7 @@ from .autoregressive_flow_prior import (
 )
 from .flow import Flow
 from .heads import DeltaHead, FlowHead, GaussianHead, PointHead, PosteriorHead
+from .hierarchical_softmax import FlatSoftmax, HierarchicalSoftmax
 from .inverse_autoregressive_flow import IAFBlock, InverseAutoregressiveFlow
 from .latent_clip import LatentClip
 from .latent_skip import LatentSkip, with_latent_skips
@@ -60,10 +61,12 @@ __all__ = [
     "ContinuousBernoulli",
     "DeltaHead",
     "DiagonalReparam",
+    "FlatSoftmax",
     "Flow",
     "FlowHead",
     "Gaussian",
     "GaussianHead",
+    "HierarchicalSoftmax",
     "IAFBlock",
     "InverseAutoregressiveFlow",
     "LatentClip",

@@ -1,5 +1,6 @@
 """Densities, objectives, regularisers, constraints and weight schedules."""
 
+from .auxiliary_softmax import AuxiliarySoftmax, InformationWeightedELBO
 from .constraints import RootMeanSquare
 from .distributions import (
     DiagonalGaussian,
@@ -33,6 +34,7 @@ from .schedules import (
 
 __all__ = [
     "ELBO",
+    "AuxiliarySoftmax",
     "CosineSchedule",
     "CyclicalSchedule",
     "DiagonalGaussian",
@@ -41,6 +43,7 @@ __all__ = [
     "FreeBits",
     "HierarchicalGaussian",
     "ImportanceWeightedELBO",
+    "InformationWeightedELBO",
     "LinearSchedule",
     "Loss",
     "MaximumMeanDiscrepancy",

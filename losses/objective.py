@@ -21,6 +21,7 @@ class Terms(NamedTuple):
             densities by coordinate; None where these have none.
         posterior: Posterior value over `(batch, D)`.
         z: Posterior draws, `(batch, K, D)`.
+        index: Number of each example in the training set, int `(batch,)`, or None.
     """
 
     log_px: object
@@ -30,6 +31,7 @@ class Terms(NamedTuple):
     kl_per_dim: object
     posterior: object
     z: object
+    index: object = None
 
     @property
     def distortion(self):
@@ -126,6 +128,11 @@ class Regularizer(_Part):
     """
 
     report_names = ()
+    #: Whether the term needs a posterior with a density.
+    needs_density = False
+
+    def prepare(self, latent_dim):
+        """Makes what takes knowing the dimension of the codes; called when the model is built."""
 
 
 class Objective(_Part):
@@ -144,18 +151,34 @@ class Objective(_Part):
 
     def __init__(self, regularizers=(), **kwargs):
         super().__init__(**kwargs)
-        self.regularizers = list(regularizers)
-        for regularizer in self.regularizers:
-            if not isinstance(regularizer, Regularizer):
-                raise TypeError(
-                    "`regularizers` must hold vaezoo regularisers such as MaximumMeanDiscrepancy. "
-                    f"Received: {type(regularizer).__name__}"
-                )
+        self.regularizers, self.trackers = [], []
+        for regularizer in regularizers:
+            self.add(regularizer)
+
+    def add(self, regularizer):
+        """Adds a `Regularizer`."""
+        if not isinstance(regularizer, Regularizer):
+            raise TypeError(
+                "`regularizers` must hold vaezoo regularisers such as MaximumMeanDiscrepancy. "
+                f"Received: {type(regularizer).__name__}"
+            )
+        self.regularizers.append(regularizer)
+
+    def make_trackers(self):
+        """Makes `trackers`, the metrics that average the reported values for the logs."""
+        known = {tracker.name for tracker in self.trackers}
+        self.trackers.extend(keras.metrics.Mean(n) for n in self.report_names if n not in known)
 
     @property
     def report_names(self):
         """Names of the values that are logged beside loss, distortion and rate."""
         return tuple(name for part in self.regularizers for name in part.report_names)
+
+    @property
+    def num_examples(self):
+        """Number of training examples whose indices a term needs, or None."""
+        found = [getattr(part, "num_examples", None) for part in self.regularizers]
+        return next(filter(None, found), None)
 
     @property
     def min_batch_size(self):

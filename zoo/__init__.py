@@ -20,6 +20,7 @@ from . import (
     resnet_vae,
     skip_vae,
     vae,
+    vae_as,
     vlae,
     wae,
 )
@@ -40,10 +41,12 @@ from .mu_vae import MuVAE
 from .resnet_vae import ResNetVAE
 from .skip_vae import SkipVAE
 from .vae import VAE, Output
+from .vae_as import VAEAS, auxiliary_softmax
 from .vlae import VLAE
 from .wae import WAE
 
 __all__ = [
+    "VAEAS",
     "VLAE",
     "ResNetVAE",
     "MAE",
@@ -64,6 +67,7 @@ __all__ = [
     "Output",
     "Preset",
     "SkipVAE",
+    "auxiliary_softmax",
     "load",
     "networks",
     "presets",
@@ -88,6 +92,7 @@ _MODULES = {
     "resnet_vae": (resnet_vae, ResNetVAE),
     "vlae": (vlae, VLAE),
     "mae": (mae, MAE),
+    "vae_as": (vae_as, VAEAS),
 }
 
 

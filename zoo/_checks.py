@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ..losses._replicas import num_devices
+from ._index import split_index
 
 #: How many examples of an array weight-normalised layers are initialised from.
 FIRST_EXAMPLES = 500
@@ -108,6 +109,7 @@ def _put_back(first, rest):
 
 def check_values(model, x, y=None):
     """Checks one array of inputs, and the target `y` if it is one rather than labels."""
+    y, _ = split_index(y)
     x = _as_array("x", x)
     if x.size == 0 or x.ndim == 0:
         raise ValueError(f"`x` must hold at least one example. Received: shape={x.shape}")

@@ -157,6 +157,43 @@ def _images(name, batch_size, **options):
     }
 
 
+def dense_500(source, data="mnist", decoder=5, batch_size=128, epochs=300, **model):
+    """Settings of VAE-AS's dense networks of 500 units: two hidden layers and `decoder` of them.
+
+    Args:
+        source: The row of the table.
+        data: `"mnist"` (55,000 training images, the last 5,000 are held out) or `"omniglot"`.
+        decoder: Number of hidden layers of the decoder.
+        batch_size: Positive int.
+        epochs: Positive int.
+        **model: Arguments of the constructor.
+    """
+    images = {"mnist": {"validation_split": 5000}, "omniglot": {"image_size": 28, "channels": 1}}
+    return {
+        "networks": {
+            "kind": "mlp",
+            "input_shape": (28, 28, 1),
+            "hidden_units": (500, 500),
+            "kernel_initializer": "he_normal",
+            "decoder": {"hidden_units": (500,) * decoder},
+        },
+        "model": {"latent_dim": 40, **model},
+        "training": {"epochs": epochs, "learning_rate": 1e-3},
+        "data": {
+            "name_or_path": data,
+            **images[data],
+            "batch_size": batch_size,
+            "binarize": "dynamic",
+        },
+        "source": source,
+    }
+
+
+def with_index(settings):
+    """The settings of a model that tells its training examples apart."""
+    return {**settings, "data": {**settings["data"], "with_index": True}}
+
+
 def digits_pixelcnn(normalization="batch", **model):
     """Settings for the embedded digits with a PixelCNN whose field covers most of an image."""
     return {

@@ -22,13 +22,17 @@ from ..losses._compiled import compiled, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, check_values, checked_data, explains_memory, is_target
-from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
+from ._index import example_weight, indexed, split_index
+from ._presets import dense_500, digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Kingma & Welling (2014), section 5, with HEBAE's widths"),
     "digits_mlp": digits_mlp(),
     "omniglot": omniglot_resnet_pixelcnn("VAE without annealing", anneal=False),
     "digits_pixelcnn": digits_pixelcnn(),
+    "mnist_500": dense_500("VAE-AS, table 2, VAE; table 1 by the decoder's depth"),
+    "omniglot_500": dense_500("VAE-AS, table 3, VAE", "omniglot"),
+    "mnist_500_estimation": dense_500("VAE-AS, section 5.2", decoder=3, batch_size=100, epochs=120),
 }
 
 #: Draws that `log_prob` takes at once. Fixed, because the noise of a seed depends on it.
@@ -135,15 +139,11 @@ class VAE(ArgumentsConfig, keras.Model):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
-        if self.objective.needs_density and not head.has_density:
-            raise ValueError(
-                "`objective` must do without a rate when the head is deterministic, as "
-                f"ELBO(beta=0) does. Received: objective={type(self.objective).__name__}, "
-                f"head={type(head).__name__}"
-            )
+        self._check_needs()
         self.distortion_tracker = keras.metrics.Mean("distortion")
         self.rate_tracker = keras.metrics.Mean("rate")
-        self.report_trackers = [keras.metrics.Mean(n) for n in self.objective.report_names]
+        self.objective.make_trackers()
+        self._unreported = frozenset()
         self._functions = {}
         self.prior.attach(self)
 
@@ -151,6 +151,40 @@ class VAE(ArgumentsConfig, keras.Model):
     def latent_dim(self):
         """D, the dimension of z."""
         return self.head.latent_dim
+
+    @property
+    def num_examples(self):
+        """Number of training examples whose indices `fit` must be given, or None."""
+        return self.objective.num_examples
+
+    def add_regularizer(self, regularizer):
+        """Adds a term to the objective, such as an `AuxiliarySoftmax` that measures.
+
+        Args:
+            regularizer: `Regularizer`.
+
+        Raises:
+            RuntimeError: If the model is compiled already.
+            TypeError: If it is no regulariser.
+            ValueError: If it needs a density that the head does not have.
+        """
+        if self.compiled:
+            raise RuntimeError("`add_regularizer` must be called before `compile`.")
+        self.objective.add(regularizer)
+        self.objective.make_trackers()
+        self._check_needs()
+        if self.built:
+            regularizer.prepare(self.latent_dim)
+
+    def _check_needs(self):
+        parts = (self.objective, *self.objective.regularizers)
+        needed = next((part for part in parts if part.needs_density), None)
+        if needed is not None and not self.head.has_density:
+            raise ValueError(
+                "`objective` must do without a rate when the head is deterministic, as "
+                f"ELBO(beta=0) does. Received: objective={type(needed).__name__}, "
+                f"head={type(self.head).__name__}"
+            )
 
     def get_config(self):
         """Returns the parts; the head stands for the arguments that it was made from."""
@@ -185,6 +219,8 @@ class VAE(ArgumentsConfig, keras.Model):
             self.prior.build((None, self.head.num_samples, self.latent_dim))
         if not self.likelihood.built:
             self.likelihood.build(tuple(params.shape))
+        for regularizer in self.objective.regularizers:
+            regularizer.prepare(self.latent_dim)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -213,12 +249,13 @@ class VAE(ArgumentsConfig, keras.Model):
             return params[:, None]
         return ops.reshape(params, (-1, samples, *params.shape[1:]))
 
-    def terms(self, x, output):
+    def terms(self, x, output, index=None):
         """The densities of a batch, from what calling the model on it returned.
 
         Args:
             x: `(batch, *event)`, what is reconstructed.
             output: `Output`.
+            index: Optional int `(batch,)`, numbers of the examples in the training set.
 
         Returns:
             `Terms`, in nats and float32.
@@ -238,20 +275,26 @@ class VAE(ArgumentsConfig, keras.Model):
             kl_per_dim=kl_per_dim,
             posterior=posterior,
             z=z,
+            index=index,
         )
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean of the objective over the batch, plus the losses that layers added."""
+        y, index = split_index(y)
+        sample_weight = example_weight(sample_weight)
         target = y if y is not None and is_target(x, y) else x
         if self.autoregressive and target is not x:
             # What is predicted is what the decoder has to see.
             y_pred = y_pred._replace(params=self.params(y_pred.z, target, training))
-        terms = self.terms(target, y_pred)
+        terms = self.terms(target, y_pred, index)
         loss = self.objective(terms, training=training)
         self.distortion_tracker.update_state(terms.distortion, sample_weight)
         self.rate_tracker.update_state(terms.kl, sample_weight)
-        for tracker in self.report_trackers:
-            tracker.update_state(loss.report[tracker.name])
+        trackers = {tracker.name: tracker for tracker in self.objective.trackers}
+        for name, value in loss.report.items():
+            trackers[name].update_state(value)
+        # Some values exist in training only.
+        self._unreported = frozenset(trackers) - frozenset(loss.report)
         per_example = loss.per_example
         if sample_weight is not None:
             per_example = per_example * ops.cast(sample_weight, per_example.dtype)
@@ -260,6 +303,11 @@ class VAE(ArgumentsConfig, keras.Model):
             shared = shared + ops.sum(ops.cast(extra, "float32"))
         # Keras adds the replicas' gradients up.
         return batch_mean(per_example) + shared / num_replicas()
+
+    def get_metrics_result(self):
+        """The logs: of the objective's values those that the step had."""
+        found = super().get_metrics_result()
+        return {name: value for name, value in found.items() if name not in self._unreported}
 
     def compile(self, optimizer="adam", *, jit_compile="auto", run_eagerly=False, **kwargs):
         """Configures training; the objective is the model's own.
@@ -327,7 +375,10 @@ class VAE(ArgumentsConfig, keras.Model):
 
         Args:
             x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
-            y: Optional targets or labels, see the class.
+            y: Optional targets or labels, see the class. A model that classifies its training
+                examples (`num_examples`) needs their indices, too: arrays get them here; batches
+                of other sources must be `(x, {"index": index})` or `(x, {"index": index, "y": y})`,
+                as `vaezoo.data.load(..., with_index=True)` and `vaezoo.data.with_index` make them.
             batch_size: Int; 32 by default for arrays.
             epochs: Int.
             verbose: As in Keras.
@@ -339,9 +390,13 @@ class VAE(ArgumentsConfig, keras.Model):
         Raises:
             TypeError: If the data are not numbers.
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
-                not finite, or in batches too small for a batch statistic of the model.
+                not finite, in batches too small for a batch statistic of the model, or without
+                the indices that it needs.
         """
         x, first = checked_data(self, x, y, batch_size, training=True, held_out=validation_split)
+        if self.num_examples is not None:
+            held_out = validation_split if validation_data is None else 0.0
+            x, y = indexed(x, y, self.num_examples, held_out)
         self._initialize_from(first)
         if validation_data is not None:
             val_x, val_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
@@ -405,7 +460,7 @@ class VAE(ArgumentsConfig, keras.Model):
         # `fit` has checked its validation data and hands over its own iterator.
         if not kwargs.get("_use_cached_eval_dataset"):
             x, _ = checked_data(self, x, y, batch_size, training=False)
-        y = _target(x, y, sample_weight)
+        y = _target(x, split_index(y)[0], sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     @explains_memory

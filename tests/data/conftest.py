@@ -38,3 +38,28 @@ def greys(tmp_path):
     x = np.random.default_rng(1).integers(0, 256, (36, 6, 5), dtype=np.uint8)
     np.savez(tmp_path / "greys.npz", x=x, y=np.repeat([0, 1, 2], 12))
     return tmp_path / "greys.npz", x
+
+
+@pytest.fixture(scope="session")
+def assert_indexed():
+    """Checks batches with an index against the stored `(x, y)`; returns the order of 2 epochs."""
+
+    def check(dataset, stored):
+        x, y = stored
+        orders = []
+        for _ in range(2):
+            batches = list(dataset)
+            index = np.concatenate([np.asarray(target["index"]) for _, target in batches])
+            assert index.dtype == np.int32
+            np.testing.assert_array_equal(np.sort(index), np.arange(len(x)))
+            images = np.concatenate([images for images, _ in batches])
+            np.testing.assert_array_equal(images, x[index])
+            keys = {"index"} if y is None else {"index", "y"}
+            assert all(set(target) == keys for _, target in batches)
+            if y is not None:
+                labels = np.concatenate([target["y"] for _, target in batches])
+                np.testing.assert_array_equal(labels, y[index])
+            orders.append(index)
+        return orders
+
+    return check

@@ -73,6 +73,24 @@ def test_a_memory_map_gives_the_batches_of_memory(tmp_path, monkeypatch, backend
     assert np.shape(held) == (4, 8, 4, 4, 1)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "in_memory"), [("npz", None), ("npy", False), ("folder", None), ("folder", True)]
+)
+def test_every_source_knows_the_index(
+    greys, pictures, tmp_path, assert_indexed, backend, kind, in_memory
+):
+    np.save(tmp_path / "greys.npy", greys[1])
+    path = {"npz": greys[0], "npy": tmp_path / "greys.npy", "folder": pictures}[kind]
+    # Held out is every so many-th example, which the indices of both sides must not show.
+    selected = {"validation_split": 4, "limit": 20}
+    batches = {"batch_size": 4, "drop_remainder": False, "backend": backend}
+    for split in ("train", "validation"):
+        dataset = load(path, split, with_index=True, in_memory=in_memory, **batches, **selected)
+        orders = assert_indexed(dataset, load_arrays(path, split, **selected))
+        assert np.array_equal(*orders) == (split == "validation")
+
+
 def test_geometry_crops_converts_and_averages(tmp_path):
     rng = np.random.default_rng(3)
     x = rng.integers(0, 256, (2, 8, 10, 3), dtype=np.uint8)

@@ -183,6 +183,27 @@ def test_copies_are_draws_of_their_own(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_index_is_the_place_among_the_selected(assert_indexed, backend, labels):
+    options = {"labels": labels, "limit": 150}
+    batches = {"batch_size": 40, "drop_remainder": False, "backend": backend}
+    dataset = load("digits", "train[100:300]", with_index=True, **batches, **options)
+    stored = load_arrays("digits", "train[100:300]", **options)
+    # Of both backends the same, and not the same in both epochs.
+    for number, order in enumerate(assert_indexed(dataset, stored)):
+        np.testing.assert_array_equal(order, np.random.default_rng([0, number]).permutation(150))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_share_the_index(backend):
+    options = {"binarize": "fixed", "limit": 20, "copies": 3}
+    dataset = load("digits", "test", with_index=True, batch_size=60, backend=backend, **options)
+    ((x, y),) = dataset
+    np.testing.assert_array_equal(y["index"], np.tile(np.arange(20), 3))
+    np.testing.assert_array_equal(x, load_arrays("digits", "test", **options)[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_value_range_maps_black_and_white(backend):
     x = load("digits", "test", value_range=(-1, 1), labels=False, batch_size=360, backend=backend)
     np.testing.assert_allclose(epoch(x)[0][0], 2 * load_arrays("digits", "test")[0] - 1, atol=1e-6)

@@ -3,10 +3,10 @@ import sys
 import numpy as np
 import pytest
 
-from vaezoo.data import describe, load, load_arrays
+from vaezoo.data import describe, load, load_arrays, with_index
 
 tfds = pytest.importorskip("tensorflow_datasets")
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
 
 def joined(dataset):
@@ -47,6 +47,33 @@ class TinyBits(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self):
         for i in range(5):
             yield i, {"image": np.eye(4, dtype=np.uint8)[..., None], "label": i}
+
+
+class TinyShards(tfds.core.GeneratorBasedBuilder):
+    """60 images, grey as their number, which is also their label."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(4, 4, 1)), "label": np.int64}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(60):
+            yield i, {"image": np.full((4, 4, 1), i + 2, np.uint8), "label": i}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """The `data_dir` of `tiny_shards` in 3 files."""
+    folder = tmp_path_factory.mktemp("shards")
+    builder = TinyShards(data_dir=folder)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
+    assert builder.info.splits["train"].shard_lengths == [20, 20, 20]
+    return str(folder)
 
 
 def test_mnist_is_what_tfds_reads(tfds_dir):
@@ -105,6 +132,56 @@ def test_streams_are_reproducible_by_seed(tfds_dir):
     assert sorted(fixed.tolist()) == sorted(ordered.tolist())
     p = load_arrays("mnist", "train[:320]", data_dir=tfds_dir)[0]
     assert abs(ordered.mean() - p.mean()) < 5 * np.sqrt(np.mean(p * (1 - p)) / p.size)
+
+
+def test_stored_order_is_that_of_the_files(shards):
+    x, y = load_arrays("tiny_shards", data_dir=shards)
+    np.testing.assert_array_equal(x[:, 0, 0, 0] * 255, y + 2)
+    part, labels = load_arrays("tiny_shards", "train[15:50]", data_dir=shards)
+    np.testing.assert_array_equal(part, x[15:50])
+    np.testing.assert_array_equal(labels, y[15:50])
+
+
+@pytest.mark.parametrize(("backend", "in_memory"), [("tf", False), ("tf", True), ("numpy", True)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_shuffled_files_know_the_index(shards, assert_indexed, backend, in_memory, shuffle):
+    selected = {"data_dir": shards, "validation_split": 5}
+    for split in ("train[15:50]", "validation"):
+        dataset = load(
+            "tiny_shards", split, with_index=True, batch_size=4, drop_remainder=False,
+            shuffle=shuffle, backend=backend, in_memory=in_memory, **selected,
+        )  # fmt: skip
+        orders = assert_indexed(dataset, load_arrays("tiny_shards", split, **selected))
+        assert np.array_equal(*orders) != shuffle
+
+
+def test_a_streamed_draw_belongs_to_the_example(shards):
+    def draws(split, first, shuffle):
+        dataset = load(
+            "tiny_shards", split, with_index=True, batch_size=5, shuffle=shuffle,
+            binarize="fixed", in_memory=False, data_dir=shards,
+        )  # fmt: skip
+        return {
+            first + index: image.tolist()
+            for x, y in dataset.as_numpy_iterator()
+            for image, index in zip(x, y["index"], strict=True)
+        }
+
+    whole = draws("train", 0, True)
+    assert len(whole) == 60
+    part = draws("train[15:50]", 15, False)
+    assert part == {place: whole[place] for place in range(15, 50)}
+
+
+def test_a_set_of_tfds_is_numbered_in_one_line(tfds_dir, assert_indexed):
+    def scaled(x, y):
+        return tf.cast(x, tf.float32) / 255, tf.cast(y, tf.int32)
+
+    theirs = tfds.load("mnist", split="test[:50]", data_dir=tfds_dir, as_supervised=True)
+    dataset = with_index(theirs.map(scaled)).shuffle(50).batch(8)
+    stored = load_arrays("mnist", "test[:50]", data_dir=tfds_dir)
+    first, second = assert_indexed(dataset, stored)
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("backend", ["tf", "numpy"])

@@ -49,9 +49,10 @@ def to_numpy():
 
 @pytest.fixture(scope="session")
 def small_parts():
-    """Function of a constructor's name: options without which its flows take long to compile."""
+    """Function of a constructor's name: options that it needs, or compiles faster with."""
     flow = {"num_blocks": 2, "flow_width": 2}
     prior = {"prior": {"num_blocks": 1, "hidden_units": (4,)}}
     options = {"IAFVAE": flow, "DUIAF": flow, "MAE": prior, "ResNetVAE": prior, "VLAE": prior}
+    options["VAEAS"] = {"num_examples": 33, "hidden_units": (8,)}
 
     return lambda name: options.get(name, {})

@@ -25,7 +25,8 @@ from vaezoo.zoo.networks import conv_decoder, conv_encoder
 
 BACKEND = keras.backend.backend()
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
-CONSTRUCTORS = sorted(set(zoo.__all__) - {"Output", "Preset", "load", "networks", "presets"})
+PARTS = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}
+CONSTRUCTORS = sorted(set(zoo.__all__) - PARTS)
 
 on_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="the noise of a seed is another on JAX"

@@ -1,0 +1,181 @@
+"""VAE-AS: mutual information and marginal divergence, each at its own price."""
+
+import keras
+
+from ..layers import FlatSoftmax, HierarchicalSoftmax
+from ..losses import AuxiliarySoftmax, InformationWeightedELBO
+from ..losses.objective import check_choice
+from ._presets import dense_500, digits_mlp, with_index
+from .vae import VAE
+
+#: Number of classes from which on the tree is the default.
+TREE_FROM = 10_000
+#: Step of a tree's rows, see `HierarchicalSoftmax`.
+ROW_LEARNING_RATE = 0.01
+
+PRESETS = {
+    "digits_mlp": with_index(digits_mlp(num_examples=1257, hidden_units=(256, 256))),
+    "mnist": with_index(dense_500("VAE-AS, table 2 (1.0, 1.0)", num_examples=55_000)),
+    "omniglot": with_index(
+        dense_500("VAE-AS, table 3 (1.0, 1.0)", "omniglot", num_examples=19_280)
+    ),
+    "mnist_estimation": with_index(
+        dense_500("VAE-AS, section 5.2", decoder=3, batch_size=100, epochs=120, num_examples=55_000)
+    ),
+}
+
+
+def VAEAS(
+    encoder,
+    decoder,
+    *,
+    latent_dim=40,
+    num_examples,
+    alpha=1.0,
+    beta=1.0,
+    estimator="entropy",
+    softmax="auto",
+    num_labels=None,
+    hidden_units=(500, 500),
+    activation="relu",
+    row_learning_rate=ROW_LEARNING_RATE,
+    classifier_grad="detached",
+    classifier_steps=1,
+    density="sampled",
+    classifier_optimizer="adam",
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="vae_as",
+):
+    """VAE whose rate is split in two, each weighted by itself, as a classifier measures them.
+
+        KL(q(z|x) || p(z)) = I(z; x) + MD,   MD = KL(q(z) || p(z)),   in the mean over the data
+        loss = E_q[-log p(x|z)] + alpha * I + beta * MD    (nats per example)
+
+    I and MD come from `AuxiliarySoftmax`, a classifier s(i|z) of the training examples, so `fit`
+    needs to know which example is which: arrays are numbered as they are; for other sources see
+    `VAE.fit`. Evaluations charge distortion and rate, both at weight 1.
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters, or an
+            `AutoregressiveDecoder`.
+        latent_dim: Positive int D.
+        num_examples: Positive int N, number of training examples.
+        alpha: Non-negative float, weight of mutual information (0.1 to 10).
+        beta: Non-negative float, weight of marginal divergence (0.1 to 10).
+        estimator: Of mutual information: `"entropy"` as in the paper's tables, `"ce"`,
+            `"fano_low"`, `"fano_hat"`; see `AuxiliarySoftmax`.
+        softmax: As in `auxiliary_softmax`.
+        num_labels: As in `auxiliary_softmax`.
+        hidden_units: As in `auxiliary_softmax`.
+        activation: As in `auxiliary_softmax`.
+        row_learning_rate: As in `auxiliary_softmax`.
+        classifier_grad: `"detached"` or `"joint"`, see `AuxiliarySoftmax`.
+        classifier_steps: Positive int, updates of the classifier a batch.
+        density: `"sampled"` or `"analytic"` density of the posterior in MD.
+        classifier_optimizer: Keras optimiser of the classifier, or its name.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise.
+        name: Model name.
+
+    Returns:
+        An uncompiled `VAE`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: VAE-AS, section 3 and eqs. 9, 13 and 14.
+    """
+    measured = auxiliary_softmax(
+        num_examples,
+        alpha=alpha,
+        beta=beta,
+        estimator=estimator,
+        softmax=softmax,
+        num_labels=num_labels,
+        hidden_units=hidden_units,
+        activation=activation,
+        row_learning_rate=row_learning_rate,
+        classifier_grad=classifier_grad,
+        classifier_steps=classifier_steps,
+        density=density,
+        optimizer=classifier_optimizer,
+    )
+    return VAE(
+        encoder,
+        decoder,
+        latent_dim=latent_dim,
+        likelihood=likelihood,
+        objective=InformationWeightedELBO([measured]),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )
+
+
+def auxiliary_softmax(
+    num_examples,
+    *,
+    alpha=0.0,
+    beta=0.0,
+    estimator="entropy",
+    softmax="auto",
+    num_labels=None,
+    hidden_units=(500, 500),
+    activation="relu",
+    row_learning_rate=ROW_LEARNING_RATE,
+    **kwargs,
+):
+    """Makes an `AuxiliarySoftmax` with a dense classifier; by default one that only measures.
+
+    Example:
+        model = zoo.DUVAE(encoder, decoder, latent_dim=32)
+        model.add_regularizer(zoo.auxiliary_softmax(len(x)))
+        model.compile("adam")
+        model.fit(x)    # logs mutual_information, marginal_divergence, ...
+
+    Args:
+        num_examples: Positive int N, number of training examples.
+        alpha: Non-negative float, weight of mutual information in the loss.
+        beta: Non-negative float, weight of marginal divergence in the loss.
+        estimator: Of mutual information, see `AuxiliarySoftmax`.
+        softmax: `"flat"`, `"tree"`, or `"auto"`: the tree above 10,000 classes.
+        num_labels: Optional positive int V of at most N, classes that the examples share.
+        hidden_units: Widths of the classifier's hidden layers.
+        activation: Their activation.
+        row_learning_rate: Positive float: the tree's rows learn by `HierarchicalSoftmax.update`,
+            at a cost that grows with log V; or None: by the optimiser, all V of them in each step.
+        **kwargs: Further arguments of `AuxiliarySoftmax`.
+
+    Returns:
+        `AuxiliarySoftmax`, in float32 whatever the dtype policy.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    check_choice("softmax", softmax, ("auto", "flat", "tree"))
+    labels = num_examples if num_labels is None else num_labels
+    if softmax == "auto":
+        softmax = "tree" if labels > TREE_FROM else "flat"
+    if softmax == "tree":
+        last = HierarchicalSoftmax(labels, row_learning_rate=row_learning_rate)
+    else:
+        last = FlatSoftmax(labels)
+    hidden = [
+        keras.layers.Dense(
+            units, activation=activation, kernel_initializer="he_normal", dtype="float32"
+        )
+        for units in hidden_units
+    ]
+    return AuxiliarySoftmax(
+        alpha,
+        beta,
+        num_examples=num_examples,
+        network=keras.Sequential(hidden, name="classifier"),
+        softmax=last,
+        estimator=estimator,
+        **kwargs,
+    )
