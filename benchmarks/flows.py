@@ -33,11 +33,11 @@ STEPS = ("VAE", "IAFVAE", "DUIAF", "VLAE")
 LARGEST = {"tensorflow": 28 * 28, "jax": 8 * 8}
 
 
-def child(backend, limit, *arguments):
+def child(backend, limit, *arguments, worker="flows_worker.py"):
     """The JSON object that a worker prints last, or a few words on why there is none."""
     try:
         done = subprocess.run(
-            [sys.executable, str(HERE / "flows_worker.py"), *map(str, arguments)],
+            [sys.executable, str(HERE / worker), *map(str, arguments)],
             env={**os.environ, "KERAS_BACKEND": backend},
             capture_output=True,
             text=True,

@@ -343,6 +343,9 @@ def train(
 
     keras.utils.set_random_seed(options["seed"])
     keras.config.set_dtype_policy(options["precision"])
+    if "num_examples" in base["model"]:
+        trained_on, _ = _data_args({**base["data"], **given["data"]}, options, 0)
+        given["model"].setdefault("num_examples", _described(trained_on).num_examples)
     run = _build(preset, given)
     config = {
         "preset": preset,
@@ -617,7 +620,10 @@ def _data_args(data_args, options, epoch):
     # One fixed draw, so that epochs can be compared.
     binarize = args.get("binarize") and "fixed"
     changes = {"binarize": binarize, "shuffle": False, "drop_remainder": False}
-    return args, {**args, "split": split, **changes}
+    held_out = {**args, "split": split, **changes}
+    # What is not trained on has no place in the training set.
+    held_out.pop("with_index", None)
+    return args, held_out
 
 
 def _can_hold_out(args):

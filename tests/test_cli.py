@@ -382,6 +382,19 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path):
     assert len(seen[1]) == 10
 
 
+def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
+    options = [*TINY, "--data", tmp_path / "x.npy", "--epochs", "1", "--batch-size", "10"]
+    options += ["--set", "hidden_units=[8]"]
+    cli("train", "vae_as_digits_mlp", "--out", tmp_path / "run", *options)
+    # A twelfth is held out.
+    assert json_of(tmp_path / "run")["settings"]["model"]["num_examples"] == 110
+    (record,) = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert {"mutual_information", "val_loss"} <= set(json.loads(record))
+    cli("train", "vae_as_digits_mlp", "--out", tmp_path / "run", "--resume", "--epochs", "2")
+    assert epochs_of(tmp_path / "run") == [1, 2]
+
+
 def test_digits_keep_their_own_splits_and_validation_has_one_draw():
     from vaezoo.cli import OPTIONS, _data_args
 

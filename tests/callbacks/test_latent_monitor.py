@@ -233,6 +233,21 @@ def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     assert "traversals" in records
 
 
+def test_auxiliary_softmax_is_reported(make_vae, images, tmp_path):
+    x, _ = images
+    model = make_vae(zoo.VAEAS, num_examples=len(x), hidden_units=(8,))
+    monitor = LatentMonitor(x, log_dir=tmp_path, image_frequency=None, frequency=2)
+    history = model.fit(x, batch_size=40, epochs=3, verbose=0, callbacks=[monitor]).history
+    records = read(tmp_path)
+    found = {tag for tag in records if tag.startswith("auxiliary/")}
+    assert found == {f"auxiliary/{name}" for name in losses.AuxiliarySoftmax.report_names}
+    for tag in found:
+        values = history[tag.removeprefix("auxiliary/")]
+        assert {epoch: float(value) for epoch, value in records[tag].items()} == pytest.approx(
+            {epoch: values[epoch] for epoch in (0, 2)}, rel=1e-5
+        )
+
+
 def test_vectors_have_no_images(make_vae, tmp_path):
     x = np.random.default_rng(0).random((20, 6), "float32")
     model = make_vae(event=(6,))

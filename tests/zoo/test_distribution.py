@@ -21,6 +21,7 @@ MODELS = (
     "MuVAE",
     "FreeBitsVAE",
     "mutual posterior divergence",
+    "VAEAS",
 )
 
 SETUP = """
@@ -43,6 +44,10 @@ SETUP = """
             model = zoo.VAE(**parts, objective=objective, seed=1)
         elif name == "DUVAE":
             model = zoo.DUVAE(**parts, beta=LinearSchedule(10), keep_prob=0.5, seed=1)
+        elif name == "VAEAS":
+            sgd = keras.optimizers.SGD(0.1)
+            classifier = {"softmax": "tree", "hidden_units": (8,), "classifier_optimizer": sgd}
+            model = zoo.VAEAS(**parts, num_examples=29, **classifier, seed=1)
         else:
             model = getattr(zoo, name)(**parts, seed=1)
         model.build((None, 6))
@@ -54,7 +59,8 @@ SETUP = """
     def train(name, who, rows):
         model = make(name)
         for epoch, number in enumerate(rows):
-            logs = model.fit(x[:number], batch_size=12, shuffle=False, verbose=0).history
+            y = {"index": np.arange(number)} if model.num_examples else None
+            logs = model.fit(x[:number], y, batch_size=12, shuffle=False, verbose=0).history
             for key, value in logs.items():
                 results[f"{name}/{who}/log/{epoch}/{key}"] = value[0]
         for number, variable in enumerate(model.variables):
