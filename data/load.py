@@ -2,19 +2,18 @@
 
 import importlib.util
 import numbers
-import re
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from . import pipeline
+from .arguments import check_choice, check_int
 from .images import fixed_draw, fixed_draws, scaled
-from .source import Part, tensorflow
+from .selection import select
+from .source import tensorflow
 from .sources import open_source
 
 MEMORY_LIMIT = 512 * 2**20
-VALIDATION_FRACTION = 1 / 12
 
 
 class DataInfo(NamedTuple):
@@ -136,19 +135,19 @@ def load(
         examples; that order also depends on `tf.random.set_seed` and has no numpy counterpart.
         Fixed draws are equal on both backends for sets in memory and `.npy` files only.
     """
-    _check_choice("backend", backend, ("auto", "tf", "numpy"))
-    _check_choice("binarize", binarize, (None, "dynamic", "fixed"))
-    _check_int("batch_size", batch_size, 1)
+    check_choice("backend", backend, ("auto", "tf", "numpy"))
+    check_choice("binarize", binarize, (None, "dynamic", "fixed"))
+    check_int("batch_size", batch_size, 1)
     value_range = _check_range(value_range, binarize)
-    _check_int("seed", seed, 0)
-    _check_int("binarize_seed", binarize_seed, 0)
-    _check_int("copies", copies, 1)
+    check_int("seed", seed, 0)
+    check_int("binarize_seed", binarize_seed, 0)
+    check_int("copies", copies, 1)
     if backend == "auto":
         backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
     elif backend == "tf":
         tensorflow("backend='tf'")
     source = _open(name_or_path, data_dir, download, labels)
-    part = _select(source, split, validation_split, limit)
+    part = select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
     source.check_sizes(geometry)
     shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
@@ -251,12 +250,12 @@ def load_arrays(
     Raises:
         ValueError: As in `load`, and for `binarize="dynamic"`.
     """
-    _check_choice("binarize", binarize, (None, "fixed"))
+    check_choice("binarize", binarize, (None, "fixed"))
     value_range = _check_range(value_range, binarize)
-    _check_int("binarize_seed", binarize_seed, 0)
-    _check_int("copies", copies, 1)
+    check_int("binarize_seed", binarize_seed, 0)
+    check_int("copies", copies, 1)
     source = _open(name_or_path, data_dir, download, labels)
-    part = _select(source, split, validation_split, limit)
+    part = select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
     source.check_sizes(geometry)
     x, y = source.read(part, geometry)
@@ -292,7 +291,7 @@ def describe(
         `DataInfo`; sides of images that differ in size are None.
     """
     source = _open(name_or_path, data_dir, False, True)
-    part = _select(source, split, validation_split, limit)
+    part = select(source, split, validation_split, limit)
     shape = _geometry(source, crop, image_size, channels, None).shape(source.shape)
     return DataInfo(source.name, split, len(part.index), shape, source.num_classes, source.kind)
 
@@ -306,84 +305,12 @@ def _open(name_or_path, data_dir, download, labels):
     return open_source(name_or_path, data_dir, download, label)
 
 
-def _select(source, split, validation_split, limit):
-    """Returns the `Part` of a source that `split`, `validation_split` and `limit` name."""
-    pattern = r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?"
-    match = re.fullmatch(pattern, split) if isinstance(split, str) else None
-    if not match:
-        raise ValueError(
-            "`split` must be a name with an optional slice, such as 'train', 'train[:1000]' or "
-            f"'test[10%:]'. Received: split={split!r}"
-        )
-    name, start, stop = match.groups()
-    base, index = name, np.arange(source.counts.get(name, 0))
-    can_hold_out = "validation" not in source.counts and "train" in source.counts
-    held_out = can_hold_out and name == "validation"
-    if validation_split is not None and not can_hold_out:
-        raise ValueError(
-            "`validation_split` holds out part of 'train' where there is no validation split. "
-            f"Received: validation_split={validation_split!r} for {source.name!r}, which has "
-            f"{', '.join(source.counts)}"
-        )
-    if held_out or (name == "train" and validation_split is not None):
-        rest, held = _hold_out(source, validation_split)
-        base, index = "train", held if held_out else rest
-    elif name not in source.counts:
-        available = [*source.counts, *(["validation (held out of train)"] if can_hold_out else [])]
-        raise ValueError(
-            f"{source.name!r} has no split {name!r}. Available: {', '.join(available)}. "
-            f"Received: split={split!r}"
-        )
-    if held_out and validation_split is None:
-        warnings.warn(
-            f"{source.name!r} has no validation split: taking {len(index)} examples that "
-            "split='train' also contains. Give both calls the same `validation_split` to keep "
-            "them apart.",
-            stacklevel=3,
-        )
-    if not len(index):
-        raise ValueError(f"Split {name!r} of {source.name!r} holds no examples")
-    index = index[_place(start, len(index)) : _place(stop, len(index))]
-    if limit is not None:
-        _check_int("limit", limit, 1)
-        index = index[:limit]
-    if not len(index):
-        raise ValueError(f"`split` selects no examples of {source.name!r}. Received: {split!r}")
-    return Part(base, index)
-
-
-def _hold_out(source, validation_split):
-    """Returns the places in "train" that stay and those held out."""
-    count = source.counts["train"]
-    size = VALIDATION_FRACTION if validation_split is None else validation_split
-    real = isinstance(size, numbers.Real) and not isinstance(size, bool)
-    held = round(size * count) if real and 0 < size < 1 else size
-    if not real or held != int(held) or not 1 <= held < count:
-        raise ValueError(
-            "`validation_split` must be a fraction between 0 and 1 or a count, and leave examples "
-            f"on both sides. Received: validation_split={validation_split!r}, "
-            f"{count} examples in {source.name!r}"
-        )
-    held, everything = int(held), np.arange(count)
-    if source.mixed:
-        return everything[:-held], everything[-held:]
-    chosen = ((np.arange(held) + 0.5) * count / held).astype(int)
-    return np.delete(everything, chosen), chosen
-
-
 def _repeated(y, copies):
     return y if y is None or copies == 1 else np.concatenate([y] * copies)
 
 
-def _place(text, count):
-    """Returns the integer position that one end of a slice means, or None."""
-    if text is None:
-        return None
-    return round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)
-
-
 def _geometry(source, crop, image_size, channels, invert):
-    _check_choice("channels", channels, (None, 1, 3))
+    check_choice("channels", channels, (None, 1, 3))
     crop, size = _pair("crop", crop), _pair("image_size", image_size)
     return source.geometry(crop, size, channels, invert)
 
@@ -398,18 +325,6 @@ def _pair(name, value):
             f"`{name}` must be a positive int or a pair of them. Received: {name}={value!r}"
         )
     return tuple(int(n) for n in pair)
-
-
-def _check_choice(name, value, choices):
-    if not any(value is choice or value == choice for choice in choices):
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
-
-
-def _check_int(name, value, least):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an int. Received: {name}={value!r}")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
 
 
 def _check_range(value_range, binarize):

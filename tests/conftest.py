@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile much and run little: most of the time of a compilation goes into optimising its code.
+# Tests compile much and run little: most of a compilation's time goes into optimising its code.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0 "
@@ -36,6 +36,15 @@ def pytest_configure(config):
             "`pip uninstall -y tensorflow-probability tfp-nightly`, then "
             "`pip install -r requirements-jax.txt`."
         )
+
+
+def pytest_collection_modifyitems(items):
+    if BACKEND == "tensorflow" or not _version("tensorflow"):
+        return
+    skip = pytest.mark.skip(reason="the same on either backend: runs in the tests on TensorFlow")
+    for item in items:
+        if item.get_closest_marker("one_backend") and not item.get_closest_marker("both_backends"):
+            item.add_marker(skip)
 
 
 def pytest_report_header(config):

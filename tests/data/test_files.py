@@ -8,6 +8,7 @@ from PIL import Image
 from vaezoo.data import describe, load, load_arrays
 
 BACKENDS = ["tf", "numpy"] if importlib.util.find_spec("tensorflow") else ["numpy"]
+pytestmark = pytest.mark.one_backend
 
 
 def batches(dataset):
@@ -18,6 +19,7 @@ def joined(dataset):
     return [np.concatenate(parts) for parts in zip(*batches(dataset), strict=True)]
 
 
+@pytest.mark.both_backends
 def test_uint8_is_scaled_and_gets_a_channel(greys):
     path, stored = greys
     x, y = load_arrays(path)
@@ -243,6 +245,7 @@ def test_files_that_are_none(tmp_path, greys):
         load(greys[0], "test")
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("in_memory", [None, True])
 def test_folder_is_sorted_and_labelled_by_subfolder(pictures, backend, in_memory):

@@ -18,7 +18,10 @@ BACKENDS = [
     ),
     "numpy",
 ]
-pytestmark = pytest.mark.filterwarnings("ignore:.*has no validation split")
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.filterwarnings("ignore:.*has no validation split"),
+]
 
 
 def epoch(dataset):
@@ -36,6 +39,7 @@ def rows(x):
     return sorted(np.reshape(x, (len(x), -1)).tolist())
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_batches_hold_pixels_over_16_and_labels(backend):
     from sklearn.datasets import load_digits
@@ -252,6 +256,7 @@ def test_validation_is_held_out_evenly_from_train(greys):
                                   held[:2])  # fmt: skip
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fit_runs_on_the_batches(backend):
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])

@@ -7,6 +7,7 @@ from vaezoo.data import describe, load, load_arrays, with_index
 
 tfds = pytest.importorskip("tensorflow_datasets")
 tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.one_backend
 
 
 def joined(dataset):
@@ -76,6 +77,7 @@ def shards(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.both_backends
 def test_mnist_is_what_tfds_reads(tfds_dir):
     x, y = load_arrays("mnist", "train[1000:1300]", data_dir=tfds_dir)
     theirs = tfds.load(

@@ -24,7 +24,10 @@ def digits():
 def saved(digits, tmp_path_factory):
     """A classifier of the digits and where it was saved."""
     path = tmp_path_factory.mktemp("features") / "new" / "digits.keras"
-    network = classifier_features(*digits, num_features=16, epochs=15, held_out=0.2, save_to=path)
+    network = classifier_features(
+        *digits, num_features=16, epochs=4, learning_rate=3e-3, batch_size=32, held_out=0.2,
+        save_to=path,
+    )  # fmt: skip
     return network, path
 
 

@@ -18,8 +18,15 @@ def images():
     return np.random.default_rng(0).integers(0, 2, (40, *SHAPE)).astype("float32")
 
 
-def make(decoder=ResidualPixelCNN, constructor=zoo.VAE, encoder=None, shape=SHAPE, **options):
-    settings = {"kernels": (3, 3), "filters": 8, "latent_maps": 2, "normalization": "weight"}
+def make(
+    decoder=ResidualPixelCNN,
+    constructor=zoo.VAE,
+    encoder=None,
+    shape=SHAPE,
+    kernels=(3, 3),
+    **options,
+):
+    settings = {"kernels": kernels, "filters": 8, "latent_maps": 2, "normalization": "weight"}
     model_options = {"latent_dim": SIZE, **options}
     decoder = decoder(SIZE, shape, **settings)
     return constructor(encoder or mlp_encoder(SHAPE, (8,)), decoder, **model_options)
@@ -162,7 +169,7 @@ def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
 )
 def test_other_models_take_such_a_decoder(constructor, options, images):
     keras.utils.set_random_seed(0)
-    model = make(GatedPixelCNN, constructor, **options)
+    model = make(GatedPixelCNN, constructor, kernels=(3,), **options)
     model.compile("adam", jit_compile=keras.backend.backend() == "jax")
     history = model.fit(images, batch_size=20, epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
@@ -183,7 +190,7 @@ def test_class_numbers_are_decoded_one_channel_after_the_other(images):
 
 def test_learned_prior_goes_with_such_a_decoder(images):
     keras.utils.set_random_seed(0)
-    model = make(prior=VampPrior(num_components=3))
+    model = make(prior=VampPrior(num_components=3), kernels=(3,))
     model.compile("adam", jit_compile=keras.backend.backend() == "jax")
     model.fit(images, batch_size=20, verbose=0)
     assert model.generate(3, seed=0).shape == (3, *SHAPE)

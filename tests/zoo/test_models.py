@@ -397,11 +397,13 @@ def test_skip_vae_keeps_a_decoder_with_skips_of_its_own(dense_networks):
 PRESETS = zoo.presets()
 SMALL = [name for name in PRESETS if "digits" in name]
 # One of each kind of the larger ones.
-BUILT = [*SMALL, "vae_mnist_mlp", "mu_vae_mnist_cnn", "du_iaf_omniglot", "mae_mnist"]
+LARGE = ["vae_mnist_mlp", "mu_vae_mnist_cnn", "du_iaf_omniglot", "mae_mnist"]
+BUILT = [*SMALL, *(pytest.param(name, marks=pytest.mark.one_backend) for name in LARGE)]
 
 
 def test_every_constructor_has_presets():
-    constructors = set(zoo.__all__) - {"Output", "Preset", "load", "networks", "presets"}
+    parts = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}
+    constructors = set(zoo.__all__) - parts
     assert {constructor.__name__ for constructor, _ in PRESETS.values()} == constructors
     with_digits = {PRESETS[name][0].__name__ for name in SMALL}
     assert with_digits == constructors
@@ -523,13 +525,14 @@ WITH_PRIOR = sorted(
 
 def test_models_whose_rate_is_their_objective_take_a_prior():
     without = {constructor.__name__ for constructor, _ in PRESETS.values()} - set(WITH_PRIOR)
-    assert without == {"AE", "HEBAE", "InfoVAE", "MuVAE", "WAE"}
+    assert without == {"AE", "HEBAE", "InfoVAE", "MuVAE", "VAEAS", "WAE"}
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)
 def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_data):
     keras.utils.set_random_seed(0)
-    prior = AutoregressiveFlowPrior(num_blocks=1, hidden_units=(4,))
+    # Weight normalisation, for which JAX compiles the model twice, has its turn in the contract.
+    prior = AutoregressiveFlowPrior(num_blocks=1, hidden_units=(4,), weight_norm=False)
     options = {**small_parts(name), "prior": prior}
     model = getattr(zoo, name)(*dense_networks(), latent_dim=3, **options)
     assert model.prior is prior

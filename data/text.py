@@ -1,0 +1,507 @@
+"""`load_text`: text files as batches of a few static shapes."""
+
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import check_choice, check_int
+from .corpus import Corpus, check_labels
+from .selection import select
+from .source import SPLIT_NAMES, tensorflow
+from .text_pipeline import Reader, TextBatches, TextPlan, dataset_of, padded
+from .vocabulary import TokenizerVocabulary, Vocabulary, as_vocabulary, encoder
+
+MEMORY_LIMIT = 512 * 2**20
+AUTOMATIC_BUCKETS = 5
+MULTIPLE = 8
+# An id between the two special ones.
+SHORTEST = 3
+MANY_UNKNOWN = 0.2
+
+
+class TextInfo(NamedTuple):
+    """What a split of a corpus holds. All lengths count `<s>` and `</s>`.
+
+    Args:
+        name: Path.
+        split: The split asked for.
+        num_examples: Number of sentences.
+        num_classes: Number of classes, or None without labels.
+        label_counts: Examples of each class, or None.
+        vocabulary: The vocabulary, given or built; for a tokenizer with ids an object that knows
+            them as `load_text` has them (`pad_id`, `start_id`, `end_id`, `len`), which can be
+            given as `vocabulary` in its turn.
+        vocabulary_size: Number of ids, special ones included.
+        num_tokens: Ids of all sentences.
+        length_quantiles: Least length, the quartiles, and the greatest.
+        buckets: Lengths of batches.
+        num_shapes: Number of different shapes of batches.
+        unknown_share: Share of the words that are not in the vocabulary.
+        in_memory: Whether `load_text` holds the ids in memory.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    num_classes: int | None
+    label_counts: tuple | None
+    vocabulary: Vocabulary | TokenizerVocabulary
+    vocabulary_size: int
+    num_tokens: int
+    length_quantiles: tuple
+    buckets: tuple
+    num_shapes: int
+    unknown_share: float
+    in_memory: bool
+
+
+def load_text(
+    path,
+    split="train",
+    *,
+    vocabulary=None,
+    tokenizer=None,
+    batch_size=32,
+    labels="auto",
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    buckets=None,
+    shuffle=None,
+    seed=0,
+    drop_remainder=None,
+    with_index=False,
+    validation_split=None,
+    limit=None,
+    in_memory=None,
+    backend="auto",
+):
+    """Reads text as batches of ids for `fit` and `evaluate`.
+
+    A file holds a sentence a line, in UTF-8, possibly after a label and a tab. A folder holds the
+    files `train.txt`, `valid.txt` (or `validation.txt`) and `test.txt`; a single file is the split
+    `"train"`. An example is `<s> w1 .. wT </s>`, padded on the right by `<pad>`, which has the id 0
+    and nothing else has. Every length below counts `<s>` and `</s>`.
+
+    Each batch has the length of one of `buckets`. Examples that do not fill a batch of their own
+    bucket move on to the next longer one that is in use, so that an epoch leaves out, or has in one
+    smaller batch, at most `batch_size - 1` of them. There are at most `len(buckets)` shapes of
+    batches, and one more with a smaller batch: so often is a step compiled.
+
+    The file is read once for the place, length and label of each line. Corpora of more than 130
+    million words then stay on disk, their sentences read whenever they are needed.
+
+    Args:
+        path: File or folder.
+        split: Split, with an optional slice of it: `"train"`, `"train[:1000]"`, `"test[10%:]"`.
+            Without a file for `"validation"` it is held out of `"train"`.
+        vocabulary: `Vocabulary` or the path of its file. By default all words of the whole file of
+            the train split. Validation and test in single files need that of the training file.
+        tokenizer: Function from a string to a list of strings; by default splits at white space
+            and leaves case alone. Or a tokenizer of Hugging Face, whose ids are then used, and no
+            vocabulary (`<pad>` has the id 0 all the same, see `TextInfo.vocabulary`).
+        batch_size: Positive int.
+        labels: "auto": lines have labels if the first one has a tab. True: they must have. False:
+            labels are not handed out; it is they if the first line has an integer before a tab.
+        num_classes: Positive int that labels must be below, or None.
+        max_length: Int from 3 on, the largest length, or None.
+        too_long: What to do about longer sentences: "error", "truncate" or "skip" them.
+        buckets: Ascending ints from 3 on, the lengths of batches. By default up to 5 multiples of 8
+            by the quantiles of the lengths, of which the last is the greatest length instead. The
+            last bucket limits the length as `max_length` does.
+        shuffle: Whether each epoch has a random order; by default the train split only. Without, an
+            epoch goes from the shortest bucket to the longest, each in the order of the file.
+        seed: Non-negative int; fixes the order of each epoch.
+        drop_remainder: Whether an incomplete batch is left out; by default when shuffling.
+        with_index: Whether each example goes with its index, its place 0..n-1 among the n that
+            `split`, `validation_split` and `limit` select, as in `load`.
+        validation_split: Part of the train split held out for `"validation"`, as in `load`.
+        limit: Largest number of examples, the first ones of the split, or None.
+        in_memory: True or False to overrule the choice by size.
+        backend: "tf" for a `tf.data.Dataset`, "numpy" for a `keras.utils.PyDataset`, "auto" for
+            the former where TensorFlow is installed.
+
+    Returns:
+        Batches of x, or of `(x, y)` with labels: x int32 `(batch, length)`, y int32 `(batch,)`.
+        With an index, of `(x, {"index": index})` or `(x, {"index": index, "y": y})`, index int32
+        `(batch,)`. Order and batches are a function of the arguments and the epoch, the same with
+        both backends. Where there are several lengths, the first two batches differ in theirs:
+        from these Keras infers what may vary.
+
+    Raises:
+        ValueError: If an argument is out of range, a line unusable (the error names it), or no
+            word known.
+        TypeError: If an argument is of the wrong kind.
+        FileNotFoundError: If a file is missing.
+        ImportError: If TensorFlow is needed and missing.
+
+    Note:
+        The published text models were trained on batches of one length each, however small.
+        `buckets=range(3, n)` comes close: whole batches, and those that complete the examples left
+        over hold a few neighbouring lengths.
+    """
+    check_choice("backend", backend, ("auto", "tf", "numpy"))
+    if backend == "auto":
+        backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
+    elif backend == "tf":
+        tensorflow("backend='tf'")
+    check_int("batch_size", batch_size, 1)
+    check_int("seed", seed, 0)
+    source = _open(
+        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
+        in_memory,
+    )  # fmt: skip
+    part = select(source, split, validation_split, limit)
+    _check_words(source, part)
+    plan = _plan(source, part, split, batch_size, shuffle, seed, drop_remainder)
+    reader = Reader(source.corpus, part.index, source.labels(part), source.vocabulary, with_index)
+    return dataset_of(reader, plan) if backend == "tf" else TextBatches(reader, plan)
+
+
+def load_text_arrays(
+    path,
+    split="train",
+    *,
+    vocabulary=None,
+    tokenizer=None,
+    labels="auto",
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    length=None,
+    validation_split=None,
+    limit=None,
+):
+    """Reads text as arrays of ids, in the order in which it is stored.
+
+    Args:
+        path: As in `load_text`, as are all others but `length`.
+        split: As in `load_text`.
+        vocabulary: As in `load_text`.
+        tokenizer: As in `load_text`.
+        labels: As in `load_text`.
+        num_classes: As in `load_text`.
+        max_length: As in `load_text`.
+        too_long: As in `load_text`.
+        length: Length of x, which limits sentences as `max_length` does, or None for the greatest
+            one needed.
+        validation_split: As in `load_text`.
+        limit: As in `load_text`.
+
+    Returns:
+        `(x, y)`: x int32 `(n, length)`; y int32 `(n,)`, or None without labels.
+
+    Raises:
+        ValueError: As in `load_text`.
+    """
+    if length is not None:
+        check_int("length", length, SHORTEST)
+    source = _open(
+        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long,
+        None if length is None else [length], None,
+    )  # fmt: skip
+    part = select(source, split, validation_split, limit)
+    _check_words(source, part)
+    y = source.labels(part)
+    reader = Reader(source.corpus, part.index, y, source.vocabulary, False)
+    longest = length or source.corpus.lengths[part.index].max()
+    return reader.ids(np.arange(len(part.index)), longest), y
+
+
+def describe_text(
+    path,
+    split="train",
+    *,
+    vocabulary=None,
+    tokenizer=None,
+    batch_size=32,
+    labels="auto",
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    buckets=None,
+    shuffle=None,
+    drop_remainder=None,
+    validation_split=None,
+    limit=None,
+    in_memory=None,
+):
+    """Says what `load_text` would read with the same arguments.
+
+        info = vaezoo.data.describe_text("yelp")
+        train = vaezoo.data.load_text("yelp", vocabulary=info.vocabulary)
+        valid = vaezoo.data.load_text("yelp", "validation", vocabulary=info.vocabulary)
+
+    Args:
+        path: As in `load_text`, as are all others.
+        split: As in `load_text`.
+        vocabulary: As in `load_text`.
+        tokenizer: As in `load_text`.
+        batch_size: As in `load_text`.
+        labels: As in `load_text`.
+        num_classes: As in `load_text`.
+        max_length: As in `load_text`.
+        too_long: As in `load_text`.
+        buckets: As in `load_text`.
+        shuffle: As in `load_text`.
+        drop_remainder: As in `load_text`.
+        validation_split: As in `load_text`.
+        limit: As in `load_text`.
+        in_memory: As in `load_text`.
+
+    Returns:
+        `TextInfo`.
+    """
+    check_int("batch_size", batch_size, 1)
+    source = _open(
+        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
+        in_memory,
+    )  # fmt: skip
+    part = select(source, split, validation_split, limit)
+    _check_words(source, part)
+    plan = _plan(source, part, split, batch_size, shuffle, 0, drop_remainder)
+    y, counts = source.labels(part), None
+    if y is not None:
+        least = num_classes or 1 + int(source.corpus.labels.max())
+        counts = tuple(np.bincount(y, minlength=least).tolist())
+    quantiles = np.quantile(plan.lengths, (0, 0.25, 0.5, 0.75, 1), method="inverted_cdf")
+    return TextInfo(
+        name=source.name,
+        split=split,
+        num_examples=len(part.index),
+        num_classes=counts and len(counts),
+        label_counts=counts,
+        vocabulary=source.vocabulary,
+        vocabulary_size=len(source.vocabulary),
+        num_tokens=int(plan.lengths.sum(dtype="int64")),
+        length_quantiles=tuple(quantiles.tolist()),
+        buckets=plan.buckets,
+        num_shapes=plan.num_shapes,
+        unknown_share=_unknown_share(source, part),
+        in_memory=source.corpus.in_memory,
+    )
+
+
+def to_ids(sentences, vocabulary=None, tokenizer=None, length=None):
+    """Returns sentences as ids, as `load_text` has them.
+
+    Args:
+        sentences: List of n strings.
+        vocabulary: As in `load_text`; needed unless the tokenizer has ids of its own.
+        tokenizer: As in `load_text`.
+        length: Length of the result, or None for the greatest one needed.
+
+    Returns:
+        Ids `(n, length)`, int32: `<s> w1 .. wT </s>` and padding.
+
+    Raises:
+        ValueError: If there is no sentence, or one is empty or too long.
+        TypeError: If an argument is of the wrong kind.
+    """
+    vocabulary = _given(vocabulary, tokenizer)
+    if isinstance(sentences, str):
+        raise TypeError(f"`sentences` must be a list of strings. Received: {sentences!r}")
+    encode = encoder(vocabulary, tokenizer)
+    encoded = [encode(sentence) for sentence in sentences]
+    if not all(map(len, encoded)) or not encoded:
+        raise ValueError(f"`sentences` must have words. Received: sentences={sentences!r}")
+    longest = max(map(len, encoded)) + 2
+    if length is not None:
+        check_int("length", length, SHORTEST)
+        if longest > length:
+            raise ValueError(
+                "`length` must leave room for the longest sentence with its start and end, "
+                f"{longest}. Received: length={length}"
+            )
+    return padded(encoded, vocabulary, length or longest)
+
+
+def to_text(ids, vocabulary=None, tokenizer=None):
+    """Returns ids as text, each row up to its first `</s>`.
+
+    Args:
+        ids: Integers `(n, length)`, such as `load_text` or a model's `generate` gives.
+        vocabulary: As in `to_ids`.
+        tokenizer: As in `load_text`. Words are joined by its method `detokenize`, a function from
+            a list of strings to a string, if it has one, and by spaces otherwise.
+
+    Returns:
+        List of n strings.
+
+    Raises:
+        ValueError: If `ids` has another shape, or holds what is no id.
+        TypeError: If an argument is of the wrong kind.
+    """
+    vocabulary = _given(vocabulary, tokenizer)
+    ids = np.asarray(ids)
+    if ids.ndim != 2:
+        raise ValueError(f"`ids` must have the shape (n, length). Received: shape {ids.shape}")
+    if isinstance(vocabulary, TokenizerVocabulary):
+        return [vocabulary.text(row) for row in ids]
+    join = getattr(tokenizer, "detokenize", " ".join)
+    return [join(vocabulary.decode(row)) for row in ids]
+
+
+class TextSource:
+    """A text file, or the file of a split.
+
+    Args:
+        path: Path that the caller gave.
+        files: File of each split.
+        base: Split whose file is read.
+        corpus: `Corpus` of that file, or None if there is none for the split.
+        vocabulary: Its vocabulary.
+        with_labels: Whether labels are handed out.
+        buckets: Lengths of batches, or None.
+
+    Attributes:
+        counts: Examples of each split: right for the file that is read, 0 for others.
+    """
+
+    mixed = False
+
+    def __init__(
+        self, path, files, base, corpus=None, vocabulary=None, with_labels=False, buckets=None
+    ):
+        self.name, self.corpus, self.vocabulary = str(path), corpus, vocabulary
+        self.buckets, self._with_labels = buckets, with_labels
+        self.counts = {split: len(corpus) if split == base else 0 for split in files}
+
+    def labels(self, part):
+        """Returns the labels of a part that are to be handed out, or None."""
+        labels = self.corpus.labels if self._with_labels else None
+        return None if labels is None else labels[part.index]
+
+
+def _open(
+    path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
+    in_memory,
+):  # fmt: skip
+    """Reads the file that a split needs."""
+    check_labels(labels)
+    check_choice("too_long", too_long, ("error", "truncate", "skip"))
+    if num_classes is not None:
+        check_int("num_classes", num_classes, 1)
+    if max_length is not None:
+        check_int("max_length", max_length, SHORTEST)
+    if buckets is not None:
+        buckets = _checked_buckets(buckets)
+        max_length = min(buckets[-1], max_length or buckets[-1])
+    vocabulary = as_vocabulary(vocabulary, tokenizer)
+    files = _files(path)
+    base = split.partition("[")[0] if isinstance(split, str) else None
+    if base == "validation" and base not in files:
+        base = "train"
+    if base not in files:
+        return TextSource(path, files, base)
+    if vocabulary is None:
+        if "train" not in files:
+            raise ValueError(
+                "`vocabulary` must be given where there is no train split to build it from. "
+                f"Received: vocabulary=None for '{path}', which has {', '.join(files)}"
+            )
+        vocabulary = Vocabulary.build(files["train"], tokenizer, labels=labels)
+    memory = MEMORY_LIMIT if in_memory is None else 2**62 if in_memory else 0
+    corpus = Corpus(
+        files[base],
+        encoder(vocabulary, tokenizer),
+        vocabulary.unknown_id,
+        labels=labels,
+        num_classes=num_classes,
+        max_length=max_length,
+        too_long=too_long,
+        memory=memory,
+    )
+    return TextSource(path, files, base, corpus, vocabulary, labels is not False, buckets)
+
+
+def _files(path):
+    """Returns the file of each split."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise TypeError(f"`path` must be the path of a file or folder. Received: path={path!r}")
+    path = Path(path).expanduser()
+    if path.is_file():
+        return {"train": path}
+    if not path.is_dir():
+        raise FileNotFoundError(f"No file or folder '{path}'")
+    files = {}
+    for name in ("train", "validation", "valid", "val", "test"):
+        if (path / f"{name}.txt").is_file():
+            files.setdefault(SPLIT_NAMES.get(name, name), path / f"{name}.txt")
+    if not files:
+        raise FileNotFoundError(
+            f"The folder '{path}' holds none of train.txt, validation.txt, valid.txt and test.txt"
+        )
+    return files
+
+
+def _plan(source, part, split, batch_size, shuffle, seed, drop_remainder):
+    shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
+    drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
+    count = len(part.index)
+    if drop_remainder and count < batch_size:
+        raise ValueError(
+            "`batch_size` must not exceed the number of examples when an incomplete batch is "
+            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, {count} examples"
+        )
+    lengths = source.corpus.lengths[part.index]
+    buckets = np.asarray(source.buckets or _automatic_buckets(lengths))
+    # Those that move on to a longer bucket must not end in one that nothing needs.
+    buckets = tuple(buckets[np.unique(np.searchsorted(buckets, lengths))].tolist())
+    return TextPlan(lengths, buckets, batch_size, shuffle, drop_remainder, seed)
+
+
+def _automatic_buckets(lengths):
+    shares = np.arange(1, AUTOMATIC_BUCKETS + 1) / AUTOMATIC_BUCKETS
+    quantiles = np.quantile(lengths, shares, method="inverted_cdf")
+    rounded = -(-quantiles // MULTIPLE) * MULTIPLE
+    return np.unique(np.minimum(rounded, quantiles[-1])).tolist()
+
+
+def _checked_buckets(buckets):
+    try:
+        lengths = tuple(buckets)
+    except TypeError:
+        lengths = ()
+    if not lengths:
+        raise ValueError(f"`buckets` must be None or a list of ints. Received: buckets={buckets!r}")
+    for length in lengths:
+        check_int("buckets", length, SHORTEST)
+    if tuple(sorted(set(lengths))) != lengths:
+        raise ValueError(f"`buckets` must ascend. Received: buckets={buckets!r}")
+    return lengths
+
+
+def _unknown_share(source, part):
+    words = source.corpus.lengths[part.index].sum(dtype="int64") - 2 * len(part.index)
+    return float(source.corpus.unknown[part.index].sum(dtype="int64") / words)
+
+
+def _check_words(source, part):
+    """Raises if no word is known, and warns if many are not."""
+    share = _unknown_share(source, part)
+    if share == 1:
+        raise ValueError(
+            f"No word of '{source.corpus.path}' is in the vocabulary of {len(source.vocabulary)} "
+            f"ids. Received: {source.corpus.first_unknown}"
+        )
+    if share > MANY_UNKNOWN:
+        warnings.warn(
+            f"{share:.0%} of the words of '{source.corpus.path}' are not in the vocabulary of "
+            f"{len(source.vocabulary)} ids, first in {source.corpus.first_unknown}",
+            stacklevel=3,
+        )
+
+
+def _given(vocabulary, tokenizer):
+    vocabulary = as_vocabulary(vocabulary, tokenizer)
+    if vocabulary is None:
+        raise ValueError(
+            "`vocabulary` must be given unless `tokenizer` has ids of its own. "
+            f"Received: vocabulary=None, tokenizer={tokenizer!r}"
+        )
+    return vocabulary

@@ -1,0 +1,190 @@
+"""Batches from sentences: one order for `tf.data` and for plain numpy, and few shapes."""
+
+import itertools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from .vocabulary import PAD
+
+
+class TextPlan(NamedTuple):
+    """How sentences become batches.
+
+    Args:
+        lengths: Lengths of the examples `(n,)`.
+        buckets: Ascending lengths of batches.
+        batch_size: Examples a batch.
+        shuffle: Whether each epoch has an order of its own.
+        drop_remainder: Whether an incomplete batch is left out.
+        seed: Seed of the order.
+    """
+
+    lengths: np.ndarray
+    buckets: tuple
+    batch_size: int
+    shuffle: bool
+    drop_remainder: bool
+    seed: int
+
+    @property
+    def num_batches(self):
+        """Batches of an epoch."""
+        whole, rest = divmod(len(self.lengths), self.batch_size)
+        return whole + (rest > 0 and not self.drop_remainder)
+
+    @property
+    def num_shapes(self):
+        """Number of different shapes of batches: at most one a bucket, and one of the rest."""
+        rows, widths = self.epoch(0)
+        sizes = np.count_nonzero(rows >= 0, axis=1)
+        return len(np.unique(np.stack([sizes, widths]), axis=1).T)
+
+    def epoch(self, number):
+        """Returns the batches of an epoch.
+
+        Returns:
+            `(rows, widths)`: rows `(num_batches, batch_size)`, -1 where a batch is incomplete, and
+            the length of each batch `(num_batches,)`.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        count, size = len(self.lengths), self.batch_size
+        order = rng.permutation(count) if self.shuffle else np.arange(count)
+        bucket = np.searchsorted(self.buckets, self.lengths)[order]
+        rows, widths = [], []
+        for place, width in enumerate(self.buckets):
+            own = order[bucket == place]
+            rest = len(own) % size
+            if place + 1 < len(self.buckets):
+                # In the order of the epoch the last ones of a bucket are those that move on.
+                bucket[np.flatnonzero(bucket == place)[len(own) - rest :]] = place + 1
+            elif rest and not self.drop_remainder:
+                own = np.concatenate([own, np.full(size - rest, -1)])
+            whole = own[: len(own) - len(own) % size].reshape(-1, size)
+            rows.append(whole)
+            widths.append(np.full(len(whole), width))
+        rows, widths = np.concatenate(rows), np.concatenate(widths)
+        if self.shuffle:
+            mixed = rng.permutation(len(rows))
+            rows, widths = rows[mixed], widths[mixed]
+        # Keras takes for static what the first two batches have in common.
+        other = np.flatnonzero(widths != widths[0])
+        if len(other):
+            widths = np.insert(np.delete(widths, other[0]), 1, widths[other[0]])
+            rows = np.insert(np.delete(rows, other[0], axis=0), 1, rows[other[0]], axis=0)
+        return rows, widths
+
+
+class TextBatches(keras.utils.PyDataset):
+    """Batches of ids, without TensorFlow.
+
+    Each iteration is an epoch of its own. `fit` counts epochs through `on_epoch_end`, and permutes
+    the batches unless it is given `shuffle=False`.
+
+    Args:
+        reader: `Reader`.
+        plan: `TextPlan`.
+    """
+
+    def __init__(self, reader, plan):
+        super().__init__()
+        self._reader, self.plan = reader, plan
+        self._number, self._epoch = 0, plan.epoch(0)
+
+    @property
+    def num_shapes(self):
+        """Number of different shapes of batches."""
+        return self.plan.num_shapes
+
+    def __len__(self):
+        """Batches of an epoch."""
+        return self.plan.num_batches
+
+    def __getitem__(self, i):
+        """Returns batch `i` of the present epoch."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"Batch {i} of {len(self)}")
+        return self._batch(i, *self._epoch)
+
+    def __iter__(self):
+        """Iterates over an epoch; the next iteration is the next epoch."""
+        epoch = self._epoch
+        self.on_epoch_end()
+        return (self._batch(i, *epoch) for i in range(len(self)))
+
+    def on_epoch_end(self):
+        """Goes on to the next epoch."""
+        self._number += 1
+        self._epoch = self.plan.epoch(self._number)
+
+    def _batch(self, i, rows, widths):
+        return self._reader.batch(rows[i][rows[i] >= 0], widths[i])
+
+
+class Reader:
+    """Reads batches of examples.
+
+    Args:
+        corpus: `Corpus`.
+        index: Places `(n,)` of the examples in it.
+        labels: Labels `(n,)` or None.
+        vocabulary: Vocabulary of the corpus.
+        with_index: Whether each example goes with its place 0..n-1.
+    """
+
+    def __init__(self, corpus, index, labels, vocabulary, with_index):
+        self._corpus, self._index, self._vocabulary = corpus, index, vocabulary
+        self.labels, self.with_index = labels, with_index
+
+    def ids(self, rows, width):
+        """Returns the padded ids `(b, width)` of rows `(b,)`."""
+        sentences = [self._corpus.sentence(place) for place in self._index[rows]]
+        return padded(sentences, self._vocabulary, int(width))
+
+    def batch(self, rows, width):
+        """Returns x, `(x, y)` or x with an index."""
+        y = None if self.labels is None else self.labels[rows]
+        return self.handed_out(self.ids(rows, width), y, rows.astype("int32"))
+
+    def handed_out(self, x, y, index):
+        """Returns the parts of a batch in their places."""
+        if not self.with_index:
+            return x if y is None else (x, y)
+        return x, {"index": index} if y is None else {"index": index, "y": y}
+
+
+def dataset_of(reader, plan):
+    """Returns a `tf.data.Dataset` that calls a reader for each batch."""
+    import tensorflow as tf
+
+    epochs = itertools.count()
+
+    def batches():
+        for rows, width in zip(*plan.epoch(next(epochs)), strict=True):
+            yield rows[rows >= 0], width
+
+    def fetch(rows, width):
+        x = tf.numpy_function(reader.ids, [rows, width], tf.int32, stateful=False)
+        x.set_shape((size, plan.buckets[0] if len(plan.buckets) == 1 else None))
+        y = None if labels is None else tf.gather(labels, rows)
+        return reader.handed_out(x, y, tf.cast(rows, tf.int32))
+
+    with tf.device("CPU:0"):
+        labels = None if reader.labels is None else tf.constant(reader.labels)
+    size = plan.batch_size if plan.drop_remainder else None
+    signature = (tf.TensorSpec((size,), tf.int64), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).map(fetch)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def padded(sentences, vocabulary, width):
+    """Returns lists of ids as `(n, width)`, with start, end and padding."""
+    x = np.full((len(sentences), width), PAD, "int32")
+    x[:, 0] = vocabulary.start_id
+    for row, ids in zip(x, sentences, strict=True):
+        end = 1 + len(ids)
+        row[1:end] = ids
+        row[end] = vocabulary.end_id
+    return x
