@@ -53,12 +53,12 @@ def child(backend, limit, *arguments, worker="flows_worker.py"):
 
 
 def sampling(backend, arguments):
-    """Rows of the table of sampling."""
-    lines = [
+    """Yields the lines of the table of sampling."""
+    yield (
         "| decoder | cached, seconds | full passes, seconds | ratio | target | met "
-        "| pixels that differ |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+        "| pixels that differ |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for name, (network, passes) in track(DECODERS.items(), "Decoders"):
         passes = min(passes, arguments.passes)
         found = child(backend, None, "sampling", network, passes)
@@ -66,39 +66,35 @@ def sampling(backend, arguments):
             sys.exit(f"{name}: {found}")
         ratio = found["full"] / found["cached"]
         about = "" if passes == 784 else f" (from {passes} passes)"
-        lines.append(
+        yield (
             f"| {name} | {found['cached']:.3f} | {found['full']:.1f}{about} | {ratio:.0f} "
             f"| at least 20 | {yes(ratio >= 20)} "
             f"| {found['different']:,} of {found['compared']:,} |"
         )
-    return lines
 
 
 def steps(backend, arguments):
-    """Rows of the table of training steps."""
+    """Yields the lines of the table of training steps."""
     contestants = {name: (OURS, ["worker.py", name], backend) for name in STEPS}
     speeds = measure(contestants, arguments.rounds)
-    lines = [
+    yield (
         "| model | steps/s, median | min | max | cost over VAE, paired by round, median "
-        "| fastest bursts |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+        "| fastest bursts |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- |"
     plain = speeds[STEPS[0]]
     for name, found in speeds.items():
         paired = statistics.median(a / b for a, b in zip(plain, found, strict=True))
-        lines.append(
+        yield (
             f"| {name} | {statistics.median(found):.1f} | {min(found):.1f} | {max(found):.1f} "
             f"| {paired:.2f} | {max(plain) / max(found):.2f} |"
         )
-    return lines
 
 
 def compilation(backend, arguments):
-    """Rows of the table of first steps."""
-    lines = [
-        "| preset | batch | first step, seconds | later steps, seconds |",
-        "| --- | --- | --- | --- |",
-    ]
+    """Yields the lines of the table of first steps."""
+    yield "| preset | batch | first step, seconds | later steps, seconds |"
+    yield "| --- | --- | --- | --- |"
     names = chosen(backend, arguments)
     for name in track(names, "Presets"):
         batch = zoo.presets()[name][1]["data"]["batch_size"]
@@ -108,8 +104,7 @@ def compilation(backend, arguments):
             cells = f"{found['first']:.1f} | {found['later']:.3f}"
             if not found["finite"]:
                 cells += ", loss not finite"
-        lines.append(f"| {name} | {batch} | {cells} |")
-    return lines
+        yield f"| {name} | {batch} | {cells} |"
 
 
 def chosen(backend, arguments):
@@ -147,11 +142,13 @@ def main():
         parser.error("`--write` takes whole tables: leave `--presets` and `--passes` out.")
     for part in [arguments.only] if arguments.only else PARTS:
         for backend in [arguments.backend] if arguments.backend else BACKENDS:
-            lines = PARTS[part](backend, arguments)
-            text = "\n".join([f"{BACKENDS[backend]}. {machine()}", "", *lines])
+            text = f"{BACKENDS[backend]}. {machine()}\n"
+            for line in PARTS[part](backend, arguments):
+                text += f"\n{line}"
+                # As it comes: nothing measured is lost.
+                if arguments.write:
+                    write(text, f"{part} {backend}")
             show(text)
-            if arguments.write:
-                write(text, f"{part} {backend}")
 
 
 if __name__ == "__main__":

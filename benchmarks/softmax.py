@@ -58,7 +58,7 @@ def steps(backend, rounds):
 def memory(backend):
     """Rows of the table of memory."""
     lines = [
-        "| classifier | N | weights and optimiser's state, millions | peak of the process, MB "
+        "| classifier | N | weights and state of the model, millions | peak of the process, MB "
         "| ms a step |",
         "| --- | --- | --- | --- | --- |",
     ]

@@ -38,6 +38,7 @@ class Classifier(keras.Model):
         super().__init__()
         self.hidden = keras.Sequential([keras.layers.Dense(WIDTH, "relu") for _ in range(2)])
         self.softmax = softmax
+        softmax.build((None, WIDTH))
 
     def call(self, z):
         return self.hidden(z)

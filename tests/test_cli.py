@@ -20,6 +20,7 @@ PRESET = "du_vae_digits_mlp"
 XLA = keras.backend.backend() == "jax"
 TINY = ["--set", "networks.hidden_units=[16]", "--set", "networks.decoder.hidden_units=[16]"]
 TINY += ["--limit", "128", "--xla" if XLA else "--no-xla", "--no-monitor"]
+pytestmark = pytest.mark.one_backend
 
 
 def cli(*args, code=0):
@@ -96,6 +97,7 @@ def test_versions_name_backend_and_libraries(finished):
     assert {"python", "numpy", "platform", versions["backend"]} <= versions.keys()
 
 
+@pytest.mark.both_backends
 def test_history_has_one_record_an_epoch(finished):
     lines = (finished[0] / "history.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
@@ -247,6 +249,7 @@ def test_debug_shows_the_traceback():
 # -- train: resuming ---------------------------------------------------------------------------
 
 
+@pytest.mark.both_backends
 def test_resume_continues_with_the_settings_of_the_run(finished, copied):
     before = (copied / "history.jsonl").read_text()
     cli("train", PRESET, "--out", copied, "--resume", "--epochs", "3")
@@ -382,6 +385,7 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path):
     assert len(seen[1]) == 10
 
 
+@pytest.mark.both_backends
 def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
     options = [*TINY, "--data", tmp_path / "x.npy", "--epochs", "1", "--batch-size", "10"]
@@ -406,6 +410,7 @@ def test_digits_keep_their_own_splits_and_validation_has_one_draw():
     assert _data_args(args, {**OPTIONS, "validation": "none"}, 0)[1] is None
 
 
+@pytest.mark.both_backends
 @pytest.mark.usefixtures("float32_policy")
 def test_training_options(tmp_path):
     options = ["--precision", "mixed_bfloat16", "--steps-per-execution", "2"]
@@ -420,6 +425,7 @@ def test_training_options(tmp_path):
 # -- sample and export -------------------------------------------------------------------------
 
 
+@pytest.mark.both_backends
 def test_sample_writes_a_grid_of_the_models_images(finished, tmp_path):
     out = tmp_path / "grid.png"
     cli("sample", finished[0], "-n", "6", "--scale", "3", "--out", out, "--seed", "5")
@@ -450,6 +456,7 @@ def test_sample_goes_beside_the_model_by_default(copied):
     assert matplotlib.image.imread(copied / "samples.png").shape[:2] == (56, 2 * 56 + 2)
 
 
+@pytest.mark.both_backends
 def test_export_loads_and_is_not_overwritten(finished, tmp_path):
     tf = pytest.importorskip("tensorflow")
     out = tmp_path / "served"
@@ -545,6 +552,7 @@ def test_every_command_explains_itself_with_an_example():
         assert f"vaezoo {command}" in text.split("Example")[1]
 
 
+@pytest.mark.both_backends
 def test_version_names_the_backend():
     text = cli("--version").stdout
     assert text.startswith(f"vaezoo {vaezoo.__version__} (keras {keras.__version__}")
@@ -609,6 +617,7 @@ def test_settings_of_every_preset_survive_json():
 # -- evaluate and diagnose ---------------------------------------------------------------------
 
 
+@pytest.mark.both_backends
 def test_evaluate_writes_what_it_shows(copied):
     result = cli("evaluate", copied, "-k", 5, "--limit", 60, "--seed", 2)
     read = json_of(copied, "evaluation.json")
