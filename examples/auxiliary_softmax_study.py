@@ -102,8 +102,9 @@ def prepare(preset, settings, model=None, networks=None, labels=None):
     return run.model, batches, {**images, "labels": False, "binarize": "fixed"}
 
 
-def evaluated(model, images, settings, names=("negative_log_likelihood", "active_units")):
+def evaluated(model, images, settings):
     """Measures of test images, binarised once."""
+    names = ("negative_log_likelihood", "active_units")
     images = {name: value for name, value in images.items() if name != "validation_split"}
     held_out, _ = data.load_arrays(split="test", limit=settings["held_out"], **images)
     found = metrics.evaluate(
@@ -261,7 +262,7 @@ def depth_row(row, settings):
     networks = {"decoder": {"hidden_units": (500,) * int(row)}}
     model, batches, images = prepare("vae_mnist_500", settings, networks=networks)
     model.fit(batches, epochs=settings["epochs"], verbose=2)
-    return {"test": evaluated(model, images, settings, ("active_units",))}
+    return {"test": evaluated(model, images, settings)}
 
 
 def depth_table(rows, settings):
