@@ -158,6 +158,19 @@ def write(text, marker="results"):
     path.write_text(f"{head}{start}{text}\n<!-- end -->{tail}")
 
 
+def publish(title, lines, marker=None):
+    """Prints Markdown: a title and, as they come, lines under it.
+
+    With a marker README.md has each line as soon as it is there: nothing measured is lost.
+    """
+    text = f"{title}\n"
+    for line in lines:
+        text += f"\n{line}"
+        if marker:
+            write(text, marker)
+    show(text)
+
+
 def show(text):
     """Prints the Markdown tables as tables."""
     console = Console()

@@ -5,6 +5,7 @@ weights; mutual information of many posteriors, against the exact double sum.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .__main__ import HERE, PEERS, machine, show, write
+from .__main__ import HERE, PEERS, machine, publish
 
 NUM_SAMPLES, IMAGES = 500, 1000
 
@@ -32,7 +33,7 @@ def child(script, *arguments, python=sys.executable, backend="tensorflow"):
 
 
 def likelihood(folder):
-    """Rows of the likelihood's table."""
+    """Yields the lines of the likelihood's table."""
     weights = Path(folder) / "weights.npz"
     found = {
         "vaezoo, TensorFlow": child("judge_worker.py", "train", weights, IMAGES, NUM_SAMPLES),
@@ -42,40 +43,36 @@ def likelihood(folder):
         "pythae `get_nll`, PyTorch": child("pythae_nll.py", weights, NUM_SAMPLES, python=PEERS),
     }
     peer = found["pythae `get_nll`, PyTorch"]["seconds"]
-    lines = [
+    yield (
         f"Negative log-likelihood of {IMAGES:,} images ({found['vaezoo, TensorFlow']['data']}), "
-        f"{NUM_SAMPLES} draws each, the dense VAE above after two epochs; the same weights in all:",
-        "",
-        "| by | seconds | NLL, nats | against pythae | target | met |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+        f"{NUM_SAMPLES} draws each, the dense VAE above after two epochs; the same weights in all:"
+    )
+    yield ""
+    yield "| by | seconds | NLL, nats | against pythae | target | met |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for name, result in found.items():
         ratio = peer / result["seconds"]
         ours = name.startswith("vaezoo")
         target = "| at least 50 | " + ("yes" if ratio >= 50 else "no") if ours else "| - | -"
-        lines.append(
-            f"| {name} | {result['seconds']:.1f} | {result['value']:.3f} | {ratio:.1f} {target} |"
-        )
-    return lines
+        yield f"| {name} | {result['seconds']:.1f} | {result['value']:.3f} | {ratio:.1f} {target} |"
 
 
 def information():
-    """Rows of the mutual information's table."""
-    lines = [
+    """Yields the lines of the mutual information's table."""
+    yield (
         "Mutual information of N random diagonal posteriors, D = 32 (the peak is that of a process "
-        "that does nothing else, over its size before):",
-        "",
-        "| N | seconds | nats | exact double sum | peak memory |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+        "that does nothing else, over its size before):"
+    )
+    yield ""
+    yield "| N | seconds | nats | exact double sum | peak memory |"
+    yield "| --- | --- | --- | --- | --- |"
     for size in (10_000, 60_000):
         result = child("judge_worker.py", "information", size)
         exact = "-" if result["exact"] is None else f"{result['exact']:.10f}"
-        lines.append(
+        yield (
             f"| {size:,} | {result['seconds']:.1f} | {result['value']:.10f} | {exact} "
             f"| {result['megabytes']:.0f} MB |"
         )
-    return lines
 
 
 def main():
@@ -86,11 +83,11 @@ def main():
     if not PEERS.exists():
         sys.exit(f"pythae needs {PEERS}, which `make bench` sets up.")
     with tempfile.TemporaryDirectory() as folder:
-        lines = [machine(), "", *likelihood(folder), "", *information()]
-    text = "\n".join(lines)
-    show(text)
-    if arguments.write:
-        write(text, "judge")
+        publish(
+            machine(),
+            itertools.chain(likelihood(folder), [""], information()),
+            "judge" if arguments.write else None,
+        )
 
 
 if __name__ == "__main__":

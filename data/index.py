@@ -1,5 +1,6 @@
 """`with_index`: numbers the examples of a `tf.data.Dataset`."""
 
+from .batches import batch_of
 from .source import tensorflow
 
 
@@ -44,7 +45,7 @@ def with_index(dataset):
 
     def numbered(index, example):
         x, *rest = example if isinstance(example, tuple) else (example,)
-        labels = {"y": rest[0]} if rest else {}
-        return (x, {"index": tf.cast(index, tf.int32), **labels}, *rest[1:])
+        y = rest[0] if rest else None
+        return *batch_of(x, y, tf.cast(index, tf.int32)), *rest[1:]
 
     return dataset.enumerate().map(numbered)

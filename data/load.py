@@ -1,6 +1,5 @@
-"""`load`: any image set as training batches; `load_arrays`: the same as arrays."""
+"""`load`: any set of images or text as training batches; `load_arrays`: the same as arrays."""
 
-import importlib.util
 import numbers
 from typing import NamedTuple
 
@@ -8,12 +7,36 @@ import numpy as np
 
 from . import pipeline
 from .arguments import check_choice, check_int
+from .batches import resolved_backend, resolved_order
 from .images import fixed_draw, fixed_draws, scaled
 from .selection import select
-from .source import tensorflow
 from .sources import open_source
+from .text import describe_text, load_text, load_text_arrays, text_path
 
 MEMORY_LIMIT = 512 * 2**20
+#: Arguments that only images, or only text, have a use for, with their defaults.
+OF_IMAGES = {
+    "binarize": None,
+    "binarize_seed": 777,
+    "copies": 1,
+    "image_size": None,
+    "channels": None,
+    "crop": None,
+    "invert": None,
+    "value_range": (0.0, 1.0),
+    "download": False,
+}
+OF_TEXT = {
+    "vocabulary": None,
+    "tokenizer": None,
+    "max_size": None,
+    "min_count": 1,
+    "num_classes": None,
+    "max_length": None,
+    "too_long": "error",
+    "buckets": None,
+    "length": None,
+}
 
 
 class DataInfo(NamedTuple):
@@ -40,7 +63,7 @@ def load(
     name_or_path,
     split="train",
     *,
-    batch_size=128,
+    batch_size=None,
     binarize=None,
     shuffle=None,
     seed=0,
@@ -60,8 +83,16 @@ def load(
     backend="auto",
     data_dir=None,
     download=False,
+    vocabulary=None,
+    tokenizer=None,
+    max_size=None,
+    min_count=1,
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    buckets=None,
 ):
-    """Reads images from any source as batches for `fit` and `evaluate`.
+    """Reads images or text from any source as batches for `fit` and `evaluate`.
 
     Sources, by name or path:
 
@@ -75,17 +106,20 @@ def load(
     - the file `chardata.mat` of OMNIGLOT in 28x28 pixels that the importance-weighted autoencoder
       was published with: 24,345 train and 8,070 test images in grey, upright, labelled by alphabet;
     - a folder of PNG or JPEG images, sorted by path, its subfolders being classes, or `train`,
-      `validation` and `test` holding either.
+      `validation` and `test` holding either;
+    - text, a sentence a line: a `.txt` or `.tsv` file, or a folder with `train.txt`, `valid.txt`
+      and `test.txt`, by its path or by its name in `data_dir`. `load_text` says what becomes of it.
 
-    Sets of up to 512 MiB are held in memory as uint8; larger ones and folders stay on disk.
+    Image sets of up to 512 MiB are held in memory as uint8; larger ones and folders stay on disk.
 
     Args:
         name_or_path: Name or path of the set.
         split: Split, with an optional slice of it: `"train"`, `"train[:1000]"`, `"test[10%:]"`. A
             source without a validation split holds out part of `"train"` for `"validation"`.
-        batch_size: Positive int.
+        batch_size: Positive int; by default 128 images or 32 sentences.
         binarize: None for grey levels; "dynamic" for a fresh Bernoulli(pixel) draw at each
-            presentation; "fixed" for one draw an example, whatever order and batch size.
+            presentation; "fixed" for one draw an example, whatever order and batch size. Of images
+            only, as are the arguments from `binarize_seed` to `value_range`, and `download`.
         shuffle: Whether each epoch has a random order; by default the train split only.
         seed: Non-negative int; fixes the order and the dynamic draws of each epoch.
         binarize_seed: Non-negative int; fixes the fixed draw. 777 is customary.
@@ -98,8 +132,8 @@ def load(
         invert: Whether to hand out 1 - x. By default for `"omniglot"` only, whose strokes are 0:
             ink is 1 in every set.
         value_range: `(low, high)` that black and white are mapped to.
-        labels: True for labels where there are any, False for none, or the name of the TFDS
-            feature that holds them.
+        labels: True (of text, "auto" means the same) for labels where there are any, False for
+            none, or the name of the TFDS feature that holds them.
         with_index: Whether each example goes with its index, for objectives that tell the
             training examples apart. It is the place 0..n-1 among the n examples that `split`,
             `validation_split` and `limit` select, as `load_arrays` has them and `describe` counts
@@ -114,18 +148,28 @@ def load(
         in_memory: True or False to overrule the choice by size.
         backend: "tf" for a `tf.data.Dataset`, "numpy" for a `keras.utils.PyDataset`, "auto" for
             the former where TensorFlow is installed.
-        data_dir: Folder of prepared TFDS sets; by default the environment variable
-            TFDS_DATA_DIR, else TFDS' own default.
+        data_dir: Folder of prepared TFDS sets, and of folders of text; by default the environment
+            variable TFDS_DATA_DIR, else TFDS' own default.
         download: Whether TFDS may fetch and prepare a missing set.
+        vocabulary: Of text only, as all below: `Vocabulary` or the path of its file, as in
+            `load_text`. Validation and test data in single files need that of the training file.
+        tokenizer: As in `load_text`.
+        max_size: As in `load_text`.
+        min_count: As in `load_text`.
+        num_classes: As in `load_text`.
+        max_length: As in `load_text`.
+        too_long: As in `load_text`.
+        buckets: As in `load_text`.
 
     Returns:
-        Batches of x, or of `(x, y)` with labels: x float32 `(batch, H, W, C)`, y int32 `(batch,)`.
-        With an index, of `(x, {"index": index})` or `(x, {"index": index, "y": y})`, index int32
-        `(batch,)`. Order and batches are the same for equal arguments, and another in each epoch;
-        both backends have the same order.
+        Batches of x, or of `(x, y)` with labels: x float32 `(batch, H, W, C)`, of text int32
+        `(batch, length)`, y int32 `(batch,)`. With an index, of `(x, {"index": index})` or
+        `(x, {"index": index, "y": y})`, index int32 `(batch,)`. Order and batches are the same for
+        equal arguments, and another in each epoch; both backends have the same order.
 
     Raises:
-        ValueError: If an argument is out of range, the set is unknown, or its content unusable.
+        ValueError: If an argument is out of range or of no use to such data, the set is unknown, or
+            its content unusable.
         TypeError: If an argument is of the wrong kind.
         FileNotFoundError: If a file is missing, or a TFDS set not prepared.
         ImportError: If TensorFlow or tensorflow-datasets is needed and missing.
@@ -135,23 +179,42 @@ def load(
         examples; that order also depends on `tf.random.set_seed` and has no numpy counterpart.
         Fixed draws are equal on both backends for sets in memory and `.npy` files only.
     """
-    check_choice("backend", backend, ("auto", "tf", "numpy"))
+    of_text = {
+        "vocabulary": vocabulary,
+        "tokenizer": tokenizer,
+        "max_size": max_size,
+        "min_count": min_count,
+        "num_classes": num_classes,
+        "max_length": max_length,
+        "too_long": too_long,
+        "buckets": buckets,
+    }
+    text = text_path(name_or_path, data_dir)
+    if text is not None:
+        _refuse(
+            name_or_path, "text", binarize=binarize, binarize_seed=binarize_seed, copies=copies,
+            image_size=image_size, channels=channels, crop=crop, invert=invert,
+            value_range=value_range, download=download,
+        )  # fmt: skip
+        return load_text(
+            text, split, batch_size=32 if batch_size is None else batch_size,
+            labels=_text_labels(labels), shuffle=shuffle, seed=seed, drop_remainder=drop_remainder,
+            with_index=with_index, validation_split=validation_split, limit=limit,
+            in_memory=in_memory, backend=backend, **of_text,
+        )  # fmt: skip
+    _refuse(name_or_path, "images", **of_text)
+    batch_size = 128 if batch_size is None else batch_size
+    backend = resolved_backend(backend)
     check_choice("binarize", binarize, (None, "dynamic", "fixed"))
     check_int("batch_size", batch_size, 1)
     value_range = _check_range(value_range, binarize)
     check_int("seed", seed, 0)
     check_int("binarize_seed", binarize_seed, 0)
     check_int("copies", copies, 1)
-    if backend == "auto":
-        backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
-    elif backend == "tf":
-        tensorflow("backend='tf'")
     source = _open(name_or_path, data_dir, download, labels)
     part = select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
     source.check_sizes(geometry)
-    shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
-    drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
     copies = copies if binarize == "fixed" else 1
     if copies > 1:
         if in_memory is False:
@@ -161,11 +224,7 @@ def load(
             )
         in_memory = True
     count = copies * len(part.index)
-    if drop_remainder and count < batch_size:
-        raise ValueError(
-            "`batch_size` must not exceed the number of examples when an incomplete batch is "
-            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, {count} examples"
-        )
+    shuffle, drop_remainder = resolved_order(split, shuffle, drop_remainder, batch_size, count)
     plan = pipeline.BatchPlan(
         count=count,
         shape=geometry.shape(source.shape),
@@ -224,8 +283,16 @@ def load_arrays(
     limit=None,
     data_dir=None,
     download=False,
+    vocabulary=None,
+    tokenizer=None,
+    max_size=None,
+    min_count=1,
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    length=None,
 ):
-    """Reads images from any source as arrays, in the order in which they are stored.
+    """Reads images or text from any source as arrays, in the order in which they are stored.
 
     Args:
         name_or_path: Name or path of the set, as in `load`.
@@ -243,13 +310,44 @@ def load_arrays(
         limit: As in `load`.
         data_dir: As in `load`.
         download: As in `load`.
+        vocabulary: Of text only, as in `load`, as are all below.
+        tokenizer: As in `load`.
+        max_size: As in `load`.
+        min_count: As in `load`.
+        num_classes: As in `load`.
+        max_length: As in `load`.
+        too_long: As in `load`.
+        length: Length of x, as in `load_text_arrays`.
 
     Returns:
-        `(x, y)`: x float32 `(n, H, W, C)`; y int32 `(n,)`, or None without labels.
+        `(x, y)`: x float32 `(n, H, W, C)`, of text int32 `(n, length)`; y int32 `(n,)`, or None
+        without labels.
 
     Raises:
         ValueError: As in `load`, and for `binarize="dynamic"`.
     """
+    of_text = {
+        "vocabulary": vocabulary,
+        "tokenizer": tokenizer,
+        "max_size": max_size,
+        "min_count": min_count,
+        "num_classes": num_classes,
+        "max_length": max_length,
+        "too_long": too_long,
+        "length": length,
+    }
+    text = text_path(name_or_path, data_dir)
+    if text is not None:
+        _refuse(
+            name_or_path, "text", binarize=binarize, binarize_seed=binarize_seed, copies=copies,
+            image_size=image_size, channels=channels, crop=crop, invert=invert,
+            value_range=value_range, download=download,
+        )  # fmt: skip
+        return load_text_arrays(
+            text, split, labels=_text_labels(labels), validation_split=validation_split,
+            limit=limit, **of_text,
+        )  # fmt: skip
+    _refuse(name_or_path, "images", **of_text)
     check_choice("binarize", binarize, (None, "fixed"))
     value_range = _check_range(value_range, binarize)
     check_int("binarize_seed", binarize_seed, 0)
@@ -272,8 +370,17 @@ def describe(
     image_size=None,
     channels=None,
     crop=None,
+    labels=True,
     validation_split=None,
     limit=None,
+    vocabulary=None,
+    tokenizer=None,
+    max_size=None,
+    min_count=1,
+    num_classes=None,
+    max_length=None,
+    too_long="error",
+    buckets=None,
 ):
     """Says what `load` would read, without reading the images of TFDS sets and folders.
 
@@ -284,16 +391,63 @@ def describe(
         image_size: As in `load`.
         channels: As in `load`.
         crop: As in `load`.
+        labels: As in `load`.
         validation_split: As in `load`.
         limit: As in `load`.
+        vocabulary: Of text only, as in `load`, as are all below.
+        tokenizer: As in `load`.
+        max_size: As in `load`.
+        min_count: As in `load`.
+        num_classes: As in `load`.
+        max_length: As in `load`.
+        too_long: As in `load`.
+        buckets: As in `load`.
 
     Returns:
-        `DataInfo`; sides of images that differ in size are None.
+        `DataInfo`; sides of images that differ in size are None. Of text `TextInfo` for batches of
+        32 with no remainder dropped, with its vocabulary; a file of text is read for it.
     """
-    source = _open(name_or_path, data_dir, False, True)
+    of_text = {
+        "vocabulary": vocabulary,
+        "tokenizer": tokenizer,
+        "max_size": max_size,
+        "min_count": min_count,
+        "num_classes": num_classes,
+        "max_length": max_length,
+        "too_long": too_long,
+        "buckets": buckets,
+    }
+    text = text_path(name_or_path, data_dir)
+    if text is not None:
+        _refuse(name_or_path, "text", image_size=image_size, channels=channels, crop=crop)
+        # Whatever the size of its batches, a set can be described.
+        return describe_text(
+            text, split, labels=_text_labels(labels), drop_remainder=False,
+            validation_split=validation_split, limit=limit, **of_text,
+        )  # fmt: skip
+    _refuse(name_or_path, "images", **of_text)
+    source = _open(name_or_path, data_dir, False, labels)
     part = select(source, split, validation_split, limit)
     shape = _geometry(source, crop, image_size, channels, None).shape(source.shape)
     return DataInfo(source.name, split, len(part.index), shape, source.num_classes, source.kind)
+
+
+def _refuse(name_or_path, held, **given):
+    """Raises unless arguments that are of no use to such data have their defaults."""
+    defaults, other = {"text": (OF_IMAGES, "images"), "images": (OF_TEXT, "text")}[held]
+    for argument, value in given.items():
+        default = defaults[argument]
+        if value is not default and value != default:
+            raise ValueError(
+                f"`{argument}` is of {other}, but '{name_or_path}' holds {held}. Received: "
+                f"{argument}={value!r}"
+            )
+
+
+def _text_labels(labels):
+    if labels not in (True, False, "auto"):
+        raise ValueError(f"`labels` must be True or False for text. Received: labels={labels!r}")
+    return "auto" if labels else False
 
 
 def _open(name_or_path, data_dir, download, labels):

@@ -4,9 +4,9 @@ import itertools
 import math
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
+from .batches import PlannedBatches, batch_of
 from .images import scaled
 
 
@@ -54,26 +54,13 @@ class BatchPlan(NamedTuple):
             return np.arange(self.count)
         return np.random.default_rng([self.seed, epoch]).permutation(self.count)
 
-    def handed_out(self, x, y, rows, cast):
-        """Returns a batch: `x` or `(x, y)`, or with an index `(x, {"index", "y"})`, y optional.
-
-        Args:
-            x: Images `(b, ...)`.
-            y: Labels `(b, ...)` or None.
-            rows: Rows `(b,)` of the examples, copies included.
-            cast: Function that turns `rows` into int32.
-        """
-        if self.num_indices is None:
-            return x if y is None else (x, y)
-        index = {"index": cast(rows % self.num_indices)}
-        return x, index if y is None else {**index, "y": y}
+    def index(self, rows):
+        """Returns the indices of the examples in rows `(b,)`, or None for batches without."""
+        return None if self.num_indices is None else rows % self.num_indices
 
 
-class ImageBatches(keras.utils.PyDataset):
-    """Batches of float32 images, without TensorFlow.
-
-    Each iteration is an epoch of its own. `fit` counts epochs through `on_epoch_end`, and permutes
-    the batches unless it is given `shuffle=False`.
+class ImageBatches(PlannedBatches):
+    """Batches of float32 images.
 
     Args:
         read: Function from rows `(b,)` to stored images `(b, ...)`.
@@ -82,30 +69,8 @@ class ImageBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, read, y, plan):
-        super().__init__()
-        self._read, self._y, self.plan = read, y, plan
-        self._epoch, self._order = 0, plan.order(0)
-
-    def __len__(self):
-        """Batches of an epoch."""
-        return self.plan.num_batches
-
-    def __getitem__(self, i):
-        """Returns batch `i` of the present epoch."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"Batch {i} of {len(self)}")
-        return self._batch(i, self._epoch, self._order)
-
-    def __iter__(self):
-        """Iterates over an epoch; the next iteration is the next epoch."""
-        epoch, order = self._epoch, self._order
-        self.on_epoch_end()
-        return (self._batch(i, epoch, order) for i in range(len(self)))
-
-    def on_epoch_end(self):
-        """Goes on to the next epoch."""
-        self._epoch += 1
-        self._order = self.plan.order(self._epoch)
+        super().__init__(plan)
+        self._read, self._y = read, y
 
     def _batch(self, i, epoch, order):
         plan = self.plan
@@ -116,7 +81,7 @@ class ImageBatches(keras.utils.PyDataset):
             x = (noise.random(x.shape, dtype="float32") < x).astype("float32")
         x = to_range(x, plan.value_range)
         y = None if self._y is None else self._y[rows]
-        return plan.handed_out(x, y, rows, np.int32)
+        return batch_of(x, y, plan.index(rows.astype("int32")))
 
 
 def to_range(x, value_range):
@@ -206,7 +171,7 @@ def _batches(dataset, plan, read=None):
             noise = tf.random.stateless_uniform(tf.shape(x), seed, alg="philox")
             x = tf.cast(noise < x, tf.float32)
         x = tf.ensure_shape(to_range(x, plan.value_range), (*tick.shape, *plan.shape))
-        return plan.handed_out(x, y[0] if y else None, rows, lambda n: tf.cast(n, tf.int32))
+        return batch_of(x, y[0] if y else None, plan.index(tf.cast(rows, tf.int32)))
 
     batches = dataset.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
     batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)

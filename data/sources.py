@@ -45,7 +45,10 @@ def _open_path(path):
         return array_file(path)
     if path.suffix == ".mat":
         return mat_file(path)
-    raise ValueError(f"A data file must end in .npz, .npy or .mat. Received: '{path}'")
+    raise ValueError(
+        "A data file must end in .npz, .npy or .mat, or in .txt or .tsv for text. Received: "
+        f"'{path}'"
+    )
 
 
 def _open_name(name, path, data_dir, download, label):
@@ -61,5 +64,6 @@ def _open_name(name, path, data_dir, download, label):
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
         f"No data set, file or folder is called {name!r}.{hint} Known are 'digits', the image "
-        "sets of tensorflow-datasets, .npz, .npy and .mat files, and folders of images"
+        "sets of tensorflow-datasets, .npz, .npy and .mat files, folders of images, .txt and .tsv "
+        "files, and folders with train.txt, valid.txt or test.txt"
     )

@@ -1,6 +1,5 @@
 """`load_text`: text files as batches of a few static shapes."""
 
-import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -9,13 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .arguments import check_choice, check_int
+from .batches import resolved_backend, resolved_order
 from .corpus import Corpus, check_labels
 from .selection import select
-from .source import SPLIT_NAMES, tensorflow
+from .source import SPLIT_NAMES
 from .text_pipeline import Reader, TextBatches, TextPlan, dataset_of, padded
 from .vocabulary import TokenizerVocabulary, Vocabulary, as_vocabulary, encoder
 
 MEMORY_LIMIT = 512 * 2**20
+#: How the names of text files end that `load` takes.
+SUFFIXES = (".txt", ".tsv")
 AUTOMATIC_BUCKETS = 5
 MULTIPLE = 8
 # An id between the two special ones.
@@ -58,6 +60,11 @@ class TextInfo(NamedTuple):
     unknown_share: float
     in_memory: bool
 
+    @property
+    def shape(self):
+        """Shape of one example, `(None,)`: sentences differ in length."""
+        return (None,)
+
 
 def load_text(
     path,
@@ -65,6 +72,8 @@ def load_text(
     *,
     vocabulary=None,
     tokenizer=None,
+    max_size=None,
+    min_count=1,
     batch_size=32,
     labels="auto",
     num_classes=None,
@@ -104,6 +113,8 @@ def load_text(
         tokenizer: Function from a string to a list of strings; by default splits at white space
             and leaves case alone. Or a tokenizer of Hugging Face, whose ids are then used, and no
             vocabulary (`<pad>` has the id 0 all the same, see `TextInfo.vocabulary`).
+        max_size: Largest size of a vocabulary that is built, as in `Vocabulary.build`.
+        min_count: Positive int, occurrences that a word of a vocabulary that is built needs.
         batch_size: Positive int.
         labels: "auto": lines have labels if the first one has a tab. True: they must have. False:
             labels are not handed out; it is they if the first line has an integer before a tab.
@@ -144,16 +155,12 @@ def load_text(
         `buckets=range(3, n)` comes close: whole batches, and those that complete the examples left
         over hold a few neighbouring lengths.
     """
-    check_choice("backend", backend, ("auto", "tf", "numpy"))
-    if backend == "auto":
-        backend = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
-    elif backend == "tf":
-        tensorflow("backend='tf'")
+    backend = resolved_backend(backend)
     check_int("batch_size", batch_size, 1)
     check_int("seed", seed, 0)
     source = _open(
-        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
-        in_memory,
+        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
+        too_long, buckets, in_memory,
     )  # fmt: skip
     part = select(source, split, validation_split, limit)
     _check_words(source, part)
@@ -168,6 +175,8 @@ def load_text_arrays(
     *,
     vocabulary=None,
     tokenizer=None,
+    max_size=None,
+    min_count=1,
     labels="auto",
     num_classes=None,
     max_length=None,
@@ -183,6 +192,8 @@ def load_text_arrays(
         split: As in `load_text`.
         vocabulary: As in `load_text`.
         tokenizer: As in `load_text`.
+        max_size: As in `load_text`.
+        min_count: As in `load_text`.
         labels: As in `load_text`.
         num_classes: As in `load_text`.
         max_length: As in `load_text`.
@@ -201,8 +212,8 @@ def load_text_arrays(
     if length is not None:
         check_int("length", length, SHORTEST)
     source = _open(
-        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long,
-        None if length is None else [length], None,
+        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
+        too_long, None if length is None else [length], None,
     )  # fmt: skip
     part = select(source, split, validation_split, limit)
     _check_words(source, part)
@@ -218,6 +229,8 @@ def describe_text(
     *,
     vocabulary=None,
     tokenizer=None,
+    max_size=None,
+    min_count=1,
     batch_size=32,
     labels="auto",
     num_classes=None,
@@ -241,6 +254,8 @@ def describe_text(
         split: As in `load_text`.
         vocabulary: As in `load_text`.
         tokenizer: As in `load_text`.
+        max_size: As in `load_text`.
+        min_count: As in `load_text`.
         batch_size: As in `load_text`.
         labels: As in `load_text`.
         num_classes: As in `load_text`.
@@ -258,8 +273,8 @@ def describe_text(
     """
     check_int("batch_size", batch_size, 1)
     source = _open(
-        path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
-        in_memory,
+        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
+        too_long, buckets, in_memory,
     )  # fmt: skip
     part = select(source, split, validation_split, limit)
     _check_words(source, part)
@@ -378,8 +393,8 @@ class TextSource:
 
 
 def _open(
-    path, split, vocabulary, tokenizer, labels, num_classes, max_length, too_long, buckets,
-    in_memory,
+    path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
+    too_long, buckets, in_memory,
 ):  # fmt: skip
     """Reads the file that a split needs."""
     check_labels(labels)
@@ -392,6 +407,11 @@ def _open(
         buckets = _checked_buckets(buckets)
         max_length = min(buckets[-1], max_length or buckets[-1])
     vocabulary = as_vocabulary(vocabulary, tokenizer)
+    if vocabulary is not None and (max_size, min_count) != (None, 1):
+        raise ValueError(
+            "`max_size` and `min_count` must be left alone where no vocabulary is built: one was "
+            f"given, or a tokenizer with ids. Received: max_size={max_size}, min_count={min_count}"
+        )
     files = _files(path)
     base = split.partition("[")[0] if isinstance(split, str) else None
     if base == "validation" and base not in files:
@@ -404,7 +424,7 @@ def _open(
                 "`vocabulary` must be given where there is no train split to build it from. "
                 f"Received: vocabulary=None for '{path}', which has {', '.join(files)}"
             )
-        vocabulary = Vocabulary.build(files["train"], tokenizer, labels=labels)
+        vocabulary = Vocabulary.build(files["train"], tokenizer, max_size, min_count, labels)
     memory = MEMORY_LIMIT if in_memory is None else 2**62 if in_memory else 0
     corpus = Corpus(
         files[base],
@@ -419,6 +439,33 @@ def _open(
     return TextSource(path, files, base, corpus, vocabulary, labels is not False, buckets)
 
 
+def text_path(name_or_path, data_dir=None):
+    """Finds the text that a name or path means.
+
+    Args:
+        name_or_path: What `load` was given.
+        data_dir: Folder in which text lies by its name; by default TFDS_DATA_DIR.
+
+    Returns:
+        Path of a file that ends as text does or of a folder with the files of splits, or None.
+
+    Raises:
+        FileNotFoundError: If it can only mean a file, which is missing.
+    """
+    if not isinstance(name_or_path, str | os.PathLike) or not os.fspath(name_or_path):
+        return None
+    path = Path(name_or_path).expanduser()
+    if path.suffix in SUFFIXES and not path.is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(f"No file or folder '{path}'")
+        return path
+    beside = data_dir or os.environ.get("TFDS_DATA_DIR")
+    places = [path]
+    if beside and isinstance(name_or_path, str) and len(path.parts) == 1:
+        places.append(Path(beside).expanduser() / path)
+    return next((place for place in places if _split_files(place)), None)
+
+
 def _files(path):
     """Returns the file of each split."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
@@ -428,10 +475,7 @@ def _files(path):
         return {"train": path}
     if not path.is_dir():
         raise FileNotFoundError(f"No file or folder '{path}'")
-    files = {}
-    for name in ("train", "validation", "valid", "val", "test"):
-        if (path / f"{name}.txt").is_file():
-            files.setdefault(SPLIT_NAMES.get(name, name), path / f"{name}.txt")
+    files = _split_files(path)
     if not files:
         raise FileNotFoundError(
             f"The folder '{path}' holds none of train.txt, validation.txt, valid.txt and test.txt"
@@ -439,15 +483,18 @@ def _files(path):
     return files
 
 
+def _split_files(folder):
+    files = {}
+    for name in ("train", "validation", "valid", "val", "test"):
+        if (folder / f"{name}.txt").is_file():
+            files.setdefault(SPLIT_NAMES.get(name, name), folder / f"{name}.txt")
+    return files
+
+
 def _plan(source, part, split, batch_size, shuffle, seed, drop_remainder):
-    shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
-    drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
-    count = len(part.index)
-    if drop_remainder and count < batch_size:
-        raise ValueError(
-            "`batch_size` must not exceed the number of examples when an incomplete batch is "
-            f"dropped (drop_remainder=True). Received: batch_size={batch_size}, {count} examples"
-        )
+    shuffle, drop_remainder = resolved_order(
+        split, shuffle, drop_remainder, batch_size, len(part.index)
+    )
     lengths = source.corpus.lengths[part.index]
     buckets = np.asarray(source.buckets or _automatic_buckets(lengths))
     # Those that move on to a longer bucket must not end in one that nothing needs.

@@ -3,9 +3,9 @@
 import itertools
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
+from .batches import PlannedBatches, batch_of
 from .vocabulary import PAD
 
 
@@ -37,18 +37,18 @@ class TextPlan(NamedTuple):
     @property
     def num_shapes(self):
         """Number of different shapes of batches: at most one a bucket, and one of the rest."""
-        rows, widths = self.epoch(0)
+        rows, widths = self.order(0)
         sizes = np.count_nonzero(rows >= 0, axis=1)
         return len(np.unique(np.stack([sizes, widths]), axis=1).T)
 
-    def epoch(self, number):
+    def order(self, epoch):
         """Returns the batches of an epoch.
 
         Returns:
             `(rows, widths)`: rows `(num_batches, batch_size)`, -1 where a batch is incomplete, and
             the length of each batch `(num_batches,)`.
         """
-        rng = np.random.default_rng([self.seed, number])
+        rng = np.random.default_rng([self.seed, epoch])
         count, size = len(self.lengths), self.batch_size
         order = rng.permutation(count) if self.shuffle else np.arange(count)
         bucket = np.searchsorted(self.buckets, self.lengths)[order]
@@ -76,11 +76,8 @@ class TextPlan(NamedTuple):
         return rows, widths
 
 
-class TextBatches(keras.utils.PyDataset):
-    """Batches of ids, without TensorFlow.
-
-    Each iteration is an epoch of its own. `fit` counts epochs through `on_epoch_end`, and permutes
-    the batches unless it is given `shuffle=False`.
+class TextBatches(PlannedBatches):
+    """Batches of ids.
 
     Args:
         reader: `Reader`.
@@ -88,37 +85,16 @@ class TextBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, reader, plan):
-        super().__init__()
-        self._reader, self.plan = reader, plan
-        self._number, self._epoch = 0, plan.epoch(0)
+        super().__init__(plan)
+        self._reader = reader
 
     @property
     def num_shapes(self):
         """Number of different shapes of batches."""
         return self.plan.num_shapes
 
-    def __len__(self):
-        """Batches of an epoch."""
-        return self.plan.num_batches
-
-    def __getitem__(self, i):
-        """Returns batch `i` of the present epoch."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"Batch {i} of {len(self)}")
-        return self._batch(i, *self._epoch)
-
-    def __iter__(self):
-        """Iterates over an epoch; the next iteration is the next epoch."""
-        epoch = self._epoch
-        self.on_epoch_end()
-        return (self._batch(i, *epoch) for i in range(len(self)))
-
-    def on_epoch_end(self):
-        """Goes on to the next epoch."""
-        self._number += 1
-        self._epoch = self.plan.epoch(self._number)
-
-    def _batch(self, i, rows, widths):
+    def _batch(self, i, epoch, order):
+        rows, widths = order
         return self._reader.batch(rows[i][rows[i] >= 0], widths[i])
 
 
@@ -143,15 +119,10 @@ class Reader:
         return padded(sentences, self._vocabulary, int(width))
 
     def batch(self, rows, width):
-        """Returns x, `(x, y)` or x with an index."""
+        """Returns the batch of rows `(b,)`."""
         y = None if self.labels is None else self.labels[rows]
-        return self.handed_out(self.ids(rows, width), y, rows.astype("int32"))
-
-    def handed_out(self, x, y, index):
-        """Returns the parts of a batch in their places."""
-        if not self.with_index:
-            return x if y is None else (x, y)
-        return x, {"index": index} if y is None else {"index": index, "y": y}
+        index = rows.astype("int32") if self.with_index else None
+        return batch_of(self.ids(rows, width), y, index)
 
 
 def dataset_of(reader, plan):
@@ -161,14 +132,14 @@ def dataset_of(reader, plan):
     epochs = itertools.count()
 
     def batches():
-        for rows, width in zip(*plan.epoch(next(epochs)), strict=True):
+        for rows, width in zip(*plan.order(next(epochs)), strict=True):
             yield rows[rows >= 0], width
 
     def fetch(rows, width):
         x = tf.numpy_function(reader.ids, [rows, width], tf.int32, stateful=False)
         x.set_shape((size, plan.buckets[0] if len(plan.buckets) == 1 else None))
         y = None if labels is None else tf.gather(labels, rows)
-        return reader.handed_out(x, y, tf.cast(rows, tf.int32))
+        return batch_of(x, y, tf.cast(rows, tf.int32) if reader.with_index else None)
 
     with tf.device("CPU:0"):
         labels = None if reader.labels is None else tf.constant(reader.labels)

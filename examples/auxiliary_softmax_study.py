@@ -8,9 +8,7 @@ Every row is written to the file as soon as it is done, and rows in the file are
 """
 
 import argparse
-import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -18,8 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from collapse_study import markdown, pair, versions, with_error
-from rich.console import Console
+from collapse_study import pair, run_rows, show, with_error
 from rich.table import Table
 
 from vaezoo import data, metrics, zoo
@@ -295,6 +292,17 @@ def names_of(study, settings):
     return ["all", "10000"] if study == "estimates" else [str(depth) for depth in DEPTHS]
 
 
+def timed(measure):
+    """The same function of a row, with the seconds that it took among its numbers."""
+
+    def call(row, settings):
+        start = time.monotonic()
+        found = measure(row, settings)
+        return {**found, "seconds": time.monotonic() - start}
+
+    return call
+
+
 def main():
     """Runs the rows that the file does not have yet."""
     parser = argparse.ArgumentParser(
@@ -325,26 +333,10 @@ def main():
         parser.error(f"no such row: {', '.join(unknown)} (choose from {', '.join(known)})")
     out = out or Path(f"auxiliary_softmax_{study}.json")
     measure, table_of = STUDIES[study]
-    saved = {"settings": settings, "versions": versions(), "rows": {}}
-    if out.exists():
-        saved = json.loads(out.read_text("utf-8"))
-        if saved["settings"] != settings:
-            sys.exit(f"{out} holds rows of other settings: {saved['settings']}")
-    for row in names or known:
-        if row not in saved["rows"]:
-            print(f"{row}:", flush=True)
-            start = time.monotonic()
-            saved["rows"][row] = measure(row, settings)
-            saved["rows"][row]["seconds"] = time.monotonic() - start
-            out.write_text(json.dumps(saved) + "\n", "utf-8")
-            keras.backend.clear_session()
-    table = table_of(saved["rows"], settings)
-    if as_markdown:
-        print(markdown(table))
-    else:
-        Console().print(table)
+    rows = run_rows(timed(measure), names or known, settings, out)
+    show(table_of(rows, settings), as_markdown)
     if figure and study == "estimates":
-        estimates_figure(saved["rows"], figure)
+        estimates_figure(rows, figure)
 
 
 if __name__ == "__main__":

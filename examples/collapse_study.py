@@ -157,6 +157,37 @@ def markdown(table):
     return "\n".join([lines[0], "|" + " --- |" * len(columns), *lines[1:]])
 
 
+def run_rows(measure, names, settings, out):
+    """The rows of a file, after measuring those named that it does not have yet.
+
+    Args:
+        measure: Function of a row's name and the settings; what it returns goes into the file.
+        names: Names of rows.
+        settings: Dict of whatever the rows depend on. A file of other settings ends the program.
+        out: `Path` of the file, written after each row.
+    """
+    saved = {"settings": settings, "versions": versions(), "rows": {}}
+    if out.exists():
+        saved = json.loads(out.read_text("utf-8"))
+        if saved["settings"] != settings:
+            sys.exit(f"{out} holds rows of other settings: {saved['settings']}")
+    for row in names:
+        if row not in saved["rows"]:
+            print(f"{row}:", flush=True)
+            saved["rows"][row] = measure(row, settings)
+            out.write_text(json.dumps(saved) + "\n", "utf-8")
+            keras.backend.clear_session()
+    return saved["rows"]
+
+
+def show(table, as_markdown):
+    """Prints a `rich` table, or the same as markdown."""
+    if as_markdown:
+        print(markdown(table))
+    else:
+        Console().print(table)
+
+
 def main():
     """Runs the rows that the file does not have yet."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -178,22 +209,8 @@ def main():
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)} (choose from {', '.join(ROWS)})")
 
-    saved = {"settings": settings, "versions": versions(), "rows": {}}
-    if out.exists():
-        saved = json.loads(out.read_text("utf-8"))
-        if saved["settings"] != settings:
-            sys.exit(f"{out} holds rows of other settings: {saved['settings']}")
-    for row in names or ROWS:
-        if row not in saved["rows"]:
-            print(f"{row}:", flush=True)
-            saved["rows"][row] = study(row, settings)
-            out.write_text(json.dumps(saved) + "\n", "utf-8")
-            keras.backend.clear_session()
-    table = table_of({row: saved["rows"][row] for row in ROWS if row in saved["rows"]})
-    if as_markdown:
-        print(markdown(table))
-    else:
-        Console().print(table)
+    rows = run_rows(study, names or ROWS, settings, out)
+    show(table_of({row: rows[row] for row in ROWS if row in rows}), as_markdown)
 
 
 def versions():

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from vaezoo.data import describe, load, load_arrays
+from vaezoo.data import Vocabulary, describe, load, load_arrays, load_text
 
 BACKENDS = [
     pytest.param(
@@ -360,3 +360,92 @@ except ImportError as error:
     assert done.returncode == 0, done.stderr
     assert "(32, 8, 8, 1)" in done.stdout
     assert "backend='tf' needs tensorflow" in done.stdout
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sentences(tmp_path):
+    """A folder of sentences with labels."""
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    for split, count in (("train", 40), ("valid", 8), ("test", 6)):
+        lines = [
+            f"{i % 2}\t{'good' if i % 2 else 'bad'} {'word ' * (i % 5)}\n" for i in range(count)
+        ]
+        (folder / f"{split}.txt").write_text("".join(lines), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_text_goes_to_load_text(sentences, backend):
+    options = {"max_size": 6, "seed": 3, "with_index": True, "backend": backend}
+    found = [
+        (np.asarray(x), np.asarray(y["index"]), np.asarray(y["y"]))
+        for x, y in load(sentences, batch_size=4, **options)
+    ]
+    expected = [
+        (np.asarray(x), np.asarray(y["index"]), np.asarray(y["y"]))
+        for x, y in load_text(sentences, batch_size=4, **options)
+    ]
+    assert len(found) == 10
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_text_has_batches_of_32_and_labels_where_there_are_any(sentences):
+    x, y = next(iter(load(str(sentences), backend="numpy")))
+    assert (len(x), y.dtype) == (32, np.dtype("int32"))
+    x = next(iter(load(sentences, labels=False, backend="numpy")))
+    assert x.dtype == np.dtype("int32")
+
+
+def test_text_comes_as_arrays_and_descriptions(sentences):
+    x, y = load_arrays(sentences, "test", length=9)
+    assert (x.shape, y.tolist()) == ((6, 9), [0, 1] * 3)
+    info = describe(sentences, "validation", max_size=6)
+    assert (info.num_examples, info.vocabulary_size, info.shape) == (8, 6, (None,))
+    assert info.label_counts == (4, 4)
+    assert describe(sentences, "train[:2]").num_examples == 2
+
+
+def test_text_is_found_by_its_name(sentences, monkeypatch):
+    assert len(load_arrays("reviews", "test", data_dir=sentences.parent)[0]) == 6
+    monkeypatch.setenv("TFDS_DATA_DIR", str(sentences.parent))
+    assert describe("reviews", "test").num_examples == 6
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.chdir(sentences.parent)
+    assert describe("reviews").num_examples == 40
+
+
+@pytest.mark.parametrize("suffix", ["txt", "tsv"])
+def test_a_file_of_text_is_told_by_its_name(sentences, suffix):
+    path = (sentences / "test.txt").rename(sentences.parent / f"own.{suffix}")
+    assert len(load_arrays(path)[0]) == 6
+    with pytest.raises(FileNotFoundError, match=f"No file or folder '.*missing.{suffix}'"):
+        load(sentences.parent / f"missing.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (load, {"binarize": "dynamic"}, r"`binarize` is of images, but '.*reviews' holds text"),
+        (load_arrays, {"image_size": 28}, r"`image_size` is of images.*Received: image_size=28"),
+        (load, {"value_range": (-1.0, 1.0)}, r"`value_range` is of images"),
+        (describe, {"channels": 1}, r"`channels` is of images"),
+        (load, {"labels": "stars"}, r"`labels` must be True or False for text.*'stars'"),
+        (load, {"batch_size": 0}, r"`batch_size` must be at least 1"),
+        (load, {"vocabulary": Vocabulary(["word"]), "max_size": 9}, r"`max_size` and `min_count`"),
+    ],
+)
+def test_options_that_text_has_no_use_for(sentences, function, options, message):
+    with pytest.raises(ValueError, match=message):
+        function(sentences, **options)
+
+
+@pytest.mark.parametrize("function", [load, load_arrays, describe])
+def test_options_that_images_have_no_use_for(function):
+    with pytest.raises(ValueError, match=r"`max_length` is of text, but 'digits' holds images"):
+        function("digits", max_length=5)
