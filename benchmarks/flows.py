@@ -16,7 +16,7 @@ from rich.progress import track
 
 from vaezoo import zoo
 
-from .__main__ import HERE, OURS, machine, measure, show, write, yes
+from .__main__ import HERE, OURS, machine, measure, publish, yes
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
@@ -93,7 +93,7 @@ def steps(backend, arguments):
 
 def compilation(backend, arguments):
     """Yields the lines of the table of first steps."""
-    yield "| preset | batch | first step, seconds | later steps, seconds |"
+    yield "| preset | batch | first step, CPU seconds | later steps, CPU seconds |"
     yield "| --- | --- | --- | --- |"
     names = chosen(backend, arguments)
     for name in track(names, "Presets"):
@@ -111,11 +111,13 @@ def chosen(backend, arguments):
     """Names of the presets to measure."""
     names = []
     for name, (_, settings) in zoo.presets().items():
+        shape = settings["networks"]["input_shape"]
         if arguments.presets:
             wanted = any(part in name for part in arguments.presets)
         else:
-            values = math.prod(settings["networks"]["input_shape"])
-            wanted = arguments.all or values <= LARGEST[backend]
+            # Text has no shape, and needs a vocabulary first.
+            wanted = None not in shape
+            wanted = wanted and (arguments.all or math.prod(shape) <= LARGEST[backend])
         if wanted:
             names.append(name)
     return names
@@ -142,13 +144,11 @@ def main():
         parser.error("`--write` takes whole tables: leave `--presets` and `--passes` out.")
     for part in [arguments.only] if arguments.only else PARTS:
         for backend in [arguments.backend] if arguments.backend else BACKENDS:
-            text = f"{BACKENDS[backend]}. {machine()}\n"
-            for line in PARTS[part](backend, arguments):
-                text += f"\n{line}"
-                # As it comes: nothing measured is lost.
-                if arguments.write:
-                    write(text, f"{part} {backend}")
-            show(text)
+            publish(
+                f"{BACKENDS[backend]}. {machine()}",
+                PARTS[part](backend, arguments),
+                f"{part} {backend}" if arguments.write else None,
+            )
 
 
 if __name__ == "__main__":
