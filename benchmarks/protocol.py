@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 #: 430 steps of 128 are an epoch of MNIST's 55,000 training images.
 BATCH_SIZE, STEPS, LATENT_DIM, HIDDEN, PIXELS = 128, 430, 20, 800, 784
@@ -17,6 +18,36 @@ _WEIGHTS = 2 * PIXELS * HIDDEN + 2 * HIDDEN**2 + 3 * LATENT_DIM * HIDDEN
 #: Floating-point operations of a step's matrix products: forward, gradient by weights, and
 #: gradient by inputs except those of the first layer.
 STEP_FLOP = 2 * BATCH_SIZE * (3 * _WEIGHTS - PIXELS * HIDDEN)
+
+
+class Text(NamedTuple):
+    """Sizes of the LSTM VAE, those of DU-VAE's short Yelp, and of its batches."""
+
+    vocabulary_size: int = 8411
+    embedding_dim: int = 128
+    units: int = 512
+    latent_dim: int = 32
+    batch_size: int = 32
+    length: int = 12
+    steps: int = 60
+
+    @property
+    def tokens(self):
+        """Predicted tokens of a burst."""
+        return self.steps * self.batch_size * (self.length - 1)
+
+
+TEXT = Text()
+
+
+def text_batches():
+    """Random sentences of one length, int32 `(steps, batch_size, length)`."""
+    import numpy as np
+
+    shape = (TEXT.steps, TEXT.batch_size, TEXT.length)
+    x = np.random.default_rng(0).integers(4, TEXT.vocabulary_size, shape, dtype="int32")
+    x[..., 0], x[..., -1] = 1, 2
+    return x
 
 
 def serve(burst):

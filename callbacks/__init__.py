@@ -1,5 +1,6 @@
 """Callbacks: schedules, monitors, early warnings and constraints for `fit`."""
 
+from .aggressive_training import AggressiveTraining
 from .collapse_warning import CollapseWarning, PosteriorCollapse
 from .gamma_renormalization import GammaRenormalization
 from .kl_annealing import KLAnnealing
@@ -7,6 +8,7 @@ from .latent_monitor import LatentMonitor
 from .plateau_decay import PlateauDecay
 
 __all__ = [
+    "AggressiveTraining",
     "CollapseWarning",
     "GammaRenormalization",
     "KLAnnealing",

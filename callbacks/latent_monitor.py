@@ -45,7 +45,8 @@ class LatentMonitor(keras.callbacks.Callback):
     - images `latent/means` (posterior means by label, on their first two principal axes),
       `reconstructions` (inputs above reconstructions), `samples` (from the prior, always with the
       same noise) and `traversals` (of the active dimensions that vary most, around the first
-      example). Data that are no images of one or three channels have only the first.
+      example). Data that are no images of one or three channels have only the first, and
+      sentences, of which `to_text` makes text, `reconstructions` and `samples` as texts.
 
     A deterministic encoder has no rate and no variance, a prior that is a mixture no KL by
     dimension, a flow no mutual information at a bearable cost; these are left out. Active units
@@ -69,9 +70,11 @@ class LatentMonitor(keras.callbacks.Callback):
         max_dimensions: Positive int; a larger latent dimension has no `kl_per_dimension` beyond it.
         batch_size: Positive int, examples at once.
         seed: Int that fixes the draws.
+        to_text: Optional function from ids `(n, length)` to a list of n strings, such as
+            `lambda ids: vaezoo.data.to_text(ids, vocabulary)`.
 
     Raises:
-        TypeError: If `data` are not numbers.
+        TypeError: If `data` are not numbers, or `to_text` cannot be called.
         ValueError: If an argument is out of range; before the first step, if the data do not fit
             the model.
         ImportError: If TensorFlow or TensorBoard is not installed.
@@ -94,6 +97,7 @@ class LatentMonitor(keras.callbacks.Callback):
         max_dimensions=64,
         batch_size=256,
         seed=0,
+        to_text=None,
     ):
         super().__init__()
         self.data = _checked_data(data)
@@ -119,6 +123,10 @@ class LatentMonitor(keras.callbacks.Callback):
             )
         if not threshold >= 0:
             raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")
+        if to_text is not None and not callable(to_text):
+            raise TypeError(
+                f"`to_text` must be a function or None. Received: {type(to_text).__name__}"
+            )
         for package in ("tensorflow", "tensorboard"):
             if importlib.util.find_spec(package) is None:
                 raise ImportError(
@@ -131,6 +139,7 @@ class LatentMonitor(keras.callbacks.Callback):
         self.num_traversals, self.traversal_range = num_traversals, (float(low), float(high))
         self.threshold = threshold
         self.max_dimensions, self.batch_size, self.seed = max_dimensions, batch_size, seed
+        self.to_text = to_text
 
     def on_train_begin(self, logs=None):
         """Tries the data on the model, and opens the event file."""
@@ -229,6 +238,9 @@ class LatentMonitor(keras.callbacks.Callback):
     def _write_images(self, mean, active):
         image = self._summary.image
         image("latent/means", _pictures.draw_means(mean, self.labels)[None])
+        if self.to_text is not None:
+            self._write_texts(mean)
+            return
         if not _pictures.is_image(self.data.shape[1:]):
             return
         num, inputs = self.num_images, self.data[: self.num_images]
@@ -247,6 +259,14 @@ class LatentMonitor(keras.callbacks.Callback):
         if dimensions.size:
             grid = _pictures.tile(traversed, len(values), limits)
             image("traversals", _pictures.draw_traversals(grid, dimensions, values)[None])
+
+    def _write_texts(self, mean):
+        num = self.num_images
+        decoded = self.model.decode(mean[:num], batch_size=num)
+        pairs = zip(self.to_text(self.data[:num]), self.to_text(decoded), strict=True)
+        self._summary.text("reconstructions", _table(("data", "reconstruction"), pairs))
+        samples = self.model.generate(num, seed=self.seed, batch_size=num)
+        self._summary.text("samples", _table(("sample",), zip(self.to_text(samples))))
 
     def _decoded(self, *codes):
         """What each array of codes is decoded to, in batches of few sizes: each is compiled."""
@@ -287,6 +307,13 @@ def _checked_labels(labels, size):
             f"`labels` must have shape ({size},), one per example. Received: shape={array.shape}"
         )
     return array
+
+
+def _table(heads, rows):
+    """Markdown, which TensorBoard shows."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _tensorflow():

@@ -6,16 +6,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..losses.objective import check_choice
+
 
 class PlateauDecay(keras.callbacks.Callback):
     """Lowers the learning rate and goes back to the best weights where validation stalls.
 
-    After each epoch, with m the monitored value:
+    After each epoch behind the `warm_up`, with m the monitored value:
 
-        m < best:   best = m, keep the weights, stalled = 0
-        else:       stalled = stalled + 1
+        m < best:        best = m, keep the weights
+        m < reference:   reference = m, stalled = 0;   else:  stalled = stalled + 1
         stalled >= patience and epoch >= start_epoch:
             learning rate = factor * learning rate, weights = best ones, optimiser state = fresh
+
+    The reference is the best of all epochs, unless `compare_with` says otherwise.
 
     The `max_decays`-th plateau ends the training, and so does a learning rate that has become too
     low. In any case training ends with the best weights. The logs gain `learning_rate`, that of the
@@ -23,8 +27,9 @@ class PlateauDecay(keras.callbacks.Callback):
 
     Weights are kept in host memory, together with the statistics of normalisation layers and the
     optimiser's averages of weights (`use_ema=True`). What counts steps and what the objective holds
-    stays as it is: its schedules go on. `SwapEMAWeights` may stand anywhere among the callbacks;
-    with `swap_on_epoch=True` only behind this one, which must find the averages in their place.
+    stays as it is: its schedules go on, and an aggressive phase that has ended has ended.
+    `SwapEMAWeights` may stand anywhere among the callbacks; with `swap_on_epoch=True` only behind
+    this one, which must find the averages in their place.
 
     Args:
         factor: Float in (0, 1).
@@ -32,6 +37,11 @@ class PlateauDecay(keras.callbacks.Callback):
         monitor: Name of what is logged, or several that are added up, joined by `+`; lower is
             better. By default the negative ELBO of validation, with the rate at full weight.
         start_epoch: Non-negative int, first epoch, counted from 0, that may end in a decay.
+        warm_up: Non-negative int, number of epochs at the beginning that count for nothing: neither
+            as the best one, nor for a plateau. For models whose rate has not its full weight yet.
+        compare_with: `"best"`, the lowest value of all epochs; or `"decay"`, the lowest since the
+            epoch of the last decay, that one included.
+        repeat: Whether every epoch after the first decay ends in another, whatever its value.
         max_decays: Positive int, or None for no limit.
         min_relative_rate: Float in [0, 1), share of the first learning rate below which training
             ends.
@@ -49,15 +59,16 @@ class PlateauDecay(keras.callbacks.Callback):
         ValueError: If an argument is out of range; before training, if the optimiser has a schedule
             for a learning rate; after the first epoch, if `monitor` is not logged.
 
-    Reference: He et al. (2019), arXiv:1901.05534 (patience 5, from epoch 15 on, 5 decays; for
-    images 20); Ma et al. (2019), arXiv:1901.01498 (patience 21, 3 decays, `min_relative_rate=0.05`,
-    `step_factor=0.999998`, `restore_best=False`).
+    Reference: He et al. (2019), arXiv:1901.05534 (for text patience 5 from epoch 15 on, 5 decays,
+    and in the code `compare_with="decay"`; for images patience 20); Ma et al. (2019),
+    arXiv:1901.01498 (patience 21, 3 decays, `min_relative_rate=0.05`, `step_factor=0.999998`,
+    `restore_best=False`); Kim et al. (2018), arXiv:1802.02550 (for text patience 1 from epoch 15
+    on, `repeat=True`, `max_decays=None`, `min_relative_rate=0.03`, `restore_best=False`,
+    `reset_optimizer=False`).
 
     Note:
         `step_factor` is applied at the end of an epoch for all of its steps: the learning rate is a
-        variable, and one that changes with each step costs a synchronisation each on JAX. He et
-        al.'s code for text asks only for an improvement on the epoch of the last decay; here, as in
-        their code for images, the best is that of all epochs.
+        variable, and one that changes with each step costs a synchronisation each on JAX.
     """
 
     def __init__(
@@ -71,6 +82,9 @@ class PlateauDecay(keras.callbacks.Callback):
         step_factor=1.0,
         restore_best=True,
         reset_optimizer=True,
+        warm_up=0,
+        compare_with="best",
+        repeat=False,
     ):
         super().__init__()
         names = [name.strip() for name in monitor.split("+")] if isinstance(monitor, str) else [""]
@@ -90,9 +104,11 @@ class PlateauDecay(keras.callbacks.Callback):
             raise ValueError(
                 f"`step_factor` must lie in (0, 1]. Received: step_factor={step_factor}"
             )
+        check_choice("compare_with", compare_with, ("best", "decay"))
         for name, value, least in (
             ("patience", patience, 1),
             ("start_epoch", start_epoch, 0),
+            ("warm_up", warm_up, 0),
             ("max_decays", max_decays, 1),
         ):
             if name == "max_decays" and value is None:
@@ -108,7 +124,8 @@ class PlateauDecay(keras.callbacks.Callback):
             min_relative_rate,
         )
         self.step_factor, self.restore_best = step_factor, restore_best
-        self.reset_optimizer = reset_optimizer
+        self.reset_optimizer, self.repeat = reset_optimizer, repeat
+        self.warm_up, self.compare_with = warm_up, compare_with
         self._names = names
 
     def on_train_begin(self, logs=None):
@@ -120,7 +137,7 @@ class PlateauDecay(keras.callbacks.Callback):
                 f"{self.model.optimizer.name!r} with a schedule"
             )
         self.best, self.best_epoch, self.decays = math.inf, None, []
-        self._stalled, self._kept = 0, None
+        self._reference, self._stalled, self._kept = math.inf, 0, None
         self._first_rate = self._learning_rate()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -133,14 +150,14 @@ class PlateauDecay(keras.callbacks.Callback):
         value = self._value(logs)
         logs["learning_rate"] = rate = self._learning_rate()
         rate *= self.step_factor ** (self._steps() - self._step)
-        if value < self.best:
-            self.best, self.best_epoch, self._stalled = value, epoch, 0
-            self._kept = [_copy(variable) for variable in self._state()]
-        else:
-            self._stalled += 1
-        if self._stalled >= self.patience and epoch >= self.start_epoch:
+        if epoch >= self.warm_up:
+            self._compare(value, epoch)
+        plateau = self._stalled >= self.patience and epoch >= self.start_epoch
+        if plateau or (self.repeat and self.decays):
             rate *= self.factor
             self._stalled = 0
+            if self.compare_with == "decay" and math.isfinite(value):
+                self._reference = value
             self.decays.append({"epoch": epoch, "value": value, "learning_rate": rate})
             if self.restore_best:
                 self._restore()
@@ -157,6 +174,15 @@ class PlateauDecay(keras.callbacks.Callback):
         # Keras, too, ends a training by putting the averages in the place of the weights.
         for variable, average in zip(self.model.trainable_variables, averages, strict=False):
             variable.assign(average)
+
+    def _compare(self, value, epoch):
+        if value < self.best:
+            self.best, self.best_epoch = value, epoch
+            self._kept = [_copy(variable) for variable in self._state()]
+        if value < self._reference:
+            self._reference, self._stalled = value, 0
+        else:
+            self._stalled += 1
 
     def _value(self, logs):
         missing = [name for name in self._names if name not in logs]
@@ -183,8 +209,8 @@ class PlateauDecay(keras.callbacks.Callback):
 
     def _state(self):
         """What the best weights are: all that is learned, but not what counts steps."""
-        objective = getattr(self.model, "objective", None)
-        held = {id(variable) for variable in getattr(objective, "non_trainable_weights", ())}
+        parts = (getattr(self.model, name, None) for name in ("objective", "phase"))
+        held = {id(v) for part in parts for v in getattr(part, "non_trainable_weights", ())}
         learned = [
             variable
             for variable in self.model.weights

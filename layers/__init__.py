@@ -1,7 +1,7 @@
 """Layers: posterior heads and their parts, flows, priors, likelihoods, masked convolutions."""
 
 from ..losses import RootMeanSquare
-from .autoregressive_decoder import AutoregressiveDecoder
+from .autoregressive_decoder import AutoregressiveDecoder, AutoregressiveImageDecoder
 from .autoregressive_flow_prior import (
     AutoregressiveFlowPrior,
     ConvAutoregressiveFlowPrior,
@@ -20,6 +20,7 @@ from .likelihoods import (
     Gaussian,
     Likelihood,
     get_likelihood,
+    restricted_logits,
 )
 from .logistic_mixture import DiscretizedLogisticMixture
 from .made import MADE
@@ -29,6 +30,7 @@ from .mean_batch_norm import MeanBatchNorm
 from .mixture_prior import GaussianMixturePrior
 from .priors import Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
+from .tokens import Tokens
 from .vamp_prior import VampPrior
 from .variance_dropout import ENTROPY_FLOOR, VarianceDropout
 from .weight_normalization import (
@@ -41,6 +43,8 @@ from .weight_normalization import (
 )
 
 __all__ = [
+    "Tokens",
+    "restricted_logits",
     "FlowPrior",
     "VampPrior",
     "GaussianMixturePrior",
@@ -55,6 +59,7 @@ __all__ = [
     "ENTROPY_FLOOR",
     "MADE",
     "AutoregressiveDecoder",
+    "AutoregressiveImageDecoder",
     "Bernoulli",
     "Categorical",
     "CholeskyReparam",

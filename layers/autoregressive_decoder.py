@@ -1,4 +1,4 @@
-"""What all autoregressive image decoders have in common."""
+"""What all autoregressive decoders have in common."""
 
 import keras
 from keras import ops
@@ -8,15 +8,66 @@ from ..losses._serialization import ArgumentsConfig
 
 
 class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):
-    """Base of the decoders that see the image which they decode.
+    """Base of the decoders that see what they decode, value by value.
 
         p(x|z) = prod_t p(x_t | x_1 ... x_{t-1}, z)
+
+    Subclasses implement `call(z, x, training) -> params`, in which the parameters of a position
+    depend on earlier positions only, `generate`, and the properties below.
+
+    Args:
+        latent_dim: Positive int D.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, D)`.
+        x: `(batch, *event)`.
+        training: Passed on to the layers.
+
+    Returns:
+        The likelihood's parameters, `(batch, *grid, ...)`.
+    """
+
+    def __init__(self, latent_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.latent_dim = latent_dim
+
+    @property
+    def grid(self):
+        """Tuple of ints, the axes of the positions that `generate` runs through."""
+        raise NotImplementedError
+
+    @property
+    def channels(self):
+        """Number of values at a position."""
+        raise NotImplementedError
+
+    def check_event(self, event_shape):
+        """Raises a `ValueError` unless it can decode data of shape `event_shape`."""
+        raise NotImplementedError
+
+    def generate(self, z, draw, noise):
+        """Draws data position by position, in one loop to be compiled.
+
+        Args:
+            z: Float tensor `(batch, D)`.
+            draw: Function of the parameters and the noise of one position that returns its values.
+            noise: Float tensor `(batch, *grid, N)`, what `draw` takes by position.
+
+        Returns:
+            Tensor `(batch, *event)`.
+        """
+        raise NotImplementedError
+
+
+class AutoregressiveImageDecoder(AutoregressiveDecoder):
+    """Base of the autoregressive decoders of images.
 
     Positions are taken row by row, from the left. Within a pixel, channels come one after the other
     in `channel_groups` groups; those of one group are given jointly by the likelihood.
 
-    Subclasses implement `call(z, x, training) -> params`, in which the parameters of a position
-    depend on earlier positions only, and may override `generate` with something faster.
+    Subclasses implement `call(z, x, training) -> params` and may override `generate` with
+    something faster.
 
     Args:
         latent_dim: Positive int D.
@@ -36,11 +87,26 @@ class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):
     channel_groups = 1
 
     def __init__(self, latent_dim, output_shape, **kwargs):
-        super().__init__(**kwargs)
-        self.latent_dim, self.output_shape_ = latent_dim, tuple(output_shape)
+        super().__init__(latent_dim, **kwargs)
+        self.output_shape_ = tuple(output_shape)
 
     def _argument(self, name):
         return self.output_shape_ if name == "output_shape" else super()._argument(name)
+
+    @property
+    def grid(self):
+        return self.output_shape_[:2]
+
+    @property
+    def channels(self):
+        return self.output_shape_[2]
+
+    def check_event(self, event_shape):
+        if self.output_shape_ != tuple(event_shape):
+            raise ValueError(
+                f"`decoder` must be made for images of shape {tuple(event_shape)}, the encoder's. "
+                f"Received: a decoder of images of shape {self.output_shape_}"
+            )
 
     def generate(self, z, draw, noise):
         """Draws images pixel by pixel, in one loop to be compiled.

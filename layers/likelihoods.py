@@ -19,6 +19,10 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
     params_per_value = 1
     #: Closed interval in which x must lie, and its wording for errors.
     support = (-np.inf, np.inf)
+    #: Whether x has a mean.
+    has_mean = True
+    #: Whether x is drawn among classes: `from_uniform` takes a temperature, `top_k` and `top_p`.
+    draws_classes = False
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -52,13 +56,13 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         """E[x|z], `(..., *event)`."""
         return self.distribution(float32(params)).mean()
 
-    def sample(self, params, seed):
-        """Draws x, `(..., *event)`, with a `keras.random.SeedGenerator`."""
+    def sample(self, params, seed, *options):
+        """Draws x, `(..., *event)`, with a `keras.random.SeedGenerator`; see `from_uniform`."""
         channels = self._channels(params)
         shape = (*ops.shape(params)[: self._grid_rank(params)], self.num_uniforms(channels))
         # Away from the ends, where quantiles are infinite.
         uniform = keras.random.uniform(shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=seed)
-        return self.from_uniform(params, uniform)
+        return self.from_uniform(params, uniform, *options)
 
     def from_uniform(self, params, uniform):
         """Draws x from uniform noise: the same noise gives the same draw, however it is computed.
@@ -83,6 +87,9 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
     def params_shape(self, event_shape):
         """Shape of the decoder's output for one draw of shape `event_shape`."""
         return (*event_shape[:-1], event_shape[-1] * self.params_per_value)
+
+    def adopt(self, decoder):
+        """Takes over from a decoder what the likelihood has not been told."""
 
     def check(self, x):
         """Raises a `ValueError` unless the values of the array `x` can be observed."""
@@ -233,6 +240,8 @@ class Categorical(Likelihood):
         ValueError: If `num_classes` is below 2.
     """
 
+    draws_classes = True
+
     def __init__(self, num_classes, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(num_classes, int) or num_classes < 2:
@@ -249,10 +258,21 @@ class Categorical(Likelihood):
         """The most probable class, int32; class numbers have no mean."""
         return ops.cast(ops.argmax(params, axis=-1), "int32")
 
-    def from_uniform(self, params, uniform):
-        # The classes whose cumulated probability the uniform number exceeds lie below the draw.
-        below = ops.cumsum(ops.softmax(float32(params), axis=-1), axis=-1)[..., :-1]
-        return ops.sum(ops.cast(below < uniform[..., None], "int32"), axis=-1)
+    def from_uniform(self, params, uniform, temperature=None, top_k=None, top_p=None):
+        """Draws classes from uniform noise.
+
+        Args:
+            params: Logits `(..., V)`.
+            uniform: Float tensor `(...)` of values in (0, 1).
+            temperature: As in `restricted_logits`.
+            top_k: As in `restricted_logits`.
+            top_p: As in `restricted_logits`.
+
+        Returns:
+            Int32 tensor `(...)`.
+        """
+        logits = restricted_logits(params, temperature, top_k, top_p)
+        return draw_category(logits, uniform[..., None])
 
     def _channels(self, params):
         return params.shape[-2]
@@ -276,24 +296,109 @@ class Categorical(Likelihood):
         return ops.cast(x, "int32")
 
 
+def draw_category(logits, uniform):
+    """Draws classes from uniform noise.
+
+    Args:
+        logits: `(..., V)`.
+        uniform: Float tensor `(..., 1)` of values in (0, 1).
+
+    Returns:
+        Int32 tensor `(...)`.
+    """
+    # The classes whose cumulated probability the uniform number exceeds lie below the draw.
+    cumulated = ops.cumsum(ops.softmax(float32(logits), axis=-1), axis=-1)
+    # The sum is 1 but for rounding, which must not leave room for a class of no probability.
+    below = cumulated[..., :-1] < uniform * cumulated[..., -1:]
+    return ops.sum(ops.cast(below, "int32"), axis=-1)
+
+
+def restricted_logits(logits, temperature=None, top_k=None, top_p=None):
+    """Logits of a sharper distribution over fewer classes, for draws that read better.
+
+        l / temperature, and -infinity outside of the `top_k` most probable classes and of the
+        smallest set of most probable classes that holds the share `top_p`
+
+    Classes are left out at the given temperature, first by `top_k`, then by `top_p` of what is
+    left; the most probable one always stays. Each option may be a tensor.
+
+    Args:
+        logits: `(..., V)`.
+        temperature: Positive float, 1 or None for the distribution itself.
+        top_k: Positive int; None, 0 or V and more keep all.
+        top_p: Float in (0, 1]; None or 1 keeps all.
+
+    Returns:
+        Float32 tensor `(..., V)`.
+
+    Reference: Holtzman et al. (2020), section 3.1, arXiv:1904.09751 (`top_p`); Fan et al. (2018),
+    section 5.4, arXiv:1805.04833 (`top_k`).
+    """
+    logits = float32(logits)
+    if temperature is not None:
+        logits = logits / ops.cast(temperature, "float32")
+    if top_k is None and top_p is None:
+        return logits
+    size = logits.shape[-1]
+    top_k = ops.cast(0 if top_k is None else top_k, "int32")
+    top_p = ops.cast(1.0 if top_p is None else top_p, "float32")
+    top_k = ops.where(top_k > 0, top_k, size)
+
+    def restricted():
+        least = _least_kept(logits, lambda kept: ops.sum(ops.cast(kept, "int32"), -1) >= top_k)
+        kept = ops.where(logits >= least, logits, -float("inf"))
+        share = ops.softmax(kept, axis=-1)
+        # Rounding must not cut off the end of a distribution that is to be kept whole.
+        part = top_p < 1.0
+        least = _least_kept(kept, lambda kept: part & (_total(kept, share) >= top_p))
+        return ops.where(kept >= least, kept, -float("inf"))
+
+    # Where the options are tensors, those that keep all cost nothing.
+    return ops.cond((top_k < size) | (top_p < 1.0), restricted, lambda: logits)
+
+
+def _total(kept, share):
+    return ops.sum(ops.where(kept, share, 0.0), axis=-1)
+
+
+def _least_kept(logits, enough):
+    """The largest t such that `enough(logits >= t)`, `(..., 1)`, or the least finite logit if none.
+
+    By bisection down to neighbouring numbers: XLA's sort takes several times as long on a CPU.
+    """
+    finite = ops.where(logits > -float("inf"), logits, float("inf"))
+    low = ops.min(finite, axis=-1, keepdims=True)
+    high = ops.max(logits, axis=-1, keepdims=True)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = low + 0.5 * (high - low)
+        fits = enough(logits >= middle)[..., None]
+        return ops.where(fits, middle, low), ops.where(fits, high, middle)
+
+    return ops.fori_loop(0, 32, halve, (low, high))[0]
+
+
 def get_likelihood(identifier):
     """The likelihood of a name, or the likelihood itself.
 
     Args:
         identifier: `"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`, `"logistic_mixture"`
-            (`DiscretizedLogisticMixture()`), or a `Likelihood`.
+            (`DiscretizedLogisticMixture()`), `"tokens"` (`Tokens()`), or a `Likelihood`.
 
     Raises:
         ValueError: If the name is unknown.
         TypeError: If it is neither a name nor a `Likelihood`.
     """
     from .logistic_mixture import DiscretizedLogisticMixture
+    from .tokens import Tokens
 
     by_name = {
         "bernoulli": Bernoulli,
         "continuous_bernoulli": ContinuousBernoulli,
         "gaussian": Gaussian,
         "logistic_mixture": DiscretizedLogisticMixture,
+        "tokens": Tokens,
     }
     if isinstance(identifier, Likelihood):
         return identifier

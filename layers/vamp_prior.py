@@ -148,7 +148,8 @@ class VampPrior(Prior):
     def _posterior(self):
         # A batch that initialises the model's layers is to be one of data.
         with paused_initialization():
-            return self._owner().encode(self.pseudo_inputs)
+            model = self._owner()
+            return model.head.posterior(model.encoder(self.pseudo_inputs, training=False))
 
     def _owner(self):
         model = None if self._model is None else self._model()

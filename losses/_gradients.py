@@ -1,4 +1,4 @@
-"""Gradients that are taken within a training step, by either backend's own differentiation."""
+"""Gradients and loops within a training step, by either backend's own differentiation."""
 
 import keras
 from keras import ops
@@ -34,3 +34,106 @@ def gradients(function, variables, constants=()):
     import jax
 
     return jax.grad(scalar)(values)
+
+
+def value_and_gradients(function, variables, others=(), at=()):
+    """A scalar and its gradients, for training steps: what `function` assigns stays assigned.
+
+    Args:
+        function: Function of the tensors `at`, of nothing by default, that returns
+            `(scalar, aux)`, `aux` any nest of tensors.
+        variables: List of Keras variables to differentiate by.
+        others: Further Keras variables that `function` reads or assigns.
+        at: List of tensors to differentiate by as well.
+
+    Returns:
+        `((scalar, aux), gradients)`, a gradient for each of `at` and then of `variables`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        at = [tf.convert_to_tensor(tensor) for tensor in at]
+        values = [*at, *(variable.value for variable in variables)]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            value, aux = function(*at)
+        found = tape.gradient(value, values, unconnected_gradients="zero")
+        return (value, aux), [tf.convert_to_tensor(gradient) for gradient in found]
+    import jax
+
+    def scalar(given, rest):
+        at, values = given
+        mapping = [*zip(variables, values, strict=True), *zip(others, rest, strict=True)]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            value, aux = function(*at)
+        return value, (aux, [scope.get_current_value(variable) for variable in others])
+
+    rest = [variable.value for variable in others]
+    differentiate = jax.value_and_grad(scalar, has_aux=True)
+    given = (list(at), [variable.value for variable in variables])
+    (value, (aux, rest)), (by_tensors, found) = differentiate(given, rest)
+    for variable, new in zip(others, rest, strict=True):
+        variable.assign(new)
+    return (value, aux), [*by_tensors, *found]
+
+
+def value_and_gradients_at(function, tensors):
+    """A scalar and its gradients with respect to tensors.
+
+    Args:
+        function: Function of a list of tensors that returns `(scalar, aux)`, `aux` any nest of
+            tensors, and assigns no variable outside of a scope of its own.
+        tensors: List of tensors.
+
+    Returns:
+        `((scalar, aux), gradients)`, a gradient for each of `tensors`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(tensors)
+            value, aux = function(tensors)
+        found = tape.gradient(value, tensors, unconnected_gradients="zero")
+        return (value, aux), [tf.convert_to_tensor(gradient) for gradient in found]
+    import jax
+
+    return jax.value_and_grad(function, has_aux=True)(list(tensors))
+
+
+def while_loop(cond, body, state, variables):
+    """`ops.while_loop` whose body may assign Keras variables.
+
+    Args:
+        cond: Function of the parts of `state` that returns a boolean scalar.
+        body: Function of the parts of `state` that returns them anew.
+        state: Tuple of tensors.
+        variables: List of the Keras variables that `cond` and `body` read or assign.
+
+    Returns:
+        The last `state`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return ops.while_loop(cond, body, state)
+
+    def within(function):
+        def call(values, *state):
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping) as scope:
+                result = function(*state)
+            return result, [scope.get_current_value(variable) for variable in variables]
+
+        return call
+
+    def step(values, *state):
+        state, values = within(body)(values, *state)
+        return values, *state
+
+    start = [variable.value for variable in variables]
+    values, *state = ops.while_loop(
+        lambda *carried: within(cond)(*carried)[0], step, (start, *state)
+    )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return tuple(state)

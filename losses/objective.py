@@ -1,5 +1,6 @@
 """What an objective is given, what it returns, and the weights that it may own."""
 
+import contextlib
 from typing import NamedTuple
 
 import keras
@@ -66,6 +67,7 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         super().__init__(name=label, dtype="float32")
         self.initial = value
         self.schedule = value if callable(value) else None
+        self._held = False
         if self.schedule is None:
             check_non_negative(label, value)
         start = float(self.schedule(0)) if self.schedule else value
@@ -92,6 +94,8 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         if not training:
             return ops.cast(self.final, "float32")
         value = ops.cast(self.schedule(self.step), "float32")
+        if self._held:
+            return value
         self.variable.assign(value)
         self.step.assign_add(1)
         return value
@@ -101,6 +105,15 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
 
     def _argument(self, name):
         return self.initial if name == "value" else self.name
+
+    @contextlib.contextmanager
+    def held(self):
+        """Within it calls in training leave the schedule at its step."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     @property
     def final(self):
@@ -205,6 +218,18 @@ class Objective(_Part):
     def bound(self, terms, training):
         """Returns the objective's own `Loss`, without regularisers."""
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def held(self):
+        """Within it the schedules of all weights stay at their step, for steps that do not count.
+
+        Entered while the step is traced.
+        """
+        with contextlib.ExitStack() as stack:
+            for layer in self._flatten_layers():
+                if isinstance(layer, Weight):
+                    stack.enter_context(layer.held())
+            yield
 
 
 def check_non_negative(name, value):

@@ -11,6 +11,7 @@ from .frechet import frechet_distance, gaussian_frechet_distance, kernel_distanc
 from .mine import mine
 from .mutual_information import marginal_divergence, mutual_information
 from .negative_log_likelihood import negative_log_likelihood
+from .perplexity import perplexity
 from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
 from .probes import (
     alphabet_probe,
@@ -56,5 +57,6 @@ __all__ = [
     "mutual_information",
     "mutual_posterior_divergence",
     "negative_log_likelihood",
+    "perplexity",
     "rate_per_dimension",
 ]

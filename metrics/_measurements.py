@@ -61,7 +61,8 @@ _CHUNK = 512
 class Measurements:
     """Numbers, arrays by dimension or example, and notes on what could not be measured.
 
-    Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`.
+    Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`,
+    `"text"`.
     """
 
     estimates: dict = dataclasses.field(default_factory=dict)
@@ -87,6 +88,7 @@ def measure(subject, data, seed, refinement_steps, batch_size):
         "flow": isinstance(posterior, FlowGaussian),
         "autoregressive": subject.autoregressive,
         "learned_prior": not isinstance(subject.prior, StandardNormal),
+        "text": subject.of_text,
     }
     traits = frozenset(name for name, held in kinds.items() if held)
     found = Measurements(notes=list(subject.notes), traits=traits)

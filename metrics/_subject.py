@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import Gaussian, StandardNormal, get_likelihood
+from ..layers import Gaussian, StandardNormal, Tokens, get_likelihood
 from ..losses import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -117,6 +117,11 @@ class Subject:
     def autoregressive(self):
         """Whether the decoder sees x."""
         return False
+
+    @property
+    def of_text(self):
+        """Whether the data are sentences of token ids, possibly padded."""
+        return isinstance(self.likelihood, Tokens)
 
     # -- over whole arrays -----------------------------------------------------------------------
 

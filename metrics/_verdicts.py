@@ -5,6 +5,7 @@ All thresholds stand here, each with the reason for it.
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -502,7 +503,14 @@ def remedies(findings, found):
     for finding in findings:
         if finding.consequence_of is None:
             chosen += _REMEDIES[finding.name](found, size)
+    if "text" in found.traits:
+        chosen = [_for_text(remedy) for remedy in chosen]
     return tuple(dict.fromkeys(chosen))
+
+
+def _for_text(remedy):
+    code = re.sub(r"(zoo\.\w+\(encoder, decoder), ", r'\1, likelihood="tokens", ', remedy.code)
+    return dataclasses.replace(remedy, code=code)
 
 
 def _full_collapse_remedies(found, size):
@@ -528,7 +536,7 @@ def _full_collapse_remedies(found, size):
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
         ),
         anneal,
-        _small_field(size) if strong else _skip(size),
+        _less_seen(found, size) if strong else _skip(size),
     ]
 
 
@@ -541,8 +549,8 @@ def _decoder_ignores_z_remedies(found, size):
     )
     strong = "autoregressive" in found.traits
     return [
-        *([_small_field(size), _du(found, size, 0.8)] if strong else [_skip(size)]),
-        weaker,
+        *([_less_seen(found, size), _du(found, size, 0.8)] if strong else [_skip(size)]),
+        *([] if "text" in found.traits else [weaker]),
         Remedy(
             "Take the pressure off the code while the decoder learns to read it",
             "A decoder reads z once what it says is certain and costs nothing.",
@@ -596,7 +604,9 @@ def _lagging_encoder_remedies(found, size):
         Remedy(
             "Make the encoder stronger",
             "A lag that stays after training is what the network cannot express.",
-            "networks.mlp_encoder(input_shape, hidden_units=(800, 800))",
+            "networks.lstm_encoder((None,), vocabulary_size, units=1024)"
+            if "text" in found.traits
+            else "networks.mlp_encoder(input_shape, hidden_units=(800, 800))",
         ),
         Remedy(
             "Train on a tighter bound",
@@ -623,7 +633,7 @@ def _prior_hole_remedies(found, size):
             "Batch-normalised means are centred and of one size.",
             'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
         ),
-        *([] if "learned_prior" in found.traits else _learned_priors(size)),
+        *([] if "learned_prior" in found.traits else _learned_priors(found, size)),
         Remedy(
             "Pay for the rate in full",
             "Below weight 1 codes may leave the prior at a discount.",
@@ -730,7 +740,14 @@ def _diverse(size):
     )
 
 
-def _small_field(size):
+def _less_seen(found, size):
+    """An autoregressive decoder that sees less of what it decodes."""
+    if "text" in found.traits:
+        return Remedy(
+            "Withhold words from the decoder",
+            "A decoder that misses some of the words before it has to ask z for them.",
+            f"networks.LSTMDecoder({size}, (None,), vocabulary_size, word_dropout=0.4)",
+        )
     return Remedy(
         "Narrow the decoder's field of view",
         "A decoder that sees few pixels around models texture, and leaves the whole to z.",
@@ -738,19 +755,19 @@ def _small_field(size):
     )
 
 
-def _learned_priors(size):
-    return [
-        Remedy(
-            "Let the prior go where the codes are",
-            "A flow learns the density of the codes, and samples come from there.",
-            f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.AutoregressiveFlowPrior())",
-        ),
-        Remedy(
-            "Or make it a mixture of posteriors",
-            "Pseudo-inputs are learned whose posteriors cover those of the data.",
-            f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.VampPrior(500))",
-        ),
-    ]
+def _learned_priors(found, size):
+    flow = Remedy(
+        "Let the prior go where the codes are",
+        "A flow learns the density of the codes, and samples come from there.",
+        f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.AutoregressiveFlowPrior())",
+    )
+    mixture = Remedy(
+        "Or make it a mixture of posteriors",
+        "Pseudo-inputs are learned whose posteriors cover those of the data.",
+        f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.VampPrior(500))",
+    )
+    # A gradient cannot move ids.
+    return [flow] if "text" in found.traits else [flow, mixture]
 
 
 def _skip(size):

@@ -26,6 +26,7 @@ from .dependence import latent_dependence
 from .frechet import frechet_distance, kernel_distance
 from .mutual_information import mutual_information
 from .negative_log_likelihood import negative_log_likelihood
+from .perplexity import perplexity_of
 from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
 from .probes import kmeans_probe, knn_probe, linear_probe
 from .rate import rate_per_dimension
@@ -137,10 +138,11 @@ def evaluate(
     """Measures a model on data it was not trained on.
 
     The quantities of `STANDARD` need only data: `negative_log_likelihood` (with `elbo`,
-    `distortion` and `rate` from the same draws), `mutual_information` (with
-    `marginal_divergence`), `mutual_posterior_divergence`, `conditional_entropy`,
-    `rate_per_dimension` (value: its sum), `active_units`, `aggregate_divergence` (KL of the normal
-    law with the aggregate posterior's moments to that with the prior's). Those of `FURTHER` are
+    `distortion` and `rate` from the same draws, and of sentences `perplexity`),
+    `mutual_information` (with `marginal_divergence`), `mutual_posterior_divergence`,
+    `conditional_entropy`, `rate_per_dimension` (value: its sum), `active_units`,
+    `aggregate_divergence` (KL of the normal law with the aggregate posterior's moments to that with
+    the prior's). Those of `FURTHER` are
     measured when they are named: `latent_dependence` (MIC of the index of the example),
     `frechet_distance` and `kernel_distance` (which need `labels`, or `options` with features), and
     the probes `kmeans_probe`, `knn_probe`, `linear_probe` (which need `labels` and `train`).
@@ -189,6 +191,8 @@ def evaluate(
             skipped[name] = "a deterministic encoder has no density"
         elif name in _SAMPLES and subject.model is None:
             skipped[name] = "only a vaezoo VAE can generate"
+        elif name in _SAMPLES and subject.of_text:
+            skipped[name] = "a distance between images; these are sentences"
         else:
             try:
                 results.update(measure(name, options.get(name, {})))
@@ -226,6 +230,8 @@ class _Measure:
             found[part] = Estimate(
                 estimate.extra[part], count=estimate.count, estimator="same draws", unit="nats"
             )
+        if self.subject.of_text:
+            found["perplexity"] = perplexity_of(estimate, self.subject, self.data)
         return found
 
     def _mutual_information(self, options):

@@ -46,14 +46,16 @@ def negative_log_likelihood(
         seed: Int in [0, 2^31) that fixes the draws.
         batch_size: Examples at once; chosen from `memory` by default.
         memory: Positive int, bytes that the draws in flight may take, about.
-        num_tokens: Optional positive int, tokens predicted in all of `data`: adds `perplexity`.
+        num_tokens: Optional positive int, tokens predicted in all of `data`: adds `perplexity`. Of
+            sentences under a `Tokens` likelihood it is known.
         progress: Whether to show a progress bar with the time left.
 
     Returns:
         `Estimate` in nats: mean over the examples, its standard error (over examples, for the K at
         hand; what a finite K leaves out is a bias, not noise), `per_example (N,)`. Its `extra`:
-        `bits_per_dim`, `elbo`, `distortion`, `rate` (from the same draws), `effective_samples`
-        (mean of (sum w)^2 / sum w^2, from 1 to K), `effective_samples_min`, and `perplexity`.
+        `elbo`, `distortion`, `rate` (from the same draws), `effective_samples` (mean of
+        (sum w)^2 / sum w^2, from 1 to K), `effective_samples_min`; `bits_per_dim`, or of sentences
+        `bits_per_token`; and `perplexity`.
 
     Raises:
         TypeError: If the model or the data are of another kind.
@@ -100,15 +102,19 @@ def negative_log_likelihood(
     nll = math.log(num_samples) - total
     effective = np.exp(2.0 * total - squares)
     extra = {
-        "bits_per_dim": float(np.mean(nll)) / (event_size(data) * math.log(2.0)),
         "elbo": float(np.mean(log_px - ratio)),
         "distortion": float(-np.mean(log_px)),
         "rate": float(np.mean(ratio)),
         "effective_samples": float(np.mean(effective)),
         "effective_samples_min": float(np.min(effective)),
     }
+    if subject.of_text:
+        num_tokens = num_tokens or int(predicted_tokens(subject, data).sum())
+        extra["bits_per_token"] = float(np.sum(nll)) / (num_tokens * math.log(2.0))
+    else:
+        extra["bits_per_dim"] = float(np.mean(nll)) / (event_size(data) * math.log(2.0))
     if num_tokens is not None:
-        extra["perplexity"] = math.exp(min(float(np.sum(nll)) / num_tokens, 700.0))
+        extra["perplexity"] = bounded_exp(float(np.sum(nll)) / num_tokens)
     return mean_estimate(
         nll,
         estimator="importance_weighted",
@@ -121,6 +127,16 @@ def negative_log_likelihood(
         },
         extra=extra,
     )
+
+
+def predicted_tokens(subject, data):
+    """How many tokens of each sentence the model predicts, float64 `(N,)`."""
+    return ops.convert_to_numpy(subject.likelihood.num_predicted(data)).astype("float64")
+
+
+def bounded_exp(value):
+    """exp(value) as a float that is finite."""
+    return math.exp(min(value, 700.0))
 
 
 def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
@@ -166,8 +182,11 @@ def draws_at_once(subject, data, memory=MEMORY, gradients=False):
         memory: Positive int, bytes.
         gradients: Whether every layer's output is kept for a gradient, or only those in use.
     """
-    params = 4 * event_size(data) * subject.likelihood.params_per_value
-    sizes = _layer_sizes(getattr(subject, "decoder", None), data.shape[1:-1])
+    # Sentences have logits of the whole vocabulary at each place, and every layer works there.
+    grid = (data.shape[1] - 1,) if subject.of_text else data.shape[1:-1]
+    values = grid[0] if subject.of_text else event_size(data)
+    params = 4 * values * subject.likelihood.params_per_value
+    sizes = _layer_sizes(getattr(subject, "decoder", None), grid, dense=subject.of_text)
     if subject.model is not None:
         # The flow of a posterior and the networks of a prior see each draw, too.
         sizes += _layer_sizes(getattr(subject.model.head, "flow", None), ())
@@ -176,17 +195,20 @@ def draws_at_once(subject, data, memory=MEMORY, gradients=False):
     return max(1, int(memory // (4 * (params + 2 * widest))))
 
 
-def _layer_sizes(part, grid):
-    """How many numbers each layer of a network returns for one input, about."""
+def _layer_sizes(part, grid, dense=False):
+    """How many numbers each layer of a network returns for one input, about.
+
+    Convolutions return them at every position of `grid`, and with `dense` so do all others.
+    """
     outputs = [
         keras.tree.flatten(getattr(layer, "output", None)) for layer in getattr(part, "layers", [])
     ]
     sizes = [math.prod(s.shape[1:]) for shapes in outputs for s in shapes if s is not None]
     if sizes:
         return sizes
-    # Other layers do not tell: outputs by kernel, those of convolutions at every position.
+    # Other layers do not tell: outputs by kernel.
     kernels = [tuple(v.shape) for v in getattr(part, "variables", []) if len(v.shape) >= 2]
-    return [shape[-1] * (math.prod(grid) if len(shape) > 2 else 1) for shape in kernels]
+    return [s[-1] * (math.prod(grid) if dense or len(s) > 2 else 1) for s in kernels]
 
 
 def _prior_sizes(prior, latent_dim):

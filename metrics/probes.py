@@ -346,7 +346,13 @@ def few_label_probe(
 
     Batches of 16, mean cross-entropy, gradients clipped to norm 5. After 2 epochs without a better
     validation loss the rate is halved and the best head taken up again; the fifth time ends it. The
-    head of the best validation loss is tested.
+    head of the best validation loss is tested. Images and sentences alike:
+
+        train, validation, test = (
+            data.load_text_arrays("reviews", split, vocabulary=vocabulary)
+            for split in ("train", "validation", "test")
+        )
+        metrics.few_label_probe(train, validation, test, model=vae, num_labels=100)
 
     Args:
         train: As in `kmeans_probe`.

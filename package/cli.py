@@ -1,6 +1,7 @@
 """The command line: `vaezoo`, or `python -m vaezoo`."""
 
 import enum
+import functools
 import importlib.util
 import inspect
 import os
@@ -18,7 +19,19 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from . import __version__, callbacks, data, grids, judge, listing, runs, settings, zoo
+from . import (
+    __version__,
+    callbacks,
+    data,
+    grids,
+    judge,
+    listing,
+    runs,
+    sentences,
+    settings,
+    zoo,
+)
+from .data.text import SUFFIXES, text_path
 from .zoo._presets import check_arguments
 
 #: Part of "train" that is held out where a data set has no validation split of its own.
@@ -164,7 +177,8 @@ def train(
             "--data",
             metavar="NAME|PATH",
             help="Other data than the preset's: 'digits', a set of tensorflow-datasets, an .npz "
-            "or .npy file, or a folder of images. The networks are built for its image size.",
+            "or .npy file, or a folder of images. The networks are built for its image size. For "
+            "presets of text a folder with train.txt, valid.txt and test.txt, or a .txt file.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -300,7 +314,8 @@ def train(
 
     config.json and versions.json say what was run, history.jsonl has a line
     an epoch, checkpoints/ the last and the best model, tensorboard/ the curves
-    and model.keras the result. Ctrl-C loses at most one epoch.
+    and model.keras the result; vocabulary.txt has the words of a run on text.
+    Ctrl-C loses at most one epoch.
 
     Examples:
       vaezoo train du_vae_digits_mlp --out runs/du
@@ -309,6 +324,7 @@ def train(
       vaezoo train beta_vae_digits_mlp --set beta=2 --set training.learning_rate=3e-4
       vaezoo train vae_digits_mlp --set networks.hidden_units=[64,64]
       vaezoo train beta_vae_digits_mlp --set "beta=LinearSchedule(1000)"
+      vaezoo train text_vae_text_tiny --data my_sentences --out runs/text
     """
     if resume and overwrite:
         raise ValueError("`--resume` and `--overwrite` exclude each other")
@@ -316,6 +332,7 @@ def train(
         raise ValueError("`--resume` needs `--out`, the directory of the run to continue")
     directory = out or runs.default_directory(preset)
     constructor, base = _known_preset(preset)
+    stored = None
     if resume:
         stored = runs.read_config(directory)
         base = settings.from_json(stored["settings"])
@@ -344,9 +361,11 @@ def train(
     keras.utils.set_random_seed(options["seed"])
     keras.config.set_dtype_policy(options["precision"])
     if "num_examples" in base["model"]:
-        trained_on, _ = _data_args({**base["data"], **given["data"]}, options, 0)
+        trained_on, _ = _data_args(_merged(base["data"], given["data"]), options, 0)
         given["model"].setdefault("num_examples", _described(trained_on).num_examples)
-    run = _build(preset, given)
+    known = runs.read_vocabulary(directory) if "vocabulary_sha256" in (stored or {}) else None
+    run = _build(preset, given, known)
+    vocabulary = _vocabulary_in(run.data_args)
     config = {
         "preset": preset,
         "model": constructor.__name__,
@@ -355,7 +374,9 @@ def train(
         "command": shlex.join(["vaezoo", *sys.argv[1:]]),
         "resumed": [],
     }
-    recorder = runs.RunRecorder(directory, config, resume, overwrite)
+    if vocabulary is not None:
+        config["vocabulary_sha256"] = runs.fingerprint(vocabulary)
+    recorder = runs.RunRecorder(directory, config, resume, overwrite, vocabulary)
     epochs, trained = run.fit_args["epochs"], len(recorder.history)
     if resume:
         last = {"epoch": trained, "command": config["command"], "versions": runs.versions()}
@@ -384,6 +405,8 @@ def train(
     console = _console()
     if not quiet:
         size = " x ".join(map(str, run.settings["networks"]["input_shape"]))
+        if vocabulary is not None:
+            size = f"sentences of {len(vocabulary):,} ids"
         console.print(
             f"{constructor.__name__} with {run.model.count_params():,} parameters on "
             f"{train_args['name_or_path']} ({size}), {keras.backend.backend()}, "
@@ -441,8 +464,25 @@ def sample(
     ] = 0,
     draw: Annotated[
         bool,
-        typer.Option("--draw/--mean", help="Draw x from the likelihood p(x|z), or take its mean."),
+        typer.Option(
+            "--draw/--mean",
+            help="Draw x from the likelihood p(x|z), or take its mean; text is always drawn.",
+        ),
     ] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Of drawn words: less than 1 takes the probable ones."),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Draw each word among the K most probable ones."),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", help="Draw each word among the most probable ones of probability P."
+        ),
+    ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
@@ -455,13 +495,14 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A .png for a grid of images, an .npz for the array x as the model returns it.",
-            show_default="samples.png beside the model",
+            help="A .png for a grid of images, a .txt for sentences, an .npz for the array x as "
+            "the model returns it.",
+            show_default="samples.png beside the model; sentences are shown",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ):
-    """Generate new data from the prior: a grid of images, or an array.
+    """Generate new data from the prior: a grid of images, sentences, or an array.
 
     Of a run, the model after its last epoch is used, or else its last checkpoint.
 
@@ -469,17 +510,31 @@ def sample(
       vaezoo sample runs/du
       vaezoo sample runs/du/checkpoints/best.keras -n 100 --seed 1 --out grid.png
       vaezoo sample runs/du -n 10000 --draw --out generated.npz
+      vaezoo sample runs/text -n 10 --temperature 0.7 --top-k 50
     """
     file = runs.find_model(source)
-    out = out or file.with_name("samples.png")
-    if out.suffix not in (".png", ".npz"):
-        raise ValueError(f"`--out` must end in .png or .npz. Received: {out}")
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"'{out}' exists: replace it with --overwrite, or name another --out")
     model = runs.load_model(file)
-    x = model.generate(num, seed=seed, mean=not draw)
+    text = sentences.writes_text(model)
+    out = out if out or text else file.with_name("samples.png")
+    suffixes = (".txt" if text else ".png", ".npz")
+    if out and out.suffix not in suffixes:
+        raise ValueError(f"`--out` must end in {' or '.join(suffixes)}. Received: {out}")
+    if out and out.exists() and not overwrite:
+        raise FileExistsError(f"'{out}' exists: replace it with --overwrite, or name another --out")
+    as_words = text and not (out and out.suffix == ".npz")
+    vocabulary = sentences.vocabulary_of(model, file) if as_words else None
+    x = model.generate(
+        num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
+    )
+    if as_words:
+        lines = "".join(f"{line}\n" for line in data.to_text(x, vocabulary))
+        if out is None:
+            typer.echo(lines, nl=False)
+            return
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
+    if as_words:
+        out.write_text(lines, "utf-8")
+    elif out.suffix == ".npz":
         np.savez_compressed(out, x=x)
     else:
         config = runs.run_of(file) or {"settings": {"data": {}}}
@@ -500,11 +555,21 @@ def export(
         Path,
         typer.Argument(metavar="FOLDER", help="Folder to write, new or empty.", show_default=False),
     ],
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Adds the signature decode_beam to a model of text, a search among N sentences.",
+            show_default=False,
+        ),
+    ] = None,
 ):
     """Export a SavedModel that serves without vaezoo, for TF Serving or `tf.saved_model.load`.
 
     Its signatures are encode (serving_default, too), decode, sample,
-    reconstruct and score. What exists is never overwritten.
+    reconstruct, interpolate and score. A model of text carries its words in
+    assets.extra/vocabulary.txt. What exists is never overwritten.
 
     Example:
       vaezoo export runs/du served/du/1
@@ -512,9 +577,11 @@ def export(
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"'{out}' exists and is never overwritten: name another folder")
-    model = runs.load_model(runs.find_model(source))
+    file = runs.find_model(source)
+    model = runs.load_model(file)
+    vocabulary = sentences.vocabulary_of(model, file) if sentences.writes_text(model) else None
     try:
-        model.export(out)
+        model.export(out, vocabulary=vocabulary, beam_size=beam)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     _console().print(
@@ -525,6 +592,7 @@ def export(
 
 
 judge.register(app, lambda: _console())
+sentences.register(app)
 
 
 # -- train -----------------------------------------------------------------------------------------
@@ -545,9 +613,12 @@ def _add(overrides, section, **values):
 
 def _absolute(name):
     """Returns a path to data such that it is found from everywhere, a name as it is."""
-    if name and (os.sep in name or name.endswith((".npz", ".npy", ".mat"))):
-        path = Path(name).expanduser()
-        return str(path.resolve()) if path.exists() else name
+    if not name:
+        return name
+    path = Path(name).expanduser()
+    means_path = os.sep in name or path.suffix in (".npz", ".npy", ".mat", *SUFFIXES)
+    if path.exists() and (means_path or text_path(name) == path):
+        return str(path.resolve())
     return name
 
 
@@ -570,8 +641,11 @@ def _check_same_run(directory, config, preset, given, options):
         )
 
 
-def _build(preset, overrides):
-    """Builds a preset for the data, whatever their shape."""
+def _build(preset, overrides, vocabulary=None):
+    """Builds a preset for the data, whatever their shape.
+
+    Text is read by `vocabulary`, or by one that is built; it is then in the run's `data_args`.
+    """
     constructor, chosen = _known_preset(preset)
     for key, value in overrides["model"].items():
         homes = [s for s in settings.SECTIONS[1:] if key in chosen[s]]
@@ -581,9 +655,21 @@ def _build(preset, overrides):
                 f"--set {homes[0]}.{key}={settings.as_text(value)}?"
             )
     check_arguments("data", overrides["data"], data.load, preset)
-    data_args = {**chosen["data"], **overrides["data"]}
+    data_args = _merged(chosen["data"], overrides["data"])
+    if vocabulary is not None:
+        data_args = runs.with_vocabulary(data_args, vocabulary)
+    _check_kind(preset, {**chosen["networks"], **overrides["networks"]}, data_args)
     info = _described(data_args)
-    if None in info.shape:
+    text = isinstance(info, data.TextInfo)
+    if text:
+        data_args = runs.with_vocabulary(data_args, info.vocabulary)
+        size = overrides["networks"].setdefault("vocabulary_size", info.vocabulary_size)
+        if size != info.vocabulary_size:
+            raise ValueError(
+                "networks.vocabulary_size must be that of the data, "
+                f"{info.vocabulary_size} in {info.name!r}. Received: {size}"
+            )
+    elif None in info.shape:
         raise ValueError(
             f"The images of {info.name!r} differ in size: choose one, as in "
             "--set data.image_size=64"
@@ -596,7 +682,39 @@ def _build(preset, overrides):
             f"networks.input_shape must be the shape of the data, {tuple(info.shape)} in "
             f"{info.name!r}. Received: {tuple(wanted)}"
         )
-    return zoo.load(preset, **overrides)
+    run = zoo.load(preset, **overrides)
+    return run._replace(data_args=data_args) if text else run
+
+
+def _merged(chosen, given):
+    """Returns settings of data with those given; a vocabulary that is given need not be built."""
+    if given.get("vocabulary") is not None:
+        chosen = runs.with_vocabulary(chosen, None)
+    return {**chosen, **given}
+
+
+def _check_kind(preset, networks, data_args):
+    """Raises an error for networks of text and other data, or the other way round."""
+    name = data_args["name_or_path"]
+    text = text_path(name, data_args.get("data_dir"))
+    parts = (networks["kind"], networks.get("encoder"), networks.get("decoder"))
+    make_decoder = zoo.networks.makers(*parts)[1]
+    for_text = "vocabulary_size" in inspect.signature(make_decoder).parameters
+    if for_text and text is None:
+        raise ValueError(
+            f"{preset} is trained on text: give --data PATH, a folder with train.txt, valid.txt "
+            f"and test.txt, or a .txt file with a sentence a line. No such thing: {name!r}"
+        )
+    if text is not None and not for_text:
+        raise ValueError(
+            f"{preset} is trained on images, and {name!r} holds text: choose a preset whose "
+            "networks are of kind 'lstm' in `vaezoo list`"
+        )
+
+
+def _vocabulary_in(data_args):
+    vocabulary = data_args.get("vocabulary")
+    return vocabulary if isinstance(vocabulary, data.Vocabulary) else None
 
 
 def _described(data_args, **changes):
@@ -644,8 +762,10 @@ def _observers(directory, options, validation_args):
         names = inspect.signature(data.load_arrays).parameters
         args = {name: value for name, value in validation_args.items() if name in names}
         args["limit"] = min(args.get("limit") or MONITORED, MONITORED)
-        images, labels = data.load_arrays(**args)
-        found.append(callbacks.LatentMonitor(images, labels, log_dir=folder))
+        x, labels = data.load_arrays(**args)
+        vocabulary = _vocabulary_in(args)
+        to_text = vocabulary and functools.partial(data.to_text, vocabulary=vocabulary)
+        found.append(callbacks.LatentMonitor(x, labels, log_dir=folder, to_text=to_text))
     return found
 
 

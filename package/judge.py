@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from . import data, metrics, runs
+from .data.text import text_path
+from .layers import Tokens
 
 SOURCE = Annotated[
     Path,
@@ -83,6 +85,8 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
     if data_dir is not None:
         args["data_dir"] = data_dir
     model = file if served else runs.load_model(file)
+    if not served:
+        args = _read_by_its_vocabulary(args, model, file)
     x, y = data.load_arrays(**{**args, "split": split, "limit": limit})
     x = _reshaped(x, model)
     train = None
@@ -95,6 +99,31 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
     if folder.name == runs.CHECKPOINTS:
         folder = folder.parent
     return model, x, y, train, description, folder
+
+
+def _read_by_its_vocabulary(args, model, file):
+    """Arguments of `data.load_arrays` by which text has the ids that the model knows."""
+    likelihood = model.likelihood
+    text = text_path(args["name_or_path"], args.get("data_dir")) is not None
+    if text != isinstance(likelihood, Tokens):
+        found, wanted = ("text", "images") if text else ("no text", "text")
+        raise ValueError(
+            f"'{file}' is a model of {wanted}. Received: {args['name_or_path']!r}, which is {found}"
+        )
+    if not text:
+        return args
+    vocabulary = runs.vocabulary_of(file)
+    if vocabulary is None:
+        raise ValueError(
+            f"{runs.VOCABULARY} must lie beside '{file}': without it nobody knows which ids its "
+            "words have"
+        )
+    if len(vocabulary) != likelihood.vocabulary_size:
+        raise ValueError(
+            f"'{file}' was trained with another vocabulary than the {runs.VOCABULARY} beside it: "
+            f"it knows {likelihood.vocabulary_size} ids. Received: {len(vocabulary)}"
+        )
+    return runs.with_vocabulary(args, vocabulary)
 
 
 def _reshaped(x, model):

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import data, zoo
+from .data.load import OF_IMAGES, OF_TEXT
 from .settings import as_text
 
 #: Arguments that no setting of a preset gives.
@@ -25,7 +26,8 @@ def presets_table(with_source):
         table.add_column("source")
     for name, (constructor, preset) in zoo.presets().items():
         networks = preset["networks"]
-        units = "-".join(map(str, networks.get("hidden_units", ())))
+        units = networks.get("hidden_units", networks.get("units", ()))
+        units = "-".join(map(str, units if isinstance(units, tuple | list) else (units,)))
         row = [
             name,
             constructor.__name__,
@@ -64,11 +66,14 @@ def preset_view(name, constructor, preset):
         "data": [data.load],
     }
     also = {}
+    # The data are images or text, and have no use for the other's options.
+    text = zoo.networks.takes(preset["networks"]["kind"], "vocabulary_size")
+    idle = (*OF_IMAGES, "tokenizer") if text else OF_TEXT
     for section, functions in takes.items():
         for key, value in preset[section].items():
             table.add_row(*map(escape, (f"{section}.{key}", as_text(value))))
         names = {key: None for function in functions for key in _arguments(function)}
-        also[section] = ", ".join(n for n in names if n not in (*preset[section], *_NOT_SET))
+        also[section] = ", ".join(n for n in names if n not in (*preset[section], *_NOT_SET, *idle))
     yield "\n[bold]Other settings[/]"
     yield table
     yield f"Further keys of networks: {also['networks']}"

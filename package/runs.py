@@ -3,11 +3,13 @@
 config.json       every setting after overrides, the seed and the command
 versions.json     Python, libraries, platform
 history.jsonl     one strict JSON object per epoch
+vocabulary.txt    of text: a word a line, line n (from 0) that of id n
 checkpoints/      last.keras and best.keras
 tensorboard/      event files
 model.keras       the model after its last epoch
 """
 
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -20,9 +22,10 @@ from pathlib import Path
 
 import keras
 
-from . import __version__, zoo
+from . import __version__, data, zoo
 
 CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
+VOCABULARY = "vocabulary.txt"
 CHECKPOINTS, TENSORBOARD, MODEL = "checkpoints", "tensorboard", "model.keras"
 LAST, BEST = f"{CHECKPOINTS}/last.keras", f"{CHECKPOINTS}/best.keras"
 
@@ -77,10 +80,46 @@ def _config_or_none(directory):
 
 def run_of(model_file):
     """Returns the configuration of the run that wrote `model_file`, or None."""
-    candidates = [model_file.parent]
-    if candidates[0].name == CHECKPOINTS:
-        candidates.append(candidates[0].parent)
-    return next(filter(None, map(_config_or_none, candidates)), None)
+    return next(filter(None, map(_config_or_none, _folders_of(model_file))), None)
+
+
+def _folders_of(model_file):
+    folder = model_file.parent
+    return [folder, folder.parent] if folder.name == CHECKPOINTS else [folder]
+
+
+def vocabulary_of(model_file):
+    """Returns the vocabulary of the run that wrote `model_file`, or None if none lies there."""
+    folders = [f for f in _folders_of(model_file) if (f / VOCABULARY).is_file()]
+    return read_vocabulary(folders[0]) if folders else None
+
+
+def read_vocabulary(directory):
+    """Returns the vocabulary of the run in `directory`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not the one that the run was trained with.
+    """
+    vocabulary = data.Vocabulary.load(directory / VOCABULARY)
+    trained_with = (_config_or_none(directory) or {}).get("vocabulary_sha256")
+    if trained_with not in (None, fingerprint(vocabulary)):
+        raise ValueError(
+            f"'{directory / VOCABULARY}' is another vocabulary than the run was trained with: its "
+            "ids would mean other words"
+        )
+    return vocabulary
+
+
+def fingerprint(vocabulary):
+    """Returns a hash of all words in their order."""
+    return hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
+
+
+def with_vocabulary(data_args, vocabulary):
+    """Returns arguments of `data.load` that read text by a vocabulary instead of building one."""
+    args = {k: v for k, v in data_args.items() if k not in ("max_size", "min_count")}
+    return {**args, "vocabulary": vocabulary}
 
 
 def read_history(directory):
@@ -133,12 +172,13 @@ class RunRecorder(keras.callbacks.Callback):
         config: JSON values, the run's configuration.
         resume: Whether the run in `directory` goes on.
         overwrite: Whether a run that is already there is removed.
+        vocabulary: Vocabulary of a run on text.
     """
 
-    def __init__(self, directory, config, resume=False, overwrite=False):
+    def __init__(self, directory, config, resume=False, overwrite=False, vocabulary=None):
         super().__init__()
         self.directory, self.config = directory, config
-        self.resume, self.overwrite = resume, overwrite
+        self.resume, self.overwrite, self.vocabulary = resume, overwrite, vocabulary
         self.history = read_history(directory) if resume else []
         self._started = None
 
@@ -147,6 +187,9 @@ class RunRecorder(keras.callbacks.Callback):
             check_free(self.directory, self.overwrite)
             self._clear()
         (self.directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        if self.vocabulary is not None and not self.resume:
+            # Before the configuration, which promises it.
+            self.vocabulary.save(self.directory / VOCABULARY)
         self._write(CONFIG, json.dumps(self.config, indent=2))
         if not (self.directory / VERSIONS).exists():
             self._write(VERSIONS, json.dumps(versions(), indent=2))
@@ -180,7 +223,7 @@ class RunRecorder(keras.callbacks.Callback):
         return all(score(record) < score(other) for other in self.history)
 
     def _clear(self):
-        for name in (CONFIG, VERSIONS, HISTORY, MODEL):
+        for name in (CONFIG, VERSIONS, HISTORY, VOCABULARY, MODEL):
             (self.directory / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS, TENSORBOARD):
             shutil.rmtree(self.directory / name, ignore_errors=True)

@@ -1,6 +1,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ from typer.testing import CliRunner
 
 import vaezoo
 from vaezoo import grids, runs, settings
-from vaezoo.cli import app
+from vaezoo.cli import _observers, app
+from vaezoo.judge import open_source
 from vaezoo.losses import LinearSchedule
 
 PRESET = "du_vae_digits_mlp"
@@ -671,3 +673,195 @@ def test_diagnose_reads_a_saved_model(copied, tmp_path):
     for name in ("rate", "conditional_entropy", "mutual_posterior_divergence"):
         # In closed form; a verdict on a model of two epochs may fall to either side.
         assert measured[0][name]["value"] == pytest.approx(measured[1][name]["value"], rel=1e-3)
+
+
+# -- text --------------------------------------------------------------------------------------
+
+TEXT = "text_vae_text_tiny"
+TINY_TEXT = ["--set", "networks.units=8", "--set", "networks.embedding_dim=6"]
+TINY_TEXT += ["--set", "latent_dim=3", "--xla" if XLA else "--no-xla", "--no-monitor"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder of labelled sentences."""
+    folder = tmp_path_factory.mktemp("data") / "reviews"
+    folder.mkdir()
+    for split, count in (("train", 40), ("valid", 8), ("test", 8)):
+        words = [["good", "fine", "tasty"] if i % 2 else ["bad", "cold"] for i in range(count)]
+        lines = [f"{i % 2}\t{' '.join(words[i][: 1 + i % 3])} !\n" for i in range(count)]
+        (folder / f"{split}.txt").write_text("".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text_run(corpus, tmp_path_factory):
+    """A finished run on text; tests leave it as it is."""
+    directory = tmp_path_factory.mktemp("runs") / "text"
+    cli("train", TEXT, "--data", corpus, "--out", directory, "--epochs", 1, *TINY_TEXT)
+    return directory
+
+
+@pytest.fixture
+def copied_text_run(text_run, tmp_path):
+    return shutil.copytree(text_run, tmp_path / "copy")
+
+
+def test_a_run_on_text_keeps_its_vocabulary(text_run, corpus):
+    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
+    config = json_of(text_run)
+    max_size = config["settings"]["data"].get("max_size")
+    assert vocabulary == vaezoo.data.Vocabulary.build(corpus / "train.txt", max_size=max_size)
+    assert config["settings"]["networks"]["vocabulary_size"] == len(vocabulary) == 10
+    assert config["settings"]["data"]["name_or_path"] == str(corpus)
+    assert "vocabulary" not in config["settings"]["data"]
+    assert "val_loss" in json.loads((text_run / "history.jsonl").read_text())
+
+
+def test_evaluate_of_text_reports_the_perplexity(copied_text_run):
+    result = cli("evaluate", copied_text_run, "-k", 2, "-m", "negative_log_likelihood")
+    assert "perplexity" in result.stdout
+    results = json_of(copied_text_run, "evaluation.json")["results"]
+    # A word or more, "!" and the end of each of the 8 sentences.
+    lengths = [1 + min(i % 3, 2 if i % 2 else 1) + 2 for i in range(8)]
+    assert results["perplexity"]["extra"]["num_tokens"] == sum(lengths)
+    nll = results["negative_log_likelihood"]["value"] * 8 / sum(lengths)
+    assert results["perplexity"]["value"] == pytest.approx(np.exp(nll))
+
+
+@pytest.mark.filterwarnings("ignore:.*of the words of")
+def test_other_text_is_read_by_the_vocabulary_of_the_run(text_run, tmp_path):
+    (tmp_path / "own.txt").write_text("tasty bad unheard\nbad\n")
+    model, x, y, *_ = open_source(text_run, str(tmp_path / "own.txt"), None, "train", None, None)
+    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
+    expected = vaezoo.data.to_ids(["tasty bad unheard", "bad"], vocabulary)
+    np.testing.assert_array_equal(x, expected)
+    assert y is None
+    assert model.likelihood.vocabulary_size == len(vocabulary)
+
+
+def test_another_vocabulary_is_refused(copied_text_run):
+    path = copied_text_run / "vocabulary.txt"
+    words = path.read_text().splitlines()
+    path.write_text("\n".join([*words[:4], *reversed(words[4:])]))
+    for command in (["evaluate", copied_text_run], ["diagnose", copied_text_run]):
+        assert "is another vocabulary than the run was trained with" in error_of(*command)
+    resume = ["train", TEXT, "--out", copied_text_run, "--resume", "--epochs", 2]
+    assert "is another vocabulary than the run was trained with" in error_of(*resume)
+    (copied_text_run / "config.json").unlink()
+    path.write_text("\n".join([*words, "more"]))
+    command = ["evaluate", copied_text_run / "model.keras", "--data", path.parent / "own.txt"]
+    (copied_text_run / "own.txt").write_text("good\nbad\n")
+    assert "it knows 10 ids. Received: 11" in error_of(*command)
+    path.unlink()
+    assert "vocabulary.txt must lie beside" in error_of(*command)
+
+
+def test_resume_reads_text_as_before_whatever_the_files_are_now(copied_text_run, corpus):
+    changed = shutil.copytree(corpus, copied_text_run.parent / "changed")
+    (changed / "train.txt").write_text("1\tunheard good\n" * 40)
+    config = json_of(copied_text_run)
+    config["settings"]["data"]["name_or_path"] = str(changed)
+    (copied_text_run / "config.json").write_text(json.dumps(config))
+    before = (copied_text_run / "vocabulary.txt").read_bytes()
+    cli("train", TEXT, "--out", copied_text_run, "--resume", "--epochs", 2)
+    assert epochs_of(copied_text_run) == [1, 2]
+    assert (copied_text_run / "vocabulary.txt").read_bytes() == before
+    message = error_of(
+        "train", TEXT, "--out", copied_text_run, "--resume", "--set", "data.min_count=7"
+    )
+    assert "its data.min_count is None" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "message"),
+    [
+        (b"", [], "' is empty: it must hold a sentence a line"),
+        (b"fine\n\n", [], "line 2 has an empty sentence"),
+        (b"fine\ncaf\xe9\n", [], "line 2 is not UTF-8"),
+        (b"fine\na b c\n", ["data.max_length=4"], "line 2 has 5 ids, start and end included"),
+        (b"0\tfine\n2\tgood\n", ["data.num_classes=2"], "line 2: a label must be at least 0 and"),
+        (b"fine\n", ["data.vocabulary={words}"], "own.txt"),
+        (b"fine\n", ["data.binarize=dynamic"], "`binarize` is of images"),
+        (b"fine\n", ["networks.vocabulary_size=9"], "networks.vocabulary_size must be that of"),
+    ],
+)
+def test_text_that_cannot_be_read_is_a_clean_error(tmp_path, content, args, message):
+    (tmp_path / "own.txt").write_bytes(content)
+    vaezoo.data.Vocabulary(["other"]).save(tmp_path / "words.txt")
+    sets = [part.format(words=tmp_path / "words.txt") for arg in args for part in ("--set", arg)]
+    error = error_of(
+        "train", TEXT, "--data", tmp_path / "own.txt", "--out", tmp_path / "run", *TINY_TEXT, *sets
+    )
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_and_text_are_told_apart(text_run, finished, corpus, tmp_path):
+    assert "is trained on images, and" in error_of("train", PRESET, "--data", corpus)
+    assert "is trained on text: give --data PATH" in error_of("train", TEXT)
+    assert "is trained on text: give --data PATH" in error_of("train", TEXT, "--data", "digits")
+    out = ["--out", tmp_path / "found.json"]
+    assert "is a model of images" in error_of("evaluate", finished[0], "--data", corpus, *out)
+    assert "is a model of text" in error_of("evaluate", text_run, "--data", "digits", *out)
+    assert "`binarize` is of images" in error_of("evaluate", text_run, "--binarize", *out)
+
+
+def test_texts_are_monitored_as_text(text_run, corpus, tmp_path):
+    pytest.importorskip("tensorflow")
+    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
+    args = {"name_or_path": str(corpus), "split": "test", "vocabulary": vocabulary}
+    monitor = _observers(tmp_path, {"monitor": True}, args)[1]
+    assert monitor.to_text(monitor.data[:2]) == ["bad !", "good fine !"]
+
+
+def test_sentences_are_sampled_with_the_options_of_generate(text_run, tmp_path):
+    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
+    model = keras.saving.load_model(text_run / "model.keras")
+    options = ["-n", "5", "--seed", "2", "--temperature", "0.7", "--top-k", "4", "--top-p", "0.9"]
+    x = model.generate(5, seed=2, temperature=0.7, top_k=4, top_p=0.9)
+    expected = vaezoo.data.to_text(x, vocabulary)
+    # A sentence may have no words.
+    assert cli("sample", text_run, *options).stdout.split("\n")[:-1] == expected
+    cli("sample", text_run, *options, "--out", tmp_path / "x.txt")
+    assert (tmp_path / "x.txt").read_text().split("\n")[:-1] == expected
+    cli("sample", text_run, *options, "--out", tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as arrays:
+        np.testing.assert_array_equal(arrays["x"], x)
+    error = error_of("sample", text_run, "--out", tmp_path / "x.png")
+    assert "must end in .txt or .npz" in error
+    assert "`temperature` must be positive" in error_of("sample", text_run, "--temperature", "0")
+
+
+def test_images_have_no_options_of_words(finished, tmp_path):
+    out = ["--draw", "--out", tmp_path / "x.npz"]
+    assert "needs a likelihood of classes" in error_of("sample", finished[0], "--top-k", "3", *out)
+    assert "is a model of images" in error_of("reconstruct", finished[0], "good")
+
+
+def test_sentences_are_reconstructed_and_interpolated(text_run):
+    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
+    model = keras.saving.load_model(text_run / "model.keras")
+    given = ["good fine !", "bad !"]
+    x = vaezoo.data.to_ids(given, vocabulary)
+    lines = cli("reconstruct", text_run, *given).stdout.split("\n")[:-1]
+    assert lines == vaezoo.data.to_text(model.reconstruct(x), vocabulary)
+    lines = cli("reconstruct", text_run, *given, "--beam", "3").stdout.split("\n")[:-1]
+    codes = model.encode(x, 2).mean
+    assert lines == vaezoo.data.to_text(model.decode(codes, 2, beam_size=3), vocabulary)
+    lines = cli("interpolate", text_run, *given, "--steps", "3").stdout.split("\n")[:-1]
+    (expected,) = model.interpolate(x[:1], x[1:], steps=3)
+    assert lines == vaezoo.data.to_text(expected, vocabulary)
+
+
+def test_export_of_text_carries_its_words(copied_text_run, tmp_path):
+    pytest.importorskip("tensorflow")
+    cli("export", copied_text_run, tmp_path / "served", "--beam", "2")
+    extra = tmp_path / "served" / "assets.extra"
+    words = (copied_text_run / "vocabulary.txt").read_bytes()
+    assert (extra / "vocabulary.txt").read_bytes() == words
+    assert "decode_beam" in json_of(extra, "vaezoo.json")["signatures"]
+    (copied_text_run / "vocabulary.txt").unlink()
+    message = error_of("export", copied_text_run, tmp_path / "other")
+    assert "vocabulary.txt must lie beside" in message
+    assert message == error_of("sample", copied_text_run)

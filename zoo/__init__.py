@@ -4,6 +4,7 @@ import difflib
 
 from . import (
     ae,
+    agg_vae,
     beta_vae,
     bn_vae,
     delta_vae,
@@ -18,7 +19,9 @@ from . import (
     mu_vae,
     networks,
     resnet_vae,
+    sa_vae,
     skip_vae,
+    text_vae,
     vae,
     vae_as,
     vlae,
@@ -26,6 +29,7 @@ from . import (
 )
 from ._presets import Preset, build_preset
 from .ae import AE
+from .agg_vae import AggVAE
 from .beta_vae import BetaVAE
 from .bn_vae import BNVAE
 from .delta_vae import DeltaVAE
@@ -39,7 +43,9 @@ from .iwae import IWAE
 from .mae import MAE
 from .mu_vae import MuVAE
 from .resnet_vae import ResNetVAE
+from .sa_vae import SAVAE
 from .skip_vae import SkipVAE
+from .text_vae import TextVAE
 from .vae import VAE, Output
 from .vae_as import VAEAS, auxiliary_softmax
 from .vlae import VLAE
@@ -53,8 +59,10 @@ __all__ = [
     "IAFVAE",
     "DUIAF",
     "AE",
+    "AggVAE",
     "HEBAE",
     "IWAE",
+    "SAVAE",
     "VAE",
     "WAE",
     "BNVAE",
@@ -67,6 +75,7 @@ __all__ = [
     "Output",
     "Preset",
     "SkipVAE",
+    "TextVAE",
     "auxiliary_softmax",
     "load",
     "networks",
@@ -93,6 +102,9 @@ _MODULES = {
     "vlae": (vlae, VLAE),
     "mae": (mae, MAE),
     "vae_as": (vae_as, VAEAS),
+    "sa_vae": (sa_vae, SAVAE),
+    "agg_vae": (agg_vae, AggVAE),
+    "text_vae": (text_vae, TextVAE),
 }
 
 

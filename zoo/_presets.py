@@ -218,6 +218,87 @@ def digits_resnet(**model):
     return settings
 
 
+#: Corpora of DU-VAE's text runs: table, epochs, sizes of the networks, and what data there are.
+#: Each has 100,000 texts, 3,125 batches an epoch. Files are the user's own.
+TEXTS = {
+    "yahoo": {"table": 1, "epochs": 100, "networks": {"embedding_dim": 512, "units": 1024}},
+    "yelp": {"table": 1, "epochs": 150, "networks": {"embedding_dim": 512, "units": 1024}},
+    "yelp_sentences": {
+        "table": 2,
+        "epochs": 150,
+        "networks": {"embedding_dim": 128, "units": 512},
+        "data": {"limit": 100_000},
+    },
+}
+TEXT_BATCHES = 3125
+
+
+def text_lstm(corpus, row, anneal=True, epochs=None, plateau=None, networks=None, **model):
+    """Settings of DU-VAE's runs on text: an LSTM reads, another writes, by SGD.
+
+    The rate's weight rises over 10 epochs of the full training set, which count for no selection.
+    The papers' batches have sentences of a single length; `buckets` in `data` gives such batches,
+    one shape of the compiled step for each length.
+
+    Args:
+        corpus: `"yahoo"`, `"yelp"` or, for sentences, `"yelp_sentences"`.
+        row: Row of the paper's table.
+        anneal: Whether the weight rises; it is the constructor's default otherwise.
+        epochs: Positive int, if it differs.
+        plateau: Dict of what differs in the arguments of `PlateauDecay`.
+        networks: Dict of further options of the networks.
+        **model: Arguments of the constructor.
+    """
+    texts = TEXTS[corpus]
+    if anneal:
+        model.setdefault("beta", LinearSchedule(10 * TEXT_BATCHES))
+    decay = {
+        "patience": 5,
+        "max_decays": 5,
+        "start_epoch": 15,
+        "warm_up": 10 if anneal else 0,
+        "compare_with": "decay",
+        **(plateau or {}),
+    }
+    return {
+        "networks": {
+            "kind": "lstm",
+            "input_shape": (None,),
+            **texts["networks"],
+            **(networks or {}),
+        },
+        "model": {"latent_dim": 32, "likelihood": "tokens", **model},
+        "training": {
+            "epochs": epochs or texts["epochs"],
+            "optimizer": "sgd",
+            "learning_rate": 1.0,
+            "global_clipnorm": 5.0,
+            "plateau": decay,
+        },
+        "data": {"name_or_path": corpus, "batch_size": 32, **texts.get("data", {})},
+        "source": f"Shen et al. (2021), DU-VAE, table {texts['table']}, {row}",
+    }
+
+
+def text_tiny(anneal=True, **model):
+    """Settings for any sentences with small networks; the weight rises over three epochs."""
+    if anneal:
+        model.setdefault("beta", LinearSchedule(3 * 250))
+    return {
+        "networks": {
+            "kind": "lstm",
+            "input_shape": (None,),
+            "embedding_dim": 64,
+            "units": 128,
+            "decoder": {"embedding_dropout": 0.2, "output_dropout": 0.2, "scale": 0.05},
+        },
+        "model": {"latent_dim": 16, "likelihood": "tokens", **model},
+        "training": {"epochs": 8, "learning_rate": 3e-3, "global_clipnorm": 5.0},
+        "data": {"name_or_path": "sentences", "batch_size": 32, "limit": 8000, "max_size": 4000},
+        "source": "our own, sized for a minute on two cores",
+    }
+
+
 class Preset(NamedTuple):
     """A model that is ready to be compiled and fitted.
 
@@ -254,6 +335,12 @@ def build_preset(name, constructor, settings, overrides):
     network = dict(settings["networks"])
     input_shape = tuple(network.pop("input_shape"))
     latent_dim, kind = settings["model"].get("latent_dim"), network.pop("kind")
+    if _networks.takes(kind, "vocabulary_size") and not network.get("vocabulary_size"):
+        raise ValueError(
+            f"`networks` of preset {name!r} must have `vocabulary_size`, the number of ids that "
+            "your files have: zoo.load(..., networks={'vocabulary_size': len(vocabulary)}), with "
+            "the vocabulary of vaezoo.data.describe_text. Received: networks without it"
+        )
     network["decoder"] = {
         **_output_of(settings["model"].get("likelihood"), network, kind, input_shape),
         **(network.get("decoder") or {}),

@@ -2,12 +2,16 @@
 
 from ..layers import GaussianHead, PointHead
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp
+from ._presets import digits_mlp, mnist_mlp, text_lstm, text_tiny
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, baseline AE"),
     "digits_mlp": digits_mlp(),
+    "yelp_sentences": text_lstm(
+        "yelp_sentences", "AE", anneal=False, plateau={"monitor": "val_distortion"}
+    ),
+    "text_tiny": text_tiny(anneal=False),
 }
 
 

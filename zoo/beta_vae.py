@@ -1,7 +1,7 @@
 """Beta-VAE: one price between rate and distortion."""
 
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn
+from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae import VAE
 
 PRESETS = {
@@ -9,6 +9,9 @@ PRESETS = {
     "digits_mlp": digits_mlp(beta=4.0),
     "omniglot_annealed": omniglot_resnet_pixelcnn("VAE, annealed"),
     "omniglot": omniglot_resnet_pixelcnn("beta-VAE (0.8)", beta=0.8),
+    "yahoo": text_lstm("yahoo", "beta-VAE (0.4)", anneal=False, beta=0.4),
+    "yelp": text_lstm("yelp", "beta-VAE (0.4)", anneal=False, beta=0.4),
+    "text_tiny": text_tiny(anneal=False, beta=0.4),
 }
 
 

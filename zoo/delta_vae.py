@@ -2,13 +2,17 @@
 
 from ..layers import DeltaHead
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn
+from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, delta-VAE (0.1)", delta=0.1),
     "digits_mlp": digits_mlp(delta=0.1),
     "omniglot": omniglot_resnet_pixelcnn("delta-VAE (0.1)", delta=0.1),
+    "yahoo": text_lstm("yahoo", "delta-VAE (0.1)", delta=0.1),
+    "yelp": text_lstm("yelp", "delta-VAE (0.1)", delta=0.1),
+    "yelp_sentences": text_lstm("yelp_sentences", "delta-VAE (0.1)", delta=0.1),
+    "text_tiny": text_tiny(delta=0.1),
 }
 
 

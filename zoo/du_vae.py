@@ -2,7 +2,14 @@
 
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
 from ..losses import ELBO, Schedule
-from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
+from ._presets import (
+    digits_mlp,
+    digits_pixelcnn,
+    mnist_mlp,
+    omniglot_resnet_pixelcnn,
+    text_lstm,
+    text_tiny,
+)
 from .vae import VAE
 
 PRESETS = {
@@ -15,6 +22,10 @@ PRESETS = {
     "digits_mlp": digits_mlp(gamma=0.5, keep_prob=0.9),
     "omniglot": omniglot_resnet_pixelcnn("DU-VAE (0.5, 0.9)", gamma=0.5, keep_prob=0.9),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5, keep_prob=0.9),
+    "yahoo": text_lstm("yahoo", "DU-VAE (0.6, 0.8)", gamma=0.6, keep_prob=0.8),
+    "yelp": text_lstm("yelp", "DU-VAE (0.5, 0.8)", gamma=0.5, keep_prob=0.8),
+    "yelp_sentences": text_lstm("yelp_sentences", "DU-VAE (0.5, 0.8)", gamma=0.5, keep_prob=0.8),
+    "text_tiny": text_tiny(gamma=0.5, keep_prob=0.8),
 }
 
 

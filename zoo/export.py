@@ -12,34 +12,54 @@ from pathlib import Path
 import keras
 
 from ..losses._replicas import GivenSeed
+from ._decoding import check_beam, path_between
 
 #: Where the details lie in a SavedModel. TensorFlow leaves `assets.extra` to its writers.
 DETAILS_FILE = "assets.extra/vaezoo.json"
+
+#: Where the words of a model of text lie, that of id n in line n, from 0 on.
+VOCABULARY_FILE = "assets.extra/vocabulary.txt"
 
 #: What the child process says comes behind this; TensorFlow writes to the same stream.
 _MARK = "vaezoo.export:"
 
 
-def export_saved_model(model, filepath, format="tf_saved_model", *, overwrite=False, verbose=False):
+def export_saved_model(
+    model,
+    filepath,
+    format="tf_saved_model",
+    *,
+    overwrite=False,
+    verbose=False,
+    vocabulary=None,
+    beam_size=None,
+    length_penalty=0.0,
+):
     """Writes a `VAE` as a SavedModel for inference.
 
         encode(x)                       the posterior's fields, such as {mean, log_var}
         decode(z)                       {x}, E[x|z]
         sample(count, seed)             {x}, E[x|z] at z ~ p(z), as `generate` returns it
         reconstruct(x)                  {x}, E[x|z] at the posterior mean
+        interpolate(a, b, steps)        {x}, `(batch, steps, *event)`, as `interpolate` returns it
         score(x, num_samples, seed)     {log_prob}, in nats, as `log_prob` returns it for one batch
         serving_default                 encode
 
-    An autoregressive decoder has no mean of x at hand: `decode` and `reconstruct` are greedy then,
-    as `VAE.decode` is, and `sample` draws, as `generate(mean=False)` does.
+    An autoregressive decoder has no mean of x at hand: `decode`, `reconstruct` and `interpolate`
+    are greedy then, as `VAE.decode` is, and `sample` draws, as `generate(mean=False)` does. Where
+    it draws classes, as text is drawn, there are the inputs of `generate`, which all must be given:
 
-    `x` is float32 `(batch, *event)`, `z` float32 `(batch, D)`, for any batch; the other inputs are
-    int32 scalars. On TensorFlow equal seeds give what the model itself gives; the noise of JAX is
+        sample(count, seed, temperature, top_k, top_p)   1.0, 0 and 1.0 draw from p(x|z) itself
+        decode_beam(z)                  {x, log_prob}, as `decode` finds it; given a `beam_size`
+
+    `x`, `a` and `b` are `(batch, *event)`, float32, or int32 for text, whose length may vary; `z`
+    is float32 `(batch, D)`; for any batch. The other inputs are int32 scalars, `temperature` and
+    `top_p` float32. On TensorFlow equal seeds give what the model itself gives; the noise of JAX is
     another. A deterministic encoder (WAE, `AE(deterministic=True)`) has no density and no `score`.
 
-    `assets.extra/vaezoo.json` describes the model and its signatures. The SavedModel appears when
-    it is complete, or not at all. On the JAX backend a child process on TensorFlow writes it; that
-    must be able to load the model from a `.keras` file.
+    `assets.extra/vaezoo.json` describes the model and its signatures, with the special ids of text.
+    The SavedModel appears when it is complete, or not at all. On the JAX backend a child process on
+    TensorFlow writes it; that must be able to load the model from a `.keras` file.
 
     Args:
         model: Built `VAE`.
@@ -47,10 +67,17 @@ def export_saved_model(model, filepath, format="tf_saved_model", *, overwrite=Fa
         format: `"tf_saved_model"`.
         overwrite: Whether to replace a SavedModel at `filepath`. Nothing else is ever replaced.
         verbose: Whether to print the signatures.
+        vocabulary: Words of a model of text: a `Vocabulary`, the path of its file, or a list of
+            strings in the order of their ids, the special ones included. They are written to
+            `assets.extra/vocabulary.txt`, that of id n in line n (from 0), so that the SavedModel
+            can be used without the corpus.
+        beam_size: Positive int, as in `VAE.decode`: adds `decode_beam`.
+        length_penalty: Non-negative float, that of `decode_beam`.
 
     Raises:
-        ValueError: If the model is not built, `format` is another one, or `filepath` is no local
-            path.
+        ValueError: If the model is not built, `format` is another one, `filepath` is no local
+            path, or an option of text is out of range or does not fit the model.
+        TypeError: If `vocabulary` holds no words.
         FileExistsError: If there is something at `filepath` that may not be replaced.
         ImportError: If TensorFlow is not installed.
         RuntimeError: If the child process fails.
@@ -61,18 +88,44 @@ def export_saved_model(model, filepath, format="tf_saved_model", *, overwrite=Fa
             f"`model.encoder` or `model.decoder` alone. Received: format={format!r}"
         )
     model._require_built("export")
+    if beam_size is not None:
+        check_beam(model.decoder, beam_size, length_penalty)
+    words = None if vocabulary is None else _checked_words(model, vocabulary)
     target = _checked_target(filepath, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the finished folder can be moved into place in one step.
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         folder = Path(scratch) / "new"
-        if keras.backend.backend() == "tensorflow":
-            _write(model, folder)
-        else:
-            _write_in_child(model, folder)
+        write = _write if keras.backend.backend() == "tensorflow" else _write_in_child
+        write(model, folder, beam_size, length_penalty)
+        if words is not None:
+            text = "".join(f"{word}\n" for word in words)
+            (folder / VOCABULARY_FILE).write_bytes(text.encode("utf-8"))
         _move(folder, target, Path(scratch) / "old", overwrite)
     if verbose:
         _print_signatures(target)
+
+
+def _checked_words(model, vocabulary):
+    if isinstance(vocabulary, (str, os.PathLike)):
+        words = Path(vocabulary).read_text("utf-8").removesuffix("\n").split("\n")
+    else:
+        words = getattr(vocabulary, "words", vocabulary)
+        if not isinstance(words, (list, tuple)) or not all(isinstance(w, str) for w in words):
+            raise TypeError(
+                "`vocabulary` must be a `Vocabulary`, the path of its file or a list of strings. "
+                f"Received: {type(vocabulary).__name__}"
+            )
+    size = getattr(model.decoder, "vocabulary_size", None)
+    if len(words) != size:
+        raise ValueError(
+            "`vocabulary` must hold a word for each id of the model, special ones included. "
+            f"Received: {len(words)} words, vocabulary_size={size}"
+        )
+    torn = next((word for word in words if "\n" in word), None)
+    if torn is not None:
+        raise ValueError(f"`vocabulary` must hold words without line breaks. Received: {torn!r}")
+    return words
 
 
 def _checked_target(filepath, overwrite):
@@ -119,13 +172,13 @@ def _print_signatures(target):
         print(f"  {name}({', '.join(fields['inputs'])}) -> {', '.join(fields['outputs'])}")
 
 
-def _write(model, folder):
+def _write(model, folder, beam_size=None, length_penalty=0.0):
     # `ExportArchive` tracks the variables that the endpoints use and nothing else, and keeps
     # scalars, several inputs and dict outputs under their names: a `tf.Module` would repeat that.
     archive = keras.export.ExportArchive()
     signatures = {}
     # The first endpoint becomes `serving_default`.
-    for name, (function, inputs) in _endpoints(model).items():
+    for name, (function, inputs) in _endpoints(model, beam_size, length_penalty).items():
         endpoint = archive.add_endpoint(name, function, inputs)
         signatures[name] = {
             "inputs": {spec.name: _describe(spec) for spec in inputs},
@@ -140,21 +193,31 @@ def _write(model, folder):
     details.write_text(json.dumps(_details(model, signatures), indent=2) + "\n", "utf-8")
 
 
-def _endpoints(model):
+def _endpoints(model, beam_size, length_penalty):
     """Functions of tensors and their inputs' `tf.TensorSpec`s, by name."""
     import tensorflow as tf
 
-    x = tf.TensorSpec((None, *_event_shape(model)), "float32", "x")
-    z = tf.TensorSpec((None, model.latent_dim), "float32", "z")
-    count, num_samples, seed = (
-        tf.TensorSpec((), "int32", name) for name in ("count", "num_samples", "seed")
+    x, a, b = (
+        tf.TensorSpec((None, *_event_shape(model)), model.event_dtype, name) for name in "xab"
     )
+    z = tf.TensorSpec((None, model.latent_dim), "float32", "z")
+    count, num_samples, seed, steps, top_k = (
+        tf.TensorSpec((), "int32", name)
+        for name in ("count", "num_samples", "seed", "steps", "top_k")
+    )
+    temperature, top_p = (tf.TensorSpec((), "float32", name) for name in ("temperature", "top_p"))
 
     def encode(x):
         return model.encode(x)._asdict()
 
     def decode(z):
         return {"x": model.decode(z)}
+
+    def decode_beam(z):
+        found = model.decode(
+            z, beam_size=beam_size, length_penalty=length_penalty, return_log_prob=True
+        )
+        return dict(zip(("x", "log_prob"), found, strict=True))
 
     def sample(count, seed):
         tf.debugging.assert_positive(count, "`count` must be positive")
@@ -163,8 +226,25 @@ def _endpoints(model):
             return {"x": model.draw_from_noise(z, model.draw_noise(z, seed))}
         return {"x": model.decode(z)}
 
+    def sample_classes(count, seed, temperature, top_k, top_p):
+        tf.debugging.assert_positive(count, "`count` must be positive")
+        tf.debugging.assert_positive(temperature, "`temperature` must be positive")
+        tf.debugging.assert_non_negative(top_k, "`top_k` must be non-negative")
+        tf.debugging.assert_positive(top_p, "`top_p` must lie in (0, 1]")
+        tf.debugging.assert_less_equal(top_p, 1.0, "`top_p` must lie in (0, 1]")
+        z = model.prior.sample(count, GivenSeed(seed))
+        options = temperature, top_k, top_p
+        return {"x": model.draw_from_noise(z, model.draw_noise(z, seed), *options)}
+
     def reconstruct(x):
         return {"x": model.decode(model.encode(x).mean)}
+
+    def interpolate(a, b, steps):
+        tf.debugging.assert_greater(steps, 1, "`steps` must be at least 2")
+        codes = path_between(model.encode(a).mean, model.encode(b).mean, steps)
+        x = model.decode(tf.reshape(codes, (-1, model.latent_dim)))
+        shape = tf.concat([(tf.shape(codes)[0], steps), tf.shape(x)[1:]], axis=0)
+        return {"x": tf.ensure_shape(tf.reshape(x, shape), (None, None, *x.shape[1:]))}
 
     def score(x, num_samples, seed):
         tf.debugging.assert_positive(num_samples, "`num_samples` must be positive")
@@ -175,14 +255,24 @@ def _endpoints(model):
         "decode": (decode, [z]),
         "sample": (sample, [count, seed]),
         "reconstruct": (reconstruct, [x]),
+        "interpolate": (interpolate, [a, b, steps]),
     }
+    if model.autoregressive and model.likelihood.draws_classes:
+        inputs = [count, seed, temperature, top_k, top_p]
+        endpoints["sample"] = (sample_classes, inputs)
+    if beam_size is not None:
+        endpoints["decode_beam"] = (decode_beam, [z])
     if model.head.has_density:
         endpoints["score"] = (score, [x, num_samples, seed])
     return endpoints
 
 
 def _event_shape(model):
-    return tuple(model.get_build_config()["input_shape"][1:])
+    shape = model.get_build_config()["input_shape"]
+    if _text_details(model):
+        # Whatever length the first batch had.
+        shape = getattr(model.encoder, "input_shape", shape)
+    return tuple(shape[1:])
 
 
 def _describe(spec):
@@ -197,6 +287,16 @@ def _scale(likelihood):
     return float(keras.ops.convert_to_numpy(likelihood.distribution(0.0).stddev()))
 
 
+def _text_details(model):
+    """The ids of a model of text and the length of what it writes, or nothing."""
+    names = ("vocabulary_size", "pad_id", "start_id", "end_id", "unknown_id")
+    if not all(hasattr(model.decoder, name) for name in names):
+        return {}
+    # Start and end included.
+    max_length = model.decoder.grid[0] + 1
+    return {"max_length": max_length, **{name: getattr(model.decoder, name) for name in names}}
+
+
 def _details(model, signatures):
     import tensorflow as tf
 
@@ -208,6 +308,7 @@ def _details(model, signatures):
         "likelihood_scale": _scale(model.likelihood),
         "prior": type(model.prior).__name__,
         "autoregressive": model.autoregressive,
+        **_text_details(model),
         "signatures": signatures,
         "versions": {
             "vaezoo": metadata.version("vaezoo"),
@@ -217,7 +318,7 @@ def _details(model, signatures):
     }
 
 
-def _write_in_child(model, folder):
+def _write_in_child(model, folder, beam_size=None, length_penalty=0.0):
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError(
             "`export` writes a TensorFlow SavedModel: `pip install tensorflow tf-keras`. Received: "
@@ -233,8 +334,12 @@ def _write_in_child(model, folder):
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
+    options = json.dumps(
+        {"beam_size": beam_size and int(beam_size), "length_penalty": float(length_penalty)}
+    )
+    run = f"import {__name__} as e; e._run_child()"
     child = subprocess.run(
-        [sys.executable, "-c", f"import {__name__} as e; e._run_child()", str(source), str(folder)],
+        [sys.executable, "-c", run, str(source), str(folder), options],
         env=environment,
         capture_output=True,
         text=True,
@@ -249,9 +354,9 @@ def _write_in_child(model, folder):
 
 
 def _run_child():
-    source, folder = sys.argv[1:]
+    source, folder, options = sys.argv[1:]
     try:
-        keras.saving.load_model(source, compile=False).export(folder)
+        keras.saving.load_model(source, compile=False).export(folder, **json.loads(options))
     except Exception as error:
         print(_MARK, file=sys.stderr)
         while error is not None:

@@ -1,7 +1,14 @@
 """Free bits: a rate that costs nothing below a floor."""
 
 from ..losses import FreeBits
-from ._presets import digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
+from ._presets import (
+    digits_mlp,
+    digits_pixelcnn,
+    mnist_mlp,
+    omniglot_resnet_pixelcnn,
+    text_lstm,
+    text_tiny,
+)
 from .vae import VAE
 
 PRESETS = {
@@ -9,6 +16,10 @@ PRESETS = {
     "digits_mlp": digits_mlp(free_bits=0.3),
     "omniglot": omniglot_resnet_pixelcnn("FB (0.1)", free_bits=0.1),
     "digits_pixelcnn": digits_pixelcnn(free_bits=0.3),
+    "yahoo": text_lstm("yahoo", "FB (0.1)", free_bits=0.1),
+    "yelp": text_lstm("yelp", "FB (0.1)", free_bits=0.1),
+    "yelp_sentences": text_lstm("yelp_sentences", "FB (0.1)", free_bits=0.1),
+    "text_tiny": text_tiny(free_bits=0.1),
 }
 
 

@@ -3,7 +3,7 @@
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
 from ..losses.objective import check_count
-from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn
+from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae import VAE
 
 PRESETS = {
@@ -14,6 +14,14 @@ PRESETS = {
     ),
     "digits_pixelcnn": digits_pixelcnn(free_bits=0.15, flow_width=4),
     "digits_pixelcnn_bn": digits_pixelcnn(gamma=0.5, flow_width=4),
+    "yahoo": text_lstm("yahoo", "IAF+FB (0.15)", free_bits=0.15),
+    "yelp": text_lstm("yelp", "IAF+FB (0.25)", free_bits=0.25),
+    "yelp_sentences": text_lstm("yelp_sentences", "IAF+FB (0.25)", free_bits=0.25),
+    "yahoo_bn": text_lstm("yahoo", "IAF+BN (0.6)", gamma=0.6),
+    "yelp_bn": text_lstm("yelp", "IAF+BN (0.7)", gamma=0.7),
+    "yelp_sentences_bn": text_lstm("yelp_sentences", "IAF+BN (0.7)", gamma=0.7),
+    "text_tiny": text_tiny(free_bits=0.15, flow_width=4),
+    "text_tiny_bn": text_tiny(gamma=0.6, flow_width=4),
 }
 
 

@@ -1,7 +1,7 @@
 """MAE: mutual posterior divergence, rewarded and evened out."""
 
 from ..losses import MutualPosteriorDivergence
-from ._presets import cifar10_pixelcnn, digits_pixelcnn, mae_images
+from ._presets import cifar10_pixelcnn, digits_pixelcnn, mae_images, text_lstm, text_tiny
 from .vlae import VLAE
 
 _CODE = {"reduction": "softplus_of_mean"}
@@ -29,6 +29,16 @@ PRESETS = {
         smoothness=0.5,
         prior={"num_blocks": 1, "hidden_units": [64]},
     ),
+    "yahoo": text_lstm(
+        "yahoo", "MAE (1, 0.2)", diversity=1.0, smoothness=0.2, prior="standard_normal"
+    ),
+    "yelp": text_lstm(
+        "yelp", "MAE (2, 0.2)", diversity=2.0, smoothness=0.2, prior="standard_normal"
+    ),
+    "yelp_sentences": text_lstm(
+        "yelp_sentences", "MAE (2, 0.2)", diversity=2.0, smoothness=0.2, prior="standard_normal"
+    ),
+    "text_tiny": text_tiny(diversity=2.0, smoothness=0.2, prior="standard_normal"),
 }
 
 
@@ -66,7 +76,7 @@ def MAE(
             code, which presumably gave the published numbers. Weights do not carry over.
         free_bits: As in `VLAE`.
         beta: As in `VLAE`.
-        prior: As in `VLAE`; `StandardNormal()` gives the setting of DU-VAE's comparison.
+        prior: As in `VLAE`; `"standard_normal"` gives the setting of DU-VAE's comparison.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.

@@ -21,7 +21,9 @@ from ..losses import ELBO, Objective, Terms
 from ..losses._compiled import compiled, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
+from ..losses.objective import check_choice
 from ._checks import check_count, check_values, checked_data, explains_memory, is_target
+from ._decoding import check_beam, draw_options, path_between
 from ._index import example_weight, indexed, split_index
 from ._presets import dense_500, digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 
@@ -139,7 +141,8 @@ class VAE(ArgumentsConfig, keras.Model):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
-        self._check_needs()
+        self.likelihood.adopt(decoder)
+        self._check_needs(objective, *objective.regularizers)
         self.distortion_tracker = keras.metrics.Mean("distortion")
         self.rate_tracker = keras.metrics.Mean("rate")
         self.objective.make_trackers()
@@ -151,6 +154,12 @@ class VAE(ArgumentsConfig, keras.Model):
     def latent_dim(self):
         """D, the dimension of z."""
         return self.head.latent_dim
+
+    @property
+    def event_dtype(self):
+        """Name of the dtype of x: that of the encoder's input where it has one."""
+        inputs = getattr(self.encoder, "inputs", None)
+        return inputs[0].dtype if inputs else self.input_dtype
 
     @property
     def num_examples(self):
@@ -170,15 +179,14 @@ class VAE(ArgumentsConfig, keras.Model):
         """
         if self.compiled:
             raise RuntimeError("`add_regularizer` must be called before `compile`.")
+        self._check_needs(regularizer)
         self.objective.add(regularizer)
         self.objective.make_trackers()
-        self._check_needs()
         if self.built:
             regularizer.prepare(self.latent_dim)
 
-    def _check_needs(self):
-        parts = (self.objective, *self.objective.regularizers)
-        needed = next((part for part in parts if part.needs_density), None)
+    def _check_needs(self, *parts):
+        needed = next((part for part in parts if getattr(part, "needs_density", False)), None)
         if needed is not None and not self.head.has_density:
             raise ValueError(
                 "`objective` must do without a rate when the head is deterministic, as "
@@ -195,16 +203,13 @@ class VAE(ArgumentsConfig, keras.Model):
 
     def build(self, input_shape):
         event_shape = tuple(input_shape[1:])
-        features = self.encoder(keras.KerasTensor((None, *event_shape), self.input_dtype))
+        x = keras.KerasTensor((None, *event_shape), self.event_dtype)
+        features = self.encoder(x)
         self.head(features)
         inputs = [keras.KerasTensor((None, self.latent_dim))]
         if self.autoregressive:
-            if self.decoder.output_shape_ != event_shape:
-                raise ValueError(
-                    f"`decoder` must be made for images of shape {event_shape}, the encoder's. "
-                    f"Received: a decoder of images of shape {self.decoder.output_shape_}"
-                )
-            inputs.append(keras.KerasTensor((None, *event_shape)))
+            self.decoder.check_event(event_shape)
+            inputs.append(x)
         params = self.decoder(*inputs)
         expected = self.likelihood.params_shape(event_shape)
         if tuple(params.shape[1:]) != tuple(expected):
@@ -247,7 +252,8 @@ class VAE(ArgumentsConfig, keras.Model):
         params = self.decoder(*inputs, training=training)
         if samples == 1:
             return params[:, None]
-        return ops.reshape(params, (-1, samples, *params.shape[1:]))
+        # Of sentences, the length may be known to the step alone.
+        return ops.reshape(params, (-1, samples, *ops.shape(params)[1:]))
 
     def terms(self, x, output, index=None):
         """The densities of a batch, from what calling the model on it returned.
@@ -280,29 +286,50 @@ class VAE(ArgumentsConfig, keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean of the objective over the batch, plus the losses that layers added."""
+        value, terms, report = self.loss_and_terms(x, y, y_pred, sample_weight, training)
+        self.update_trackers(terms, report, sample_weight)
+        return value
+
+    def loss_and_terms(self, x, y, output, sample_weight=None, training=True):
+        """What `compute_loss` returns, before anything of it is logged.
+
+        Args:
+            x: `(batch, *event)`.
+            y: Target, labels, or a dict with an index, as in `fit`.
+            output: `Output` of the model on `x`.
+            sample_weight: Optional `(batch,)`.
+            training: Whether schedules advance and training-only terms apply.
+
+        Returns:
+            `(loss, terms, report)`: scalar in nats, `Terms`, and the objective's further values.
+        """
         y, index = split_index(y)
-        sample_weight = example_weight(sample_weight)
         target = y if y is not None and is_target(x, y) else x
         if self.autoregressive and target is not x:
             # What is predicted is what the decoder has to see.
-            y_pred = y_pred._replace(params=self.params(y_pred.z, target, training))
-        terms = self.terms(target, y_pred, index)
+            output = output._replace(params=self.params(output.z, target, training))
+        terms = self.terms(target, output, index)
         loss = self.objective(terms, training=training)
-        self.distortion_tracker.update_state(terms.distortion, sample_weight)
-        self.rate_tracker.update_state(terms.kl, sample_weight)
-        trackers = {tracker.name: tracker for tracker in self.objective.trackers}
-        for name, value in loss.report.items():
-            trackers[name].update_state(value)
-        # Some values exist in training only.
-        self._unreported = frozenset(trackers) - frozenset(loss.report)
         per_example = loss.per_example
+        sample_weight = example_weight(sample_weight)
         if sample_weight is not None:
             per_example = per_example * ops.cast(sample_weight, per_example.dtype)
         shared = loss.batch
         for extra in self.losses:
             shared = shared + ops.sum(ops.cast(extra, "float32"))
         # Keras adds the replicas' gradients up.
-        return batch_mean(per_example) + shared / num_replicas()
+        return batch_mean(per_example) + shared / num_replicas(), terms, loss.report
+
+    def update_trackers(self, terms, report, sample_weight=None):
+        """Adds a batch to the logged distortion, rate and reports of the objective."""
+        sample_weight = example_weight(sample_weight)
+        self.distortion_tracker.update_state(terms.distortion, sample_weight)
+        self.rate_tracker.update_state(terms.kl, sample_weight)
+        trackers = {tracker.name: tracker for tracker in self.objective.trackers}
+        for name, value in report.items():
+            trackers[name].update_state(value)
+        # Some values exist in training only.
+        self._unreported = frozenset(trackers) - frozenset(report)
 
     def get_metrics_result(self):
         """The logs: of the objective's values those that the step had."""
@@ -393,9 +420,10 @@ class VAE(ArgumentsConfig, keras.Model):
                 not finite, in batches too small for a batch statistic of the model, or without
                 the indices that it needs.
         """
-        x, first = checked_data(self, x, y, batch_size, training=True, held_out=validation_split)
+        # As in Keras, the split counts only where no validation data are given.
+        held_out = validation_split if validation_data is None else 0.0
+        x, first = checked_data(self, x, y, batch_size, training=True, held_out=held_out)
         if self.num_examples is not None:
-            held_out = validation_split if validation_data is None else 0.0
             x, y = indexed(x, y, self.num_examples, held_out)
         self._initialize_from(first)
         if validation_data is not None:
@@ -503,21 +531,28 @@ class VAE(ArgumentsConfig, keras.Model):
         return self.head.posterior(self.encoder(x, training=False))
 
     @explains_memory
-    def decode(self, z, batch_size=None):
+    def decode(self, z, batch_size=None, beam_size=None, length_penalty=0.0, return_log_prob=False):
         """The likelihood's mean E[x|z]; `model.decoder` gives its parameters.
 
         An autoregressive decoder has no such mean at hand: it decodes greedily, every value being
-        the likelihood's mode given those before it.
+        the likelihood's mode given those before it. One of text can look for a more probable
+        sentence among several at once.
 
         Args:
             z: `(batch, D)` or `(batch, K, D)`.
             batch_size: As in `encode`.
+            beam_size: Positive int, sentences under consideration; None decodes greedily.
+            length_penalty: Non-negative float, how much a longer sentence may be less probable:
+                see `LSTMDecoder.beam_search`.
+            return_log_prob: Whether a search returns log p(x|z), too.
 
         Returns:
-            `(batch, *event)` or `(batch, K, *event)`.
+            `(batch, *event)` or `(batch, K, *event)`; `(x, log_prob)` under `return_log_prob`, in
+            nats, `(batch,)` or `(batch, K)`.
 
         Raises:
-            ValueError: If the last axis of `z` is not `latent_dim`.
+            ValueError: If the last axis of `z` is not `latent_dim`, an option of the search is out
+                of range, or the decoder has no search.
         """
         z = ops.convert_to_tensor(z)
         if len(z.shape) not in (2, 3) or z.shape[-1] != self.latent_dim:
@@ -525,6 +560,9 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"`z` must have shape (batch, {self.latent_dim}) or (batch, K, "
                 f"{self.latent_dim}). Received: shape={tuple(z.shape)}"
             )
+        if beam_size is not None or return_log_prob:
+            found = self._searched(z, batch_size, beam_size, length_penalty)
+            return found if return_log_prob else found[0]
         if batch_size is not None:
             return self._in_batches("decode", self.decode, z, batch_size)
         if self.autoregressive:
@@ -534,9 +572,28 @@ class VAE(ArgumentsConfig, keras.Model):
             return self.likelihood.mean(self.decoder(z, training=False))
         return self.likelihood.mean(self.params(z))
 
+    def _searched(self, z, batch_size, beam_size, length_penalty):
+        if beam_size is None:
+            raise ValueError("`return_log_prob` needs a `beam_size`. Received: beam_size=None")
+        check_beam(self.decoder, beam_size, length_penalty)
+        codes = ops.reshape(z, (-1, self.latent_dim))
+
+        def search(codes, length_penalty):
+            return self.decoder.beam_search(codes, beam_size, length_penalty)
+
+        length_penalty = np.float32(length_penalty)
+        if batch_size is None:
+            x, log_prob = search(codes, length_penalty)
+        else:
+            name, options = f"beam_{beam_size}", (length_penalty,)
+            x, log_prob = self._in_batches(name, search, codes, batch_size, options=options)
+        if len(z.shape) == 2:
+            return x, log_prob
+        reshape = ops.reshape if batch_size is None else np.reshape
+        return tuple(reshape(v, (-1, *z.shape[1:2], *v.shape[1:])) for v in (x, log_prob))
+
     def _greedy(self, z):
-        height, width, _ = self.decoder.output_shape_
-        nothing = ops.zeros((ops.shape(z)[0], height, width, 1), "float32")
+        nothing = ops.zeros((ops.shape(z)[0], *self.decoder.grid, 1), "float32")
         return self.decoder.generate(z, lambda params, _: self.likelihood.mode(params), nothing)
 
     @explains_memory
@@ -554,35 +611,93 @@ class VAE(ArgumentsConfig, keras.Model):
         return self.decode(self.encode(x).mean)
 
     @explains_memory
-    def generate(self, num, seed=None, mean=True, batch_size=256):
+    def interpolate(self, a, b, steps=8, batch_size=256, path="linear"):
+        """What `decode` makes of the codes on the way from one example to another.
+
+            z_t = (1 - t) E[z|a] + t E[z|b],   t = 0, 1 / (steps - 1), ..., 1
+
+        The first and the last are the reconstructions of a and b.
+
+        Args:
+            a: `(batch, *event)`.
+            b: `(batch, *event)`, their counterparts; sentences may have another length.
+            steps: Int of at least 2, points on each way, both ends included.
+            batch_size: Examples at once.
+            path: `"linear"`, or `"spherical"`: along the arc of the angle between the two codes,
+                where the codes of N(0, I) lie.
+
+        Returns:
+            NumPy `(batch, steps, *event)`.
+
+        Raises:
+            ValueError: If an argument is out of range, or the data do not fit.
+
+        Reference: White (2016), section 2.1, arXiv:1609.04468 (`"spherical"`).
+        """
+        check_count("steps", steps)
+        if steps < 2:
+            raise ValueError(f"`steps` must be at least 2. Received: steps={steps}")
+        check_choice("path", path, ("linear", "spherical"))
+        check_count("batch_size", batch_size)
+        check_values(self, a)
+        check_values(self, b)
+        if len(a) != len(b):
+            raise ValueError(
+                "`a` and `b` must hold as many examples as each other. Received: "
+                f"{len(a)} and {len(b)}"
+            )
+        ends = (self.encode(x, batch_size).mean for x in (a, b))
+        codes = ops.convert_to_numpy(path_between(*ends, steps, path))
+        x = self.decode(codes.reshape(-1, self.latent_dim), batch_size)
+        return x.reshape(len(a), steps, *x.shape[1:])
+
+    @explains_memory
+    def generate(
+        self,
+        num,
+        seed=None,
+        mean=True,
+        batch_size=256,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+    ):
         """New data from the prior.
 
             z ~ p(z),   x = E[x|z]   or   x ~ p(x|z)
 
         An autoregressive decoder draws x, value by value, in one compiled loop; its mean is that of
-        each value given the drawn ones before it.
+        each value given the drawn ones before it. Text has no mean and is always drawn.
 
         Args:
             num: Positive int, how many.
             seed: Optional int; equal seeds give equal data, here and in the exported `sample`.
             mean: Whether to return the likelihood's mean or a draw from it.
             batch_size: Codes decoded at once.
+            temperature: Positive float: classes (tokens, grey levels of `Categorical`) are drawn
+                with logits divided by it; below 1 the probable ones more often.
+            top_k: Positive int: each class is drawn among the `top_k` most probable ones; None or
+                0 keeps all.
+            top_p: Float in (0, 1]: each class is drawn among the most probable ones that together
+                hold the probability `top_p`.
 
         Returns:
             NumPy `(num, *event)`.
 
         Raises:
-            ValueError: If `num` or `batch_size` is below 1, `seed` out of range, or the model not
-                built.
+            ValueError: If `num` or `batch_size` is below 1, `seed` or another option out of range,
+                one is given where no classes are drawn, or the model not built.
         """
         check_count("num", num)
         check_count("batch_size", batch_size)
         self._require_built("generate")
         seed = _seed(seed)
+        mean = mean and self.likelihood.has_mean
+        options = draw_options(self.likelihood, temperature, top_k, top_p, drawn=not mean)
         z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
         if mean and not self.autoregressive:
             return self._in_batches("decode", self.decode, z, batch_size)
-        values = self._drawn(z, seed, batch_size)
+        values = self._drawn(z, seed, batch_size, options)
         if mean:
             means = self._compiled("means", self._means)
             slices = [slice(first, first + batch_size) for first in range(0, num, batch_size)]
@@ -590,13 +705,15 @@ class VAE(ArgumentsConfig, keras.Model):
             return np.concatenate([ops.convert_to_numpy(part) for part in parts])
         return values
 
-    def _drawn(self, z, seed, batch_size):
+    def _drawn(self, z, seed, batch_size, options=()):
         """Draws from p(x|z), in NumPy."""
         starts = range(0, len(z), batch_size)
+        # Tensors, so that no value of an option needs another function.
+        options = [ops.convert_to_tensor(option) for option in options]
         if not self.autoregressive:
             draw = self._compiled("draw", self._draw)
             parts = [
-                draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start))
+                draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start), *options)
                 for start in starts
             ]
             return np.concatenate([ops.convert_to_numpy(part) for part in parts])
@@ -608,26 +725,36 @@ class VAE(ArgumentsConfig, keras.Model):
         for start in starts:
             inputs = [values[start : start + batch_size] for values in (z, uniform)]
             rows = len(inputs[0])
-            values = draw(*map(ops.convert_to_tensor, _padded(inputs, min(batch_size, len(z)))))
-            parts.append(ops.convert_to_numpy(values)[:rows])
+            inputs = map(ops.convert_to_tensor, _padded(inputs, min(batch_size, len(z))))
+            parts.append(ops.convert_to_numpy(draw(*inputs, *options))[:rows])
         return np.concatenate(parts)
 
-    def _draw(self, z, seed, stream):
+    def _draw(self, z, seed, stream, *options):
         params = self.decoder(z, training=False)
-        return self.likelihood.sample(params, GivenSeed(seed, stream))
+        return self.likelihood.sample(params, GivenSeed(seed, stream), *options)
 
     def draw_noise(self, z, seed):
-        """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, height, width, N)`."""
-        height, width, channels = self.decoder.output_shape_
-        shape = (ops.shape(z)[0], height, width, self.likelihood.num_uniforms(channels))
+        """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, *grid, N)`."""
+        numbers = self.likelihood.num_uniforms(self.decoder.channels)
+        shape = (ops.shape(z)[0], *self.decoder.grid, numbers)
         # Away from the ends, where quantiles are infinite.
         return keras.random.uniform(
             shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=GivenSeed(seed, 1)
         )
 
-    def draw_from_noise(self, z, uniform):
-        """An autoregressive decoder's draw from p(x|z) as a function of uniform noise."""
-        return self.decoder.generate(z, self.likelihood.from_uniform, uniform)
+    def draw_from_noise(self, z, uniform, *options):
+        """An autoregressive decoder's draw from p(x|z) as a function of uniform noise.
+
+        Args:
+            z: `(batch, D)`.
+            uniform: `draw_noise`.
+            *options: What `likelihood.from_uniform` takes beside noise.
+        """
+
+        def draw(params, uniform):
+            return self.likelihood.from_uniform(params, uniform, *options)
+
+        return self.decoder.generate(z, draw, uniform)
 
     def _means(self, z, x):
         return self.likelihood.mean(self.params(z[:, None], x)[:, 0])
@@ -748,13 +875,14 @@ class VAE(ArgumentsConfig, keras.Model):
             self._functions[name] = compiled(self, function, xla)
         return self._functions[name]
 
-    def _in_batches(self, name, function, values, batch_size, seed=None):
+    def _in_batches(self, name, function, values, batch_size, seed=None, options=()):
         check_count("batch_size", batch_size)
         if len(values) == 0:
             raise ValueError("There must be at least one example to work on. Received: none")
         # Pixel by pixel in one loop, whose caches XLA updates in place.
-        xla = self.autoregressive and name in ("decode", "reconstruct")
+        xla = self.autoregressive and name.startswith(("decode", "reconstruct", "beam"))
         run = self._compiled(name, function, xla)
+        options = [ops.convert_to_tensor(option) for option in options]
         parts = []
         for start in range(0, len(values), batch_size):
             batch = values[start : start + batch_size]
@@ -763,7 +891,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 (batch,) = _padded((batch,), batch_size)
             # Every batch has noise of its own.
             noise = () if seed is None else (np.uint32(seed), np.uint32(start))
-            result = run(ops.convert_to_tensor(batch), *noise)
+            result = run(ops.convert_to_tensor(batch), *noise, *options)
             parts.append(keras.tree.map_structure(lambda v, n=rows: _to_numpy(v, n), result))
         return keras.tree.map_structure(
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts

@@ -5,6 +5,7 @@ from ..layers import (
     ConvAutoregressiveFlowPrior,
     GaussianHead,
     Prior,
+    StandardNormal,
 )
 from ..losses import ELBO, FreeBits
 from ._presets import cifar10_pixelcnn, digits_pixelcnn, mae_images
@@ -56,7 +57,7 @@ def VLAE(
         beta: Non-negative float or schedule, weight of the rate.
         regularizers: Sequence of `Regularizer`s that are added.
         prior: `Prior`; or dict of options of the default one, `AutoregressiveFlowPrior` or
-            `ConvAutoregressiveFlowPrior`.
+            `ConvAutoregressiveFlowPrior`; or `"standard_normal"` for N(0, I).
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -90,10 +91,12 @@ def VLAE(
 def _flow_prior(prior, latent_dim, latent_shape):
     if isinstance(prior, Prior):
         return prior
+    if prior == "standard_normal":
+        return StandardNormal()
     if prior is not None and not isinstance(prior, dict):
         raise TypeError(
-            "`prior` must be a vaezoo Prior, a dict of options of the flow prior, or None. "
-            f"Received: {type(prior).__name__}"
+            "`prior` must be a vaezoo Prior, a dict of options of the flow prior, "
+            f"'standard_normal' or None. Received: {prior!r}"
         )
     if latent_shape is None:
         return AutoregressiveFlowPrior(**(prior or {}))

@@ -183,7 +183,7 @@ def test_deterministic_codes_have_neither_rate_nor_variance(make_vae, images, tm
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Chain(layers.AutoregressiveDecoder):
+class Chain(layers.AutoregressiveImageDecoder):
     """Logits that are a linear map of the pixels before, and of z."""
 
     def build(self, z_shape, x_shape):

@@ -150,6 +150,45 @@ def test_a_factor_for_each_step_until_the_rate_is_too_low(ready, images):
     assert decay.decays[0]["learning_rate"] == pytest.approx(0.005 * 0.95**16, rel=1e-5)
 
 
+def test_epochs_of_the_warm_up_count_for_nothing(ready, images):
+    decay, _, script, after = train(
+        ready, images[0], [1.0, 2.0, 5.0, 4.0, 6.0, 6.0], warm_up=2, patience=2
+    )
+    assert (decay.best, decay.best_epoch) == (4.0, 3)
+    assert [d["epoch"] for d in decay.decays] == [5]
+    np.testing.assert_array_equal(after.weights[5], script.weights[3])
+
+
+def test_a_training_within_the_warm_up_keeps_its_last_weights(ready, images):
+    decay, _, script, _ = train(ready, images[0], [1.0, 2.0], warm_up=2, patience=1)
+    assert (decay.best, decay.best_epoch, decay.decays) == (math.inf, None, [])
+    np.testing.assert_array_equal(flat(ready), script.weights[1])
+
+
+@pytest.mark.parametrize(("compare_with", "epochs"), [("best", [2, 4, 6]), ("decay", [2, 7])])
+def test_what_an_epoch_is_compared_with(ready, images, compare_with, epochs):
+    # Epochs 3 and 5 are better than any since epoch 2, whose decay they follow; not than epoch 0.
+    values = [1.0, 2.0, 3.0, 2.5, 2.6, 2.4, 2.7, 2.7]
+    decay, _, script, after = train(ready, images[0], values, compare_with=compare_with, patience=2)
+    assert [d["epoch"] for d in decay.decays] == epochs
+    # Either goes back to the best of all.
+    assert decay.best_epoch == 0
+    np.testing.assert_array_equal(after.weights[2], script.weights[0])
+
+
+def test_a_plateau_after_which_every_epoch_decays(ready, images):
+    decay, logs, script, after = train(
+        ready, images[0], [4.0, 5.0, 3.0, 3.0, 2.0, 1.0, 0.5, 0.4],
+        patience=1, start_epoch=2, repeat=True, max_decays=None, min_relative_rate=0.1,
+        restore_best=False, reset_optimizer=False,
+    )  # fmt: skip
+    # Epoch 1 is too early; from epoch 3 on the values improve in vain, until 1/16 < 0.1.
+    assert [d["epoch"] for d in decay.decays] == [3, 4, 5, 6]
+    rates = 0.01 * np.array([1, 1, 1, 1, 1 / 2, 1 / 4, 1 / 8])
+    np.testing.assert_allclose(logs["learning_rate"], rates, rtol=1e-6)
+    np.testing.assert_array_equal(after.weights[3], script.weights[3])
+
+
 def test_averages_of_weights_are_what_is_kept(make_vae, images):
     x, _ = images
     model = make_vae()
@@ -201,6 +240,8 @@ def test_a_schedule_for_a_learning_rate_is_refused(make_vae, images):
         ({"patience": 0}, "`patience` must be an integer of at least 1. Received: patience=0"),
         ({"patience": 2.5}, "patience=2.5"),
         ({"start_epoch": -1}, "`start_epoch` must be an integer of at least 0.*start_epoch=-1"),
+        ({"warm_up": -1}, "`warm_up` must be an integer of at least 0. Received: warm_up=-1"),
+        ({"compare_with": "last"}, "`compare_with` must be .*compare_with='last'"),
         ({"max_decays": 0}, "`max_decays` must be an integer of at least 1.*max_decays=0"),
         ({"max_decays": True}, "max_decays=True"),
         (

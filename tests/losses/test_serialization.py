@@ -102,6 +102,7 @@ BASES = {
     losses.Regularizer,
     losses.Schedule,
     layers.AutoregressiveDecoder,
+    layers.AutoregressiveImageDecoder,
     layers.Flow,
     layers.Likelihood,
     layers.PosteriorHead,

@@ -278,7 +278,7 @@ SHAPE = (4, 4, 1)
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Chain(layers.AutoregressiveDecoder):
+class Chain(layers.AutoregressiveImageDecoder):
     """Logits that are a linear map of the pixels before, and of z."""
 
     def build(self, z_shape, x_shape):
@@ -344,7 +344,7 @@ def test_likelihood_is_exact_where_the_code_is_empty():
 def test_memory_of_convolutions_without_layers_is_counted():
     from vaezoo.metrics.negative_log_likelihood import draws_at_once
 
-    class Convolution(layers.AutoregressiveDecoder):
+    class Convolution(layers.AutoregressiveImageDecoder):
         def build(self, z_shape, x_shape):
             self.kernel = self.add_weight(shape=(3, 3, 5, 100))
 

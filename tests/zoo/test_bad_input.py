@@ -232,6 +232,16 @@ def test_fewer_rows_than_the_batch_size(make):
         make(zoo.HEBAE).fit(UNIT[:2], batch_size=64)
 
 
+def test_a_split_beside_validation_data_leaves_every_row_to_the_batch(make):
+    model = make(head=GaussianHead(3, mean_norm=MeanBatchNorm(0.5)))
+    # As in Keras, which ignores the split then: it would leave a single row.
+    options = {"batch_size": 8, "verbose": 0, "validation_split": 0.8}
+    history = model.fit(UNIT, validation_data=UNIT[:4], **options).history
+    assert np.isfinite([*history["loss"], *history["val_loss"]]).all()
+    with pytest.raises(ValueError, match="`batch_size` must be at least 2.*batch_size=1"):
+        model.fit(UNIT, **options)
+
+
 def test_a_noisy_covariance_warns(make):
     with pytest.warns(UserWarning, match="batch_size=5 is below 6, twice the latent dimension"):
         make(zoo.HEBAE).fit(UNIT, batch_size=5, verbose=0)

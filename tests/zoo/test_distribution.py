@@ -22,6 +22,8 @@ MODELS = (
     "FreeBitsVAE",
     "mutual posterior divergence",
     "VAEAS",
+    # A gradient is clipped over the batch within a loop, where replicas cannot talk.
+    *(("SAVAE",) if JAX else ()),
 )
 
 SETUP = """
@@ -119,6 +121,7 @@ MIRRORED = """
         for call in (
             lambda: again.compile(jit_compile=True),
             lambda: again.evaluate(x, batch_size=64, verbose=0),
+            lambda: make("AggVAE"),
         ):
             try:
                 call()
@@ -143,6 +146,7 @@ SHARDED = """
         lambda: model.fit(x, batch_size=12),
         lambda: model.evaluate(x[:5], batch_size=12),
         lambda: model.fit(x[:24], batch_size=5),
+        lambda: make("AggVAE"),
     ):
         try:
             call()
@@ -228,9 +232,17 @@ def test_first_batch_must_divide_by_the_replicas(mirrored):
     )
 
 
+def test_aggressive_training_has_one_device(trained):
+    assert trained["errors"][-1] == (
+        "`AggVAE` trains on a single device: its inner steps end by the loss of one. Received: "
+        "2 devices"
+    )
+
+
 def test_every_batch_must_divide_by_the_devices(sharded):
     assert sharded["devices"] == 2
-    assert [error.rsplit(" ", 1)[1] for error in sharded["errors"]] == ["5", "5", "5"]
-    for error in sharded["errors"]:
+    *errors, _ = sharded["errors"]
+    assert [error.rsplit(" ", 1)[1] for error in errors] == ["5", "5", "5"]
+    for error in errors:
         assert "`batch_size` must split the data into batches that divide by the 2" in error
     assert np.all(np.isfinite(sharded["scored"]))

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vaezoo import zoo
+from vaezoo import data, zoo
 from vaezoo.layers import Gaussian
 from vaezoo.zoo import export
+from vaezoo.zoo.export import DETAILS_FILE
 from vaezoo.zoo.networks import conv_decoder, conv_encoder
 
 BACKEND = keras.backend.backend()
@@ -37,8 +38,21 @@ reads = pytest.mark.skipif(not HAS_TENSORFLOW, reason="TensorFlow is not install
 BATCHES = (1, 3, 7)
 COUNTS = (1, 5, 300)
 SEEDS = (0, 12, 2**31 - 1)
-FULL = ["DUVAE", "HEBAE", "IWAE", "WAE", "conv"] if BACKEND == "tensorflow" else ["DUVAE"]
-NAMES = [*CONSTRUCTORS, "conv", "mixed", "point"] if BACKEND == "tensorflow" else FULL
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", *"abcdefgh"]
+# Temperature, top_k, top_p.
+TEXT_OPTIONS = {
+    "plain": (1.0, 0, 1.0),
+    "sharp": (0.5, 0, 0.8),
+    "few": (2.0, 3, 1.0),
+    "frozen": (0.0, 0, 1.0),
+    "none": (1.0, 0, 0.0),
+}
+FULL = ["DUVAE"]
+if BACKEND == "tensorflow":
+    FULL = ["DUVAE", "HEBAE", "IWAE", "SAVAE", "WAE", "conv"]
+NAMES = [*FULL, "TextVAE"]
+if BACKEND == "tensorflow":
+    NAMES = [*CONSTRUCTORS, "conv", "mixed", "point"]
 
 # Answers requests `signature|label|input` by `signature|label|output`.
 READER = """
@@ -87,6 +101,8 @@ def requests_of(model, x, z):
         for signature in ("encode", "serving_default", "reconstruct"):
             requests[signature, n, "x"] = x[:n]
         requests["decode", n, "z"] = z[:n]
+        requests["interpolate", n, "a"], requests["interpolate", n, "b"] = x[:n], x[-n:]
+        requests["interpolate", n, "steps"] = np.int32(n)
     for count, seed in [*zip(COUNTS, SEEDS, strict=True), (COUNTS[1], SEEDS[0]), (0, 0)]:
         requests["sample", f"{count} {seed}", "count"] = np.int32(count)
         requests["sample", f"{count} {seed}", "seed"] = np.int32(seed)
@@ -99,11 +115,30 @@ def requests_of(model, x, z):
     return {"|".join(map(str, key)): value for key, value in requests.items()}
 
 
+def text_requests_of(x, z):
+    """What the signatures of a model of text take besides, or take otherwise."""
+    wide = np.pad(x, ((0, 0), (0, 3)))
+    requests = {("decode_beam", "", "z"): z, ("encode", "wide", "x"): wide}
+    for signature in ("encode", "reconstruct", "score"):
+        requests[signature, "", "x"] = x
+    requests["score", "", "num_samples"], requests["score", "", "seed"] = np.int32(5), np.int32(1)
+    requests["interpolate", "", "a"], requests["interpolate", "", "b"] = x, wide
+    requests["interpolate", "", "steps"] = np.int32(4)
+    for label, options in TEXT_OPTIONS.items():
+        names = ("count", "seed", "temperature", "top_k", "top_p")
+        for name, value in zip(names, (40, 5, *options), strict=True):
+            dtype = "float32" if name in ("temperature", "top_p") else "int32"
+            requests["sample", label, name] = np.array(value, dtype)
+    return {"|".join(map(str, key)): value for key, value in requests.items()}
+
+
 @pytest.fixture(scope="module")
-def make(dense_networks, small_parts):
+def make(dense_networks, text_networks, small_parts):
     """Function that makes the model of a name, not yet built."""
 
     def make(name):
+        if name == "TextVAE":
+            return zoo.TextVAE(*text_networks(length=None), latent_dim=3)
         if name == "conv":
             networks = conv_encoder((8, 8, 1), (4, 4)), conv_decoder(3, (8, 8, 1), (4, 4))
             return zoo.VAE(*networks, latent_dim=3, likelihood=Gaussian("learned"))
@@ -121,7 +156,7 @@ def make(dense_networks, small_parts):
 
 
 @pytest.fixture(scope="module")
-def served(make, binary_data, tmp_path_factory):
+def served(make, binary_data, sentences, tmp_path_factory):
     """The models of `NAMES`, and what their SavedModels answer."""
     root = tmp_path_factory.mktemp("saved_models")
     z = np.random.default_rng(2).standard_normal((max(BATCHES), 3)).astype("float32")
@@ -131,12 +166,17 @@ def served(make, binary_data, tmp_path_factory):
         # No model depends on which others there are.
         keras.utils.set_random_seed(0)
         model = make(name)
-        x = images if name == "conv" else binary_data(32)
+        x = {"conv": images, "TextVAE": sentences(32)}.get(name, binary_data(32))
         scramble(model, x)
+        options = {}
+        if name == "TextVAE":
+            options = {"vocabulary": WORDS, "beam_size": 3, "length_penalty": 0.5}
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            model.export(root / name, verbose=name == "DUVAE")
+            model.export(root / name, verbose=name == "DUVAE", **options)
         requests = requests_of(model, x, z) if name in FULL else {"encode|3|x": x[:3]}
+        if name == "TextVAE":
+            requests |= text_requests_of(x, z)
         np.savez(root / f"{name}.npz", **requests)
         cases[name] = SimpleNamespace(
             name=name, model=model, x=x, z=z, folder=root / name, printed=printed.getvalue()
@@ -180,9 +220,13 @@ def test_every_constructor_has_the_named_signatures(served, name):
         "decode": ["z"],
         "sample": ["count", "seed"],
         "reconstruct": ["x"],
+        "interpolate": ["a", "b", "steps"],
         "score": ["num_samples", "seed", "x"],
         "serving_default": ["x"],
     }
+    if name == "TextVAE":
+        expected["sample"] = ["count", "seed", "temperature", "top_k", "top_p"]
+        expected["decode_beam"] = ["z"]
     if name in ("WAE", "point"):
         del expected["score"]
     assert case.inputs == expected
@@ -204,6 +248,103 @@ def test_encode_decode_and_reconstruct_any_batch(served, name, n):
     assert_same(outputs(case, "serving_default", n), posterior)
     assert_same(outputs(case, "decode", n), {"x": case.model.decode(z)})
     assert_same(outputs(case, "reconstruct", n), {"x": case.model.reconstruct(x)})
+
+
+@reads
+@pytest.mark.parametrize("name", FULL)
+def test_interpolate_is_that_of_the_model(served, name):
+    case = served[name]
+    for n in BATCHES[1:]:
+        expected = case.model.interpolate(case.x[:n], case.x[-n:], steps=n)
+        assert_same(outputs(case, "interpolate", n), {"x": expected})
+
+
+@reads
+def test_text_is_decoded_as_the_model_decodes_it(served):
+    case = served["TextVAE"]
+    model, x, z = case.model, case.x, case.z
+    assert_same(outputs(case, "encode"), model.encode(x)._asdict())
+    assert_same(outputs(case, "encode", "wide"), model.encode(x)._asdict())
+    np.testing.assert_array_equal(outputs(case, "reconstruct")["x"], model.reconstruct(x))
+    expected = model.interpolate(x, x, steps=4)
+    np.testing.assert_array_equal(outputs(case, "interpolate")["x"], expected)
+    expected = model.decode(
+        z, batch_size=len(z), beam_size=3, length_penalty=0.5, return_log_prob=True
+    )
+    assert_same(outputs(case, "decode_beam"), dict(zip(("x", "log_prob"), expected, strict=True)))
+
+
+@reads
+def test_text_is_sampled_with_the_options_of_generate(served):
+    case = served["TextVAE"]
+    for label in ("plain", "sharp", "few"):
+        temperature, top_k, top_p = TEXT_OPTIONS[label]
+        drawn = outputs(case, "sample", label)["x"]
+        assert drawn.shape == (40, 6)
+        assert drawn.dtype == np.int32
+        assert np.all(drawn[:, 0] == 1)
+        if BACKEND == "tensorflow":
+            expected = case.model.generate(
+                40, seed=5, temperature=temperature, top_k=top_k, top_p=top_p
+            )
+            np.testing.assert_array_equal(drawn, expected)
+    assert len(np.unique(outputs(case, "sample", "plain")["x"], axis=0)) > 10
+    for label, message in (("frozen", "`temperature` must be positive"), ("none", "`top_p` must")):
+        assert message in str(outputs(case, "sample", label)["error"])
+
+
+@reads
+@on_tensorflow
+def test_text_is_scored_as_the_model_scores_it(served):
+    case = served["TextVAE"]
+    expected = case.model.log_prob(case.x, 5, seed=1)
+    assert_same(outputs(case, "score"), {"log_prob": expected})
+
+
+@reads
+def test_a_model_of_text_carries_its_words(served):
+    folder = served["TextVAE"].folder / "assets.extra"
+    assert data.Vocabulary.load(folder / "vocabulary.txt") == data.Vocabulary(WORDS[4:])
+    details = json.loads((folder / "vaezoo.json").read_text())
+    found = {key: details[key] for key in ("vocabulary_size", "max_length", "event_shape")}
+    assert found == {"vocabulary_size": 12, "max_length": 6, "event_shape": [None]}
+    ids = [details[f"{kind}_id"] for kind in ("pad", "start", "end", "unknown")]
+    assert ids == [0, 1, 2, 3]
+    assert details["signatures"]["encode"]["inputs"]["x"] == {
+        "dtype": "int32",
+        "shape": [None, None],
+    }
+    assert "pad_id" not in json.loads((served["DUVAE"].folder / DETAILS_FILE).read_text())
+
+
+@pytest.mark.usefixtures("writer")
+def test_a_vocabulary_may_be_an_object_or_a_file(make, tmp_path):
+    model = make("TextVAE")
+    model.build((None, None))
+    vocabulary = data.Vocabulary(WORDS[4:])
+    vocabulary.save(tmp_path / "words")
+    for number, given in enumerate((vocabulary, tmp_path / "words", str(tmp_path / "words"))):
+        model.export(tmp_path / str(number), vocabulary=given)
+        written = tmp_path / str(number) / "assets.extra" / "vocabulary.txt"
+        assert written.read_bytes() == (tmp_path / "words").read_bytes()
+
+
+def test_options_of_text_are_checked(make, built, tmp_path):
+    model = make("TextVAE")
+    model.build((None, None))
+    with pytest.raises(ValueError, match="a word for each id.*Received: 3 words, .*_size=12"):
+        model.export(tmp_path / "model", vocabulary=["a", "b", "c"])
+    with pytest.raises(ValueError, match="a word for each id.*12 words, vocabulary_size=None"):
+        built.export(tmp_path / "model", vocabulary=WORDS)
+    with pytest.raises(ValueError, match=r"without line breaks. Received: 'a\\nb'"):
+        model.export(tmp_path / "model", vocabulary=[*WORDS[:-1], "a\nb"])
+    with pytest.raises(TypeError, match="`vocabulary` must be a `Vocabulary`.*Received: int"):
+        model.export(tmp_path / "model", vocabulary=12)
+    with pytest.raises(ValueError, match="`beam_size` must be a positive integer"):
+        model.export(tmp_path / "model", beam_size=0)
+    with pytest.raises(ValueError, match="`beam_search`.*beam_size=2 with Sequential"):
+        built.export(tmp_path / "model", beam_size=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 @reads
@@ -258,6 +399,7 @@ def test_served_errors_name_the_input(served):
     case = served["DUVAE"]
     assert "`count` must be positive" in str(outputs(case, "sample", 0, 0)["error"])
     assert "`num_samples` must be positive" in str(outputs(case, "score", 1, 0, 0)["error"])
+    assert "`steps` must be at least 2" in str(outputs(case, "interpolate", 1)["error"])
 
 
 @reads
@@ -269,7 +411,14 @@ def test_details_describe_model_and_signatures(served):
     assert details["likelihood"] == "Bernoulli"
     assert set(details["versions"]) == {"vaezoo", "keras", "tensorflow"}
     assert details["versions"]["keras"] == keras.__version__
-    assert list(details["signatures"]) == ["encode", "decode", "sample", "reconstruct", "score"]
+    assert list(details["signatures"]) == [
+        "encode",
+        "decode",
+        "sample",
+        "reconstruct",
+        "interpolate",
+        "score",
+    ]
     x = {"dtype": "float32", "shape": [None, 6]}
     scalar = {"dtype": "int32", "shape": []}
     assert details["signatures"]["score"] == {
@@ -324,9 +473,10 @@ def writer(monkeypatch):
     """Stands in for TensorFlow: writes `content`, or fails half-way without one."""
     state = SimpleNamespace(content="new")
 
-    def write(model, folder):
+    def write(model, folder, *options):
         folder.mkdir()
         (folder / "variables").touch()
+        (folder / "assets.extra").mkdir()
         if state.content is None:
             raise OSError("disk full")
         (folder / "saved_model.pb").write_text(state.content)
@@ -350,7 +500,7 @@ def test_writes_to_new_and_to_empty_folders_and_leaves_nothing_beside(built, tmp
     built.export(str(tmp_path / "empty"), format="tf_saved_model")
     assert contents(tmp_path / "a" / "b") == contents(tmp_path / "empty") == NEW
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(
-        ["a", "b", "empty", *2 * ["saved_model.pb", "variables"]]
+        ["a", "b", "empty", *2 * ["assets.extra", "saved_model.pb", "variables"]]
     )
 
 
@@ -392,7 +542,7 @@ def test_a_failure_leaves_what_was_there(built, writer, tmp_path):
 def test_a_folder_that_fills_up_meanwhile_is_kept(built, writer, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
 
-    def write(model, folder):
+    def write(model, folder, *options):
         folder.mkdir()
         (tmp_path / "model" / "saved_model.pb").write_text("theirs")
 

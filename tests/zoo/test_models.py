@@ -10,7 +10,7 @@ from keras import ops
 
 from vaezoo import data, zoo
 from vaezoo.callbacks import PlateauDecay
-from vaezoo.layers import ENTROPY_FLOOR, AutoregressiveFlowPrior, LatentSkip
+from vaezoo.layers import ENTROPY_FLOOR, AutoregressiveFlowPrior, LatentSkip, StandardNormal
 from vaezoo.losses import LinearSchedule
 from vaezoo.zoo.networks import registry
 
@@ -80,8 +80,9 @@ def plain_step(one_step):
         (zoo.FreeBitsVAE, {"free_bits": 0.0}),
         (zoo.InfoVAE, {"alpha": 0.0, "lam": 1.0}),
         (zoo.DUVAE, {"gamma": None, "keep_prob": 1.0, "floor": 1e-12}),
+        (zoo.SAVAE, {"refine_steps": 0}),
     ],
-    ids=["BetaVAE", "FreeBitsVAE", "InfoVAE", "DUVAE"],
+    ids=["BetaVAE", "FreeBitsVAE", "InfoVAE", "DUVAE", "SAVAE"],
 )
 def test_neutral_settings_train_as_the_plain_vae(one_step, plain_step, constructor, settings):
     loss, weights = one_step(constructor, **settings)
@@ -396,17 +397,19 @@ def test_skip_vae_keeps_a_decoder_with_skips_of_its_own(dense_networks):
 
 PRESETS = zoo.presets()
 SMALL = [name for name in PRESETS if "digits" in name]
+TEXT = [name for name, (_, p) in PRESETS.items() if p["networks"]["kind"] == "lstm"]
 # One of each kind of the larger ones.
 LARGE = ["vae_mnist_mlp", "mu_vae_mnist_cnn", "du_iaf_omniglot", "mae_mnist"]
-BUILT = [*SMALL, *(pytest.param(name, marks=pytest.mark.one_backend) for name in LARGE)]
+ONCE = [*LARGE, "text_vae_yahoo", *(name for name in TEXT if "text_tiny" in name)]
+BUILT = [*SMALL, *(pytest.param(name, marks=pytest.mark.one_backend) for name in ONCE)]
 
 
 def test_every_constructor_has_presets():
     parts = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}
     constructors = set(zoo.__all__) - parts
     assert {constructor.__name__ for constructor, _ in PRESETS.values()} == constructors
-    with_digits = {PRESETS[name][0].__name__ for name in SMALL}
-    assert with_digits == constructors
+    small = {PRESETS[name][0].__name__ for name in SMALL}
+    assert small | {"TextVAE"} == constructors
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -419,7 +422,7 @@ def test_preset_settings_are_arguments(name):
     training = dict(settings["training"])
     assert training.pop("epochs") > 0
     PlateauDecay(**training.pop("plateau", {}))
-    keras.optimizers.Adam(**training)
+    keras.optimizers.get({"class_name": training.pop("optimizer", "adam"), "config": training})
     network = dict(settings["networks"])
     assert network.pop("kind") in registry.DECODERS
     assert "latent_dim" in settings["model"]
@@ -428,7 +431,8 @@ def test_preset_settings_are_arguments(name):
 @pytest.mark.parametrize("name", BUILT)
 def test_presets_build(name):
     constructor, settings = PRESETS[name]
-    run = zoo.load(name)
+    words = {"networks": {"vocabulary_size": 20}} if name in TEXT else {}
+    run = zoo.load(name, **words)
     shape = settings["networks"]["input_shape"]
     assert run.name == name
     assert run.model.name == inspect.signature(constructor).parameters["name"].default
@@ -441,6 +445,76 @@ def test_presets_build(name):
     wanted = {"PlateauDecay": "plateau", "SwapEMAWeights": "use_ema"}
     assert kinds == [kind for kind, key in wanted.items() if settings["training"].get(key)]
     assert run.data_args == settings["data"]
+
+
+#: Rows of DU-VAE's table 1, Yahoo and Yelp, and table 2: what sets each text model apart.
+ROWS = {
+    "text_vae": [{}] * 3,
+    "beta_vae": [{"beta": 0.4}] * 2,
+    "free_bits_vae": [{"free_bits": 0.1}] * 3,
+    "delta_vae": [{"delta": 0.1}] * 3,
+    "bn_vae": [{"gamma": 0.6}] * 3,
+    "mae": [
+        {"diversity": weight, "smoothness": 0.2, "prior": "standard_normal"}
+        for weight in (1.0, 2.0, 2.0)
+    ],
+    "du_vae": [{"gamma": gamma, "keep_prob": 0.8} for gamma in (0.6, 0.5, 0.5)],
+    "iaf_vae": [{"free_bits": bits} for bits in (0.15, 0.25, 0.25)],
+    "du_iaf": [{"gamma": gamma, "keep_prob": 0.7} for gamma in (0.7, 0.6, 0.6)],
+    "agg_vae": [{}] * 3,
+    "sa_vae": [{}] * 2,
+}
+
+
+@pytest.mark.parametrize("model", ROWS)
+def test_text_presets_are_rows_of_the_tables(model):
+    # From 0.1 to 1 in 10 epochs (He et al.), or by 0.1 an epoch (Kim et al.).
+    start = {"agg_vae": [0.1, 0.19], "sa_vae": [0.1, 0.2]}.get(model, [0.0, 0.1])
+    for corpus, row in zip(("yahoo", "yelp", "yelp_sentences"), ROWS[model], strict=False):
+        _, settings = PRESETS[f"{model}_{corpus}"]
+        arguments = dict(settings["model"])
+        assert arguments.pop("likelihood") == "tokens"
+        assert arguments.pop("latent_dim") == 32
+        if model != "beta_vae":
+            schedule = arguments.pop("beta")
+            weights = [float(schedule(step)) for step in (0, 3125, 31_250)]
+            np.testing.assert_allclose(weights, [*start, 1.0], rtol=1e-5)
+        assert arguments == row
+        sentences = corpus == "yelp_sentences"
+        assert f"table {2 if sentences else 1}" in settings["source"]
+        networks = settings["networks"]
+        sizes = networks["embedding_dim"], networks["units"]
+        assert sizes == ((128, 512) if sentences else (512, 1024))
+        training = settings["training"]
+        assert (training["optimizer"], training["learning_rate"]) == ("sgd", 1.0)
+        epochs = 30 if model == "sa_vae" else {"yahoo": 100}.get(corpus, 150)
+        assert training["epochs"] == epochs
+        plateau = training["plateau"]
+        assert plateau["start_epoch"] == 15
+        assert plateau["warm_up"] == (0 if model == "beta_vae" else 10)
+
+
+def test_text_presets_ask_for_the_size_of_the_vocabulary():
+    with pytest.raises(ValueError, match="`networks` of preset 'du_vae_yelp' must have `vocab"):
+        zoo.load("du_vae_yelp")
+
+
+def test_a_text_preset_trains_on_sentences(sentences):
+    keras.utils.set_random_seed(0)
+    networks = {"vocabulary_size": 12, "embedding_dim": 8, "units": 16}
+    run = zoo.load("du_vae_text_tiny", networks=networks, training={"learning_rate": 0.02})
+    run.model.compile(**{**run.compile_args, **QUICK})
+    history = run.model.fit(sentences(256), verbose=0, **{**run.fit_args, "epochs": 4}).history
+    assert history["distortion"][-1] < 0.9 * history["distortion"][0]
+    np.testing.assert_allclose(history["beta"][0], 3.5 / 750, rtol=1e-3)
+    assert run.model.generate(2, seed=0).shape == (2, 64)
+
+
+def test_the_flow_prior_can_be_left_out(text_networks):
+    model = zoo.MAE(*text_networks(), latent_dim=3, prior="standard_normal", likelihood="tokens")
+    assert isinstance(model.prior, StandardNormal)
+    with pytest.raises(TypeError, match="`prior` must be a vaezoo Prior, .*Received: 'normal'"):
+        zoo.MAE(*text_networks(), latent_dim=3, prior="normal", likelihood="tokens")
 
 
 def test_mnist_preset_has_the_widths_of_the_literature():
@@ -533,7 +607,7 @@ def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_da
     keras.utils.set_random_seed(0)
     # Weight normalisation, for which JAX compiles the model twice, has its turn in the contract.
     prior = AutoregressiveFlowPrior(num_blocks=1, hidden_units=(4,), weight_norm=False)
-    options = {**small_parts(name), "prior": prior}
+    options = {**small_parts(name), "prior": prior, "likelihood": "bernoulli"}
     model = getattr(zoo, name)(*dense_networks(), latent_dim=3, **options)
     assert model.prior is prior
     model.build((None, 6))

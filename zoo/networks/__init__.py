@@ -6,6 +6,7 @@ no part of an encoder: it makes mean and variance from the F features.
 
 from .conv import conv_decoder, conv_encoder
 from .densenet import GaussianFeatures, densenet_encoder
+from .lstm import LSTMDecoder, lstm_encoder
 from .mlp import mlp_decoder, mlp_encoder
 from .mu_vae import mu_vae_classifier, mu_vae_decoder, mu_vae_encoder
 from .pixelcnn import GatedPixelCNN, ResidualPixelCNN
@@ -17,12 +18,14 @@ from .wae import UntrainedBatchNormalization, wae_decoder, wae_encoder
 __all__ = [
     "GaussianFeatures",
     "GatedPixelCNN",
+    "LSTMDecoder",
     "PixelCNNPlusPlus",
     "ResidualPixelCNN",
     "UntrainedBatchNormalization",
     "conv_decoder",
     "conv_encoder",
     "densenet_encoder",
+    "lstm_encoder",
     "make",
     "makers",
     "mlp_decoder",

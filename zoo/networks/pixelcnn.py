@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ...layers._raster import Raster, cut
-from ...layers.autoregressive_decoder import AutoregressiveDecoder
+from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, channel_group
 from ...layers.weight_normalization import WeightNormDense
 from ...losses import float32
@@ -18,7 +18,7 @@ def _whole(layer, inputs):
     return layer(inputs)
 
 
-class _PixelCNN(AutoregressiveDecoder):
+class _PixelCNN(AutoregressiveImageDecoder):
     """What the PixelCNNs share: their arguments, maps of the code, outputs and sampling.
 
     Subclasses implement `_features`, and `_context` if parts of the network depend on earlier rows

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ...layers._raster import Raster, cut
-from ...layers.autoregressive_decoder import AutoregressiveDecoder
+from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.logistic_mixture import DiscretizedLogisticMixture
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
 from ...layers.weight_normalization import (
@@ -335,7 +335,7 @@ class _SmallField(_Stage):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class PixelCNNPlusPlus(AutoregressiveDecoder):
+class PixelCNNPlusPlus(AutoregressiveImageDecoder):
     """PixelCNN++ whose every gated unit sees the code, for a `DiscretizedLogisticMixture`.
 
         maps   = C1(ELU(T(ELU(T(z)))))                      8x8x16 -> 16x16x8 -> 32x32x4 -> 32x32x16

@@ -5,6 +5,7 @@ import inspect
 
 from .conv import conv_decoder, conv_encoder
 from .densenet import densenet_encoder
+from .lstm import LSTMDecoder, lstm_encoder
 from .mlp import mlp_decoder, mlp_encoder
 from .mu_vae import mu_vae_decoder, mu_vae_encoder
 from .pixelcnn import GatedPixelCNN, ResidualPixelCNN
@@ -19,6 +20,7 @@ ENCODERS = {
     "wae": wae_encoder,
     "resnet": resnet_encoder,
     "densenet": densenet_encoder,
+    "lstm": lstm_encoder,
 }
 DECODERS = {
     "mlp": mlp_decoder,
@@ -29,6 +31,7 @@ DECODERS = {
     "pixelcnn": ResidualPixelCNN,
     "gated_pixelcnn": GatedPixelCNN,
     "pixelcnn_pp": PixelCNNPlusPlus,
+    "lstm": LSTMDecoder,
 }
 #: Encoders of the decoders that have none of their own name.
 _ENCODER_OF = {"pixelcnn": "resnet", "gated_pixelcnn": "resnet", "pixelcnn_pp": "densenet"}
@@ -47,9 +50,9 @@ def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options
 
     Args:
         kind: `"mlp"`, `"conv"`, `"mu_vae"`, `"wae"`, `"resnet"`; or an autoregressive decoder,
-            `"pixelcnn"` (residual), `"gated_pixelcnn"`, both with the `"resnet"` encoder, or
-            `"pixelcnn_pp"` with the `"densenet"` one.
-        input_shape: Tuple of positive ints, shape of one example.
+            `"pixelcnn"` (residual), `"gated_pixelcnn"`, both with the `"resnet"` encoder,
+            `"pixelcnn_pp"` with the `"densenet"` one, or `"lstm"` for sentences.
+        input_shape: Tuple of positive ints, shape of one example; `(None,)` for sentences.
         latent_dim: Positive int D.
         encoder: Optional dict of options for the encoder alone; `kind` among them makes one of
             another kind.

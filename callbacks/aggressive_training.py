@@ -1,0 +1,152 @@
+"""The end of an aggressive training: when the code says no more about the data than before."""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses.objective import check_choice, check_count
+from ..metrics import mutual_information
+
+STOPS = ("auto", "drop", "patience")
+
+
+class AggressiveTraining(keras.callbacks.Callback):
+    """Ends the aggressive phase of an `AggVAE` by the mutual information of validation data.
+
+    After each epoch of the phase, with I the mutual information under the encoder (nats), of which
+    each batch has one of its own (`mutual_information(..., estimator="batch")`):
+
+        "drop":       the phase ends when   I < I of the epoch before
+        "patience":   below = below + 1 if I < best, else best = I
+                      the phase ends when   below = patience
+
+    `below` is never put back. An ended phase does not begin again. The logs gain
+    `mutual_information`. What the rule remembers is kept by the model, so a training that goes on
+    from a file or by `BackupAndRestore` goes on in its phase: among the callbacks, this one has to
+    come before those that save, as `AggVAE`'s `fit` sees to.
+
+    Args:
+        validation_data: Array `(N, *event)`, or what `fit` takes as validation data save a
+            generator: an array with labels or targets, a `tf.data.Dataset`, or a `PyDataset`. By
+            default those of `fit`.
+        stop: `"drop"`, `"patience"`, or `"auto"`: the former for texts, the latter otherwise.
+        patience: Positive int, number of epochs below the best that end the phase.
+        batch_size: Positive int, examples of a batch of an array. At most about log `batch_size`
+            can be measured.
+        seed: Int in [0, 2^31) that fixes the draws, alike after each epoch.
+
+    Attributes:
+        history: List of dicts `epoch, mutual_information, aggressive`; the latter is whether the
+            next epoch is.
+
+    Raises:
+        ValueError: If an argument is out of range; before the first step, if the model has no
+            aggressive phase or there are no data.
+
+    Reference: He et al. (2019), section 4.2, arXiv:1901.05534; patience, for images, and `drop`,
+    for texts, as in the official code.
+    """
+
+    def __init__(self, validation_data=None, stop="auto", patience=5, batch_size=32, seed=0):
+        super().__init__()
+        check_choice("stop", stop, STOPS)
+        check_count("patience", patience)
+        check_count("batch_size", batch_size)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
+        self.validation_data, self.stop, self.patience = validation_data, stop, patience
+        self.batch_size, self.seed = batch_size, seed
+        self._data, self.history = None, []
+
+    def use(self, validation_data):
+        """Takes the validation data of `fit`, unless there are some of its own."""
+        own = self.validation_data
+        self._data = validation_data if own is None else own
+
+    def on_train_begin(self, logs=None):
+        """Finds the phase and the data."""
+        phase = self._phase()
+        data = self.validation_data if self._data is None else self._data
+        if phase.active and (data is None or inspect.isgenerator(data)):
+            raise ValueError(
+                "`AggressiveTraining` needs validation data that it can read after each epoch: "
+                "give it, or `fit`, an array, a `tf.data.Dataset` or a `PyDataset` as "
+                f"`validation_data`. Received: {type(data).__name__}"
+            )
+        self._data, self.history = data, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures, and ends the phase if it is time."""
+        phase = self._phase()
+        if not phase.active:
+            return
+        # As the model keeps it, so that equal values compare as equal.
+        value = float(np.float32(self._measure()))
+        if logs is not None:
+            # That of an `AuxiliarySoftmax` stays, which is another one.
+            logs.setdefault("mutual_information", value)
+        if self._is_over(phase, value):
+            phase.end()
+        self.history.append(
+            {"epoch": epoch, "mutual_information": value, "aggressive": phase.active}
+        )
+
+    def _is_over(self, phase, value):
+        previous, best = (float(_number(v)) for v in (phase.previous, phase.best))
+        below = int(_number(phase.below)) + int(value < best)
+        phase.previous.assign(value)
+        # A value that is no number is neither below the best nor the best.
+        phase.best.assign(value if value > best else best)
+        phase.below.assign(below)
+        stop = self.stop
+        if stop == "auto":
+            stop = "drop" if hasattr(self.model.likelihood, "num_predicted") else "patience"
+        return value < previous if stop == "drop" else below >= self.patience
+
+    def _measure(self):
+        """Mutual information, averaged over the examples of all batches."""
+        total = size = 0
+        for number, x in enumerate(self._batches()):
+            posterior = self.model.encode(x, batch_size=len(x))
+            # Of one example there is nothing to know.
+            if len(x) > 1:
+                estimate = mutual_information(
+                    posterior,
+                    estimator="batch",
+                    batch_size=len(x),
+                    seed=(self.seed + number) % 2**31,
+                )
+                total += len(x) * estimate.value
+            size += len(x)
+        return total / size if size else math.nan
+
+    def _batches(self):
+        data = self._data
+        if isinstance(data, keras.utils.PyDataset):
+            batches = (data[number] for number in range(data.num_batches))
+        elif hasattr(data, "element_spec"):
+            batches = data
+        else:
+            array, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+            starts = range(0, len(array), self.batch_size)
+            batches = (array[start : start + self.batch_size] for start in starts)
+        for batch in batches:
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            yield x
+
+    def _phase(self):
+        phase = getattr(self.model, "phase", None)
+        if not hasattr(phase, "aggressive"):
+            raise ValueError(
+                "`AggressiveTraining` needs a model with an aggressive phase, such as "
+                f"`zoo.AggVAE`. Received: model {self.model.name!r}, a "
+                f"{type(self.model).__name__}"
+            )
+        return phase
+
+
+def _number(variable):
+    return np.asarray(ops.convert_to_numpy(variable.value))

@@ -1,0 +1,106 @@
+"""What options of decoding mean, and which of them a model can take."""
+
+import numpy as np
+from keras import ops
+
+from ._checks import check_count
+
+
+def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
+    """What `likelihood.from_uniform` takes beside noise, as scalars of fixed dtypes.
+
+    Args:
+        likelihood: `Likelihood`.
+        temperature: Positive float or None.
+        top_k: Non-negative int or None.
+        top_p: Float in (0, 1], or None.
+        drawn: Whether x is to be drawn.
+
+    Returns:
+        `(temperature, top_k, top_p)`, NumPy scalars of which 1, 0 and 1 change nothing; `()` for
+        likelihoods that take none.
+
+    Raises:
+        ValueError: If an option is out of range, or has nothing to act on.
+    """
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if not likelihood.draws_classes:
+            raise ValueError(
+                f"`{name}` needs a likelihood of classes, Tokens or Categorical. Received: "
+                f"{name}={value} with {type(likelihood).__name__}"
+            )
+        if not drawn:
+            raise ValueError(
+                f"`{name}` needs mean=False, which draws x. Received: {name}={value}, mean=True"
+            )
+    if temperature is not None and not (_is_number(temperature) and 0 < temperature < np.inf):
+        raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
+    if top_k is not None and not (_is_int(top_k) and 0 <= top_k < 2**31):
+        raise ValueError(f"`top_k` must be a non-negative integer. Received: top_k={top_k}")
+    if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
+        raise ValueError(f"`top_p` must lie in (0, 1]. Received: top_p={top_p}")
+    if not likelihood.draws_classes:
+        return ()
+    return (
+        np.float32(1.0 if temperature is None else temperature),
+        np.int32(top_k or 0),
+        np.float32(1.0 if top_p is None else top_p),
+    )
+
+
+def check_beam(decoder, beam_size, length_penalty):
+    """Raises a `ValueError` unless a decoder can search with these options."""
+    check_count("beam_size", beam_size)
+    if not _is_number(length_penalty) or not 0 <= length_penalty < np.inf:
+        raise ValueError(
+            f"`length_penalty` must be non-negative. Received: length_penalty={length_penalty}"
+        )
+    if not hasattr(decoder, "beam_search"):
+        raise ValueError(
+            "`beam_size` needs a decoder with a `beam_search`, such as LSTMDecoder. Received: "
+            f"beam_size={beam_size} with {type(decoder).__name__}"
+        )
+
+
+def path_between(first, second, steps, path="linear"):
+    """Points from one code to another, the two included.
+
+        z_t = (1 - t) a + t b    or, on the sphere,    (sin((1 - t) w) a + sin(t w) b) / sin w
+
+    with w the angle between a and b.
+
+    Args:
+        first: Float tensor `(batch, D)`, a.
+        second: Float tensor `(batch, D)`, b.
+        steps: Int of at least 2, or a scalar tensor.
+        path: `"linear"` or `"spherical"`.
+
+    Returns:
+        Float32 tensor `(batch, steps, D)`.
+    """
+    first, second = (ops.cast(code, "float32")[:, None] for code in (first, second))
+    steps = ops.cast(steps, "int32")
+    part = ops.cast(ops.arange(steps), "float32") / ops.cast(steps - 1, "float32")
+    part = part[None, :, None]
+    rest = 1.0 - part
+    if path == "linear":
+        return rest * first + part * second
+    cosine = ops.sum(ops.normalize(first) * ops.normalize(second), axis=-1, keepdims=True)
+    angle = ops.arccos(ops.clip(cosine, -1.0, 1.0))
+    sine = ops.sin(angle)
+    # Codes on one line through the origin have no arc of their own between them.
+    straight = sine < 1e-3
+    sine = ops.where(straight, 1.0, sine)
+    rest = ops.where(straight, rest, ops.sin(rest * angle) / sine)
+    part = ops.where(straight, part, ops.sin(part * angle) / sine)
+    return rest * first + part * second
+
+
+def _is_number(value):
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_int(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

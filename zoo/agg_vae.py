@@ -1,0 +1,538 @@
+"""Aggressive training: an inference network that keeps up with the posterior it approximates."""
+
+import contextlib
+import inspect
+import itertools
+import warnings
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..losses import ELBO, LinearSchedule
+from ..losses._gradients import while_loop
+from ..losses._replicas import num_devices
+from ._checks import check_count, is_target
+from ._index import split_index
+from ._inner_batches import RecentBatches, inner_batches
+from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
+from ._presets import (
+    TEXT_BATCHES,
+    digits_mlp,
+    digits_pixelcnn,
+    omniglot_resnet_pixelcnn,
+    text_lstm,
+    text_tiny,
+)
+from ._training_step import OwnStepVAE
+
+PRESETS = {
+    "digits_mlp": digits_mlp(),
+    "omniglot": omniglot_resnet_pixelcnn("Agg-VAE", beta=LinearSchedule(10 * 447, start=0.1)),
+    "digits_pixelcnn": digits_pixelcnn(),
+    **{
+        corpus: text_lstm(
+            corpus,
+            "Agg-VAE",
+            # He et al. (2019) wait for less.
+            plateau={"patience": 2},
+            beta=LinearSchedule(10 * TEXT_BATCHES, start=0.1),
+        )
+        for corpus in ("yahoo", "yelp", "yelp_sentences")
+    },
+    "text_tiny": text_tiny(beta=LinearSchedule(3 * 250, start=0.1)),
+}
+
+#: Steps of a window: of texts, and of everything else.
+TEXT_WINDOW, WINDOW = 15, 10
+#: What the first window is compared with.
+FIRST_AVERAGE = 1e4
+#: Below every mutual information, and finite, as all weights are.
+NOTHING = float(np.finfo("float32").min)
+
+
+def AggVAE(
+    encoder,
+    decoder,
+    *,
+    latent_dim=32,
+    beta=1.0,
+    window=None,
+    max_inner_steps=99,
+    prior=None,
+    likelihood="bernoulli",
+    num_samples=1,
+    seed=None,
+    name="agg_vae",
+):
+    """VAE whose encoder is trained to the end, or nearly so, before each step of the decoder.
+
+        while aggressive, for each batch X:
+            encoder:  steps on X, then on random training batches, until the loss stops falling
+            decoder:  one step on X
+        later, for each batch X:
+            encoder and decoder:  one step on X
+        loss = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
+
+    The inner steps end with the first window of `window` steps whose average loss, per predicted
+    symbol of a text or else per example, is above that of the window before, and at the latest
+    after `max_inner_steps`. `vaezoo.callbacks.AggressiveTraining` ends the aggressive phase, for
+    good, when the mutual information of validation data stops rising; `fit` with validation data
+    brings it along. Logs gain `aggressive` and `inner_steps`, averages over the epoch.
+
+    Args:
+        encoder: Layer `(batch, ...) -> (batch, F)`.
+        decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters, or an
+            `AutoregressiveDecoder`.
+        latent_dim: Positive int D.
+        beta: Non-negative float or schedule of the outer steps, weight of the rate.
+        window: Positive int, steps of a window; by default 15 for texts and 10 otherwise.
+        max_inner_steps: Positive int.
+        prior: Optional `Prior`; N(0, I) by default. What it learns, it learns with the decoder.
+        likelihood: Name or `Likelihood`.
+        num_samples: Positive int K, draws per example.
+        seed: Optional int that fixes the noise and the choice of batches.
+        name: Model name.
+
+    Returns:
+        An uncompiled `AggressiveVAE`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: He et al. (2019), algorithm 1, arXiv:1901.05534.
+
+    Note: The paper's inner steps end when the loss stops falling; windows, the limit of 99 steps
+    and the comparison of the first window with 1e4 are the official code's.
+    """
+    return AggressiveVAE(
+        encoder,
+        decoder,
+        latent_dim=latent_dim,
+        window=window,
+        max_inner_steps=max_inner_steps,
+        prior=prior,
+        likelihood=likelihood,
+        objective=ELBO(beta),
+        num_samples=num_samples,
+        seed=seed,
+        name=name,
+    )
+
+
+class Windows(NamedTuple):
+    """How far the inner steps have got, and whether their loss still falls.
+
+    Attributes:
+        steps: Steps taken, int32.
+        total: Loss summed over the examples of the window, float32.
+        size: What they are divided by: predicted symbols, or examples, float32.
+        previous: Average of the window before, float32.
+        risen: Whether the last full window's average was above the one before, bool.
+    """
+
+    steps: object
+    total: object
+    size: object
+    previous: object
+    risen: object
+
+    @classmethod
+    def start(cls):
+        """Before the first step."""
+        zero = ops.zeros((), "float32")
+        first = ops.full((), FIRST_AVERAGE, "float32")
+        return cls(ops.zeros((), "int32"), zero, zero, first, ops.zeros((), "bool"))
+
+    def goes_on(self, limit):
+        """Whether there is to be another step, of `limit` at most."""
+        return ops.logical_and(self.steps < limit, ops.logical_not(self.risen))
+
+    def after(self, total, size, window):
+        """The state after one more step.
+
+        Args:
+            total: Loss of the step's batch, summed over its examples.
+            size: Number of its predicted symbols, or examples.
+            window: Positive int, steps of a window.
+        """
+        steps, total, size = self.steps + 1, self.total + total, self.size + size
+        full = ops.equal(ops.mod(steps, window), 0)
+        average = total / size
+        return Windows(
+            steps,
+            ops.where(full, 0.0, total),
+            ops.where(full, 0.0, size),
+            ops.where(full, average, self.previous),
+            ops.logical_and(full, average > self.previous),
+        )
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class AggressivePhase(keras.layers.Layer):
+    """Whether a model trains aggressively, and what decides for how long.
+
+    All are variables, so files and backups of the model hold them.
+
+    Attributes:
+        aggressive: 1 or 0.
+        previous: Mutual information of the epoch before, nats; the lowest float before the first.
+        best: The largest so far.
+        below: Number of epochs below the best so far.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+
+        def variable(name, value, dtype):
+            initializer = keras.initializers.Constant(value)
+            return self.add_weight(name=name, initializer=initializer, dtype=dtype, trainable=False)
+
+        self.aggressive = variable("aggressive", 1, "int32")
+        self.previous = variable("previous", NOTHING, "float32")
+        self.best = variable("best", NOTHING, "float32")
+        self.below = variable("below", 0, "int32")
+        self.built = True
+
+    @property
+    def active(self):
+        """Whether the model trains aggressively. To be asked between epochs."""
+        return bool(ops.convert_to_numpy(self.aggressive.value))
+
+    def end(self):
+        """Ends the aggressive phase; `fit` goes on with ordinary steps from the next epoch on."""
+        self.aggressive.assign(0)
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class AggressiveVAE(OwnStepVAE):
+    """`VAE` with the training step of `AggVAE`.
+
+    `compile` gives encoder and decoder an optimiser each: the one it is given, and a copy of it.
+    `optimizer.learning_rate` is that of both, and `optimizer.iterations` counts the outer steps, as
+    the objective's schedules do.
+
+    Args:
+        encoder: As in `VAE`.
+        decoder: As in `VAE`.
+        window: As in `AggVAE`.
+        max_inner_steps: As in `AggVAE`.
+        seed: As in `AggVAE`.
+        name: Model name.
+        **kwargs: Further arguments of `VAE`.
+
+    Attributes:
+        phase: `AggressivePhase`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Note: `global_clipnorm` limits the norm of the gradients of all weights in inner steps, too, as
+    the official code does, which costs them the gradient of the decoder's weights.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        window=None,
+        max_inner_steps=99,
+        seed=None,
+        name="agg_vae",
+        **kwargs,
+    ):
+        if window is not None:
+            check_count("window", window)
+        check_count("max_inner_steps", max_inner_steps)
+        super().__init__(encoder, decoder, seed=seed, name=name, **kwargs)
+        self.seed, self.max_inner_steps = seed, max_inner_steps
+        self._given_window = window
+        self.phase = AggressivePhase(name="phase")
+        self.aggressive_tracker = keras.metrics.Mean("aggressive")
+        self.inner_steps_tracker = keras.metrics.Mean("inner_steps")
+        self._pool, self._stacks = None, False
+
+    @property
+    def window(self):
+        """Steps of a window."""
+        if self._given_window is not None:
+            return self._given_window
+        return WINDOW if getattr(self.likelihood, "num_predicted", None) is None else TEXT_WINDOW
+
+    def get_config(self):
+        """Returns the parts and the arguments of the step."""
+        return {
+            **super().get_config(),
+            "window": self._given_window,
+            "max_inner_steps": self.max_inner_steps,
+            "seed": self.seed,
+        }
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        mark(self._encoder_variables(), ENCODER)
+
+    def _encoder_variables(self):
+        return [*self.encoder.trainable_variables, *self.head.trainable_variables]
+
+    def compile(self, optimizer="adam", **kwargs):
+        """Configures training; see `VAE.compile`.
+
+        Args:
+            optimizer: Keras optimiser of both parts, or its name. It must neither average weights
+                nor accumulate gradients.
+            **kwargs: Further arguments of `VAE.compile`.
+
+        Raises:
+            ValueError: As `VAE.compile` does; if the optimiser does not fit; or under several
+                devices.
+        """
+        self._check_devices()
+        super().compile(in_parts(optimizer), **kwargs)
+
+    def _check_devices(self):
+        devices = num_devices(self)
+        if devices > 1:
+            raise ValueError(
+                "`AggVAE` trains on a single device: its inner steps end by the loss of one. "
+                f"Received: {devices} devices"
+            )
+
+    # -- the step ----------------------------------------------------------------------------------
+
+    def own_step(self, x, y, sample_weight):
+        """The aggressive step where others come with a batch, an ordinary one elsewhere."""
+        aggressive = isinstance(x, dict)
+        inner_steps = ops.zeros((), "int32")
+        weights, moving = self.trainable_variables, contextlib.nullcontext()
+        if aggressive:
+            x, others = x["x"], x["others"]
+            inner_steps = self._encoder_steps(others)
+            weights, moving = self._weights_of(DECODER), self._parts.only(DECODER)
+        (_, (value, terms, report)), gradients = self._gradients(x, y, sample_weight, weights)
+        with moving:
+            self.update_weights(gradients, weights)
+        self.update_trackers(terms, report, sample_weight)
+        self.update_loss(value, ops.shape(x)[0])
+        self.aggressive_tracker.update_state(float(aggressive))
+        self.inner_steps_tracker.update_state(inner_steps)
+        return super().get_metrics_result()
+
+    def get_metrics_result(self):
+        """The logs; what only training has is in those of the step."""
+        found = super().get_metrics_result()
+        own = (self.aggressive_tracker.name, self.inner_steps_tracker.name)
+        return {name: value for name, value in found.items() if name not in own}
+
+    def _encoder_steps(self, batches):
+        """The inner steps on stacked batches; how many there were."""
+        weights = self._weights_of(ENCODER)
+
+        def step(*state):
+            windows = Windows(*state)
+            x, y, sample_weight = keras.tree.map_structure(
+                lambda leaf: None if leaf is None else ops.take(leaf, windows.steps, axis=0),
+                batches,
+            )
+            (_, (value, _, _)), gradients = self._gradients(x, y, sample_weight, weights)
+            with self._parts.only(ENCODER):
+                self.update_weights(gradients, weights)
+            rows = ops.cast(ops.shape(x)[0], "float32")
+            size = self._predicted(x, y, rows)
+            return tuple(windows.after(value * rows, size, self.window))
+
+        def goes_on(*state):
+            return Windows(*state).goes_on(self.max_inner_steps)
+
+        with self.objective.held():
+            end = while_loop(goes_on, step, tuple(Windows.start()), self.all_variables)
+        return Windows(*end).steps
+
+    def _gradients(self, x, y, sample_weight, weights):
+        def loss():
+            output = self(x, training=True)
+            value, terms, report = self.loss_and_terms(x, y, output, sample_weight)
+            return self.optimizer.scale_loss(value), (value, terms, report)
+
+        return self.gradients_of(loss, weights)
+
+    def _predicted(self, x, y, rows):
+        count = getattr(self.likelihood, "num_predicted", None)
+        if count is None:
+            return rows
+        y, _ = split_index(y)
+        return ops.sum(ops.cast(count(y if y is not None and is_target(x, y) else x), "float32"))
+
+    def _weights_of(self, part):
+        """Weights to differentiate by where one part moves: all where all are clipped together."""
+        if self._parts.optimizer.global_clipnorm is not None:
+            return self.trainable_variables
+        encoder = {id(variable) for variable in self._encoder_variables()}
+        return [v for v in self.trainable_variables if (id(v) in encoder) == (part == ENCODER)]
+
+    @property
+    def _parts(self):
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
+
+    # -- data --------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        **kwargs,
+    ):
+        """Trains as `VAE.fit` does, and ends the aggressive phase by `AggressiveTraining`.
+
+        That callback is added where validation data are given, unless `callbacks` have one, which
+        then needs none of its own. It runs before the others: what these save is up to date.
+
+        Args:
+            x: As in `VAE.fit`. Inner steps draw rows from arrays; of other sources they choose
+                among up to 512 recent batches, the first of which are read ahead.
+            y: As in `VAE.fit`.
+            batch_size: As in `VAE.fit`.
+            epochs: As in `VAE.fit`.
+            verbose: As in `VAE.fit`.
+            callbacks: A callback or a list of callbacks.
+            validation_split: As in `VAE.fit`.
+            validation_data: As in `VAE.fit`; no generator, for it is read after each epoch.
+            **kwargs: Further arguments of `VAE.fit`.
+
+        Raises:
+            TypeError: As `VAE.fit` does.
+            ValueError: As `VAE.fit` does; or under several devices.
+        """
+        self._check_devices()
+        held_out = validation_split if validation_data is None else 0.0
+        measured = validation_data
+        if held_out and hasattr(x, "dtype"):
+            measured = x[int(np.floor(len(x) * (1.0 - held_out))) :]
+        size = kwargs.get("validation_batch_size") or batch_size or 32
+        callbacks = self._callbacks(callbacks, measured, size)
+        x = self._draw_from(x, y, batch_size or 32, held_out, kwargs)
+        try:
+            return super().fit(
+                x,
+                y,
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                validation_split,
+                validation_data,
+                **kwargs,
+            )
+        finally:
+            self._pool, self._stacks = None, False
+
+    def _callbacks(self, callbacks, measured, batch_size):
+        from ..callbacks import AggressiveTraining
+
+        given = [] if callbacks is None else keras.tree.flatten(callbacks)
+        if any(isinstance(callback, keras.callbacks.CallbackList) for callback in given):
+            raise TypeError(
+                "`callbacks` must be a callback or a list of callbacks. Received: CallbackList"
+            )
+        own = [callback for callback in given if isinstance(callback, AggressiveTraining)]
+        if not own and self.phase.active:
+            if measured is None:
+                warnings.warn(
+                    "The aggressive phase of this training never ends by itself: give `fit` "
+                    "`validation_data`, for the callback `AggressiveTraining` to watch the mutual "
+                    "information of.",
+                    stacklevel=3,
+                )
+            else:
+                own = [AggressiveTraining(batch_size=batch_size)]
+        for callback in own:
+            callback.use(measured)
+        rest = [callback for callback in given if not isinstance(callback, AggressiveTraining)]
+        return [*own, *rest, _FollowsPhase()]
+
+    def _draw_from(self, x, y, batch_size, held_out, options):
+        seeds = np.random.randint(2**31) if self.seed is None else [self.seed, self._steps_taken()]
+        generator = np.random.default_rng(seeds)
+        weights = options.get("sample_weight")
+        unknown = self.num_examples is not None or options.get("class_weight") is not None
+        unknown = unknown or not all(
+            leaf is None or hasattr(leaf, "dtype") for leaf in keras.tree.flatten((y, weights))
+        )
+        if x is None or (hasattr(x, "dtype") and unknown):
+            # Of what Keras or `VAE.fit` add to rows, only the batches themselves know.
+            self._pool = RecentBatches(None, self.max_inner_steps, generator)
+            return x
+        if not inspect.isgenerator(x) and not self.phase.active:
+            return x
+        y = x if y is None and weights is not None else y
+        x, self._pool = inner_batches(
+            x, y, weights, batch_size, held_out, self.max_inner_steps, generator
+        )
+        return x
+
+    def _steps_taken(self):
+        return int(ops.convert_to_numpy(self.optimizer.iterations)) if self.compiled else 0
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """One step as in `keras.Model.train_on_batch`; its inner steps are all on this batch."""
+        self._check_devices()
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+        generator = np.random.default_rng(0)
+        self._pool = RecentBatches(None, self.max_inner_steps, generator)
+        self._stacks = self.phase.active
+        try:
+            return super().train_on_batch(x, *args, **kwargs)
+        finally:
+            self._pool, self._stacks = None, False
+
+    def make_train_function(self, force=False):
+        """Keras' function of a step, whose batches bring others along while aggressive."""
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force)
+        if self.built and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        run = self.train_function
+
+        def step(*arguments):
+            if not self._stacks:
+                return run(*arguments)
+            *state, iterator = arguments
+            batches = list(itertools.islice(iterator, self.steps_per_execution))
+            if not batches:
+                raise StopIteration
+            return run(*state, iter([self._with_others(batch) for batch in batches]))
+
+        self.train_function = step
+
+    def _with_others(self, batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        others = self._pool.stack((x, y, sample_weight))
+        others = keras.tree.map_structure(
+            lambda leaf: None if leaf is None else ops.convert_to_tensor(leaf), others
+        )
+        return {"x": x, "others": others}, y, sample_weight
+
+    def follow_phase(self):
+        """Looks up, between epochs, whether the steps of the next one are aggressive."""
+        self._stacks = self.phase.active
+        if self._stacks and self._pool is None:
+            # A backup went back to the phase after `fit` had begun without it.
+            generator = np.random.default_rng(self.seed)
+            self._pool = RecentBatches(None, self.max_inner_steps, generator)
+
+
+class _FollowsPhase(keras.callbacks.Callback):
+    """Tells the model that an epoch begins: the last callback, after any that restore it."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.follow_phase()
