@@ -70,7 +70,7 @@ def main():
         publish(
             f"{BACKENDS[backend]}. {machine()}",
             table(backend, arguments.rounds),
-            f"steps {backend}" if arguments.write else None,
+            f"aggressive {backend}" if arguments.write else None,
         )
 
 

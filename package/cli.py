@@ -409,8 +409,9 @@ def train(
             size = f"sentences of {len(vocabulary):,} ids"
         console.print(
             f"{constructor.__name__} with {run.model.count_params():,} parameters on "
-            f"{train_args['name_or_path']} ({size}), {keras.backend.backend()}, "
-            f"{options['precision']}, epochs {trained + 1} to {epochs}. Run: {directory}",
+            f"{train_args['name_or_path']} ({size}), {keras.backend.backend()} "
+            f"{_compiler(run.model)}, {options['precision']}, epochs {trained + 1} to {epochs}. "
+            f"Run: {directory}",
             highlight=False,
         )
     try:
@@ -722,6 +723,12 @@ def _described(data_args, **changes):
     return data.describe(
         **{key: args[key] for key in inspect.signature(data.describe).parameters if key in args}
     )
+
+
+def _compiler(model):
+    """How the steps of a compiled model run, in words."""
+    mode = "with XLA" if model.jit_compile else "without XLA"
+    return f"{mode}, LSTMs by cuDNN" if model.uses_cudnn else mode
 
 
 def _data_args(data_args, options, epoch):

@@ -162,6 +162,15 @@ class VAE(ArgumentsConfig, keras.Model):
         return inputs[0].dtype if inputs else self.input_dtype
 
     @property
+    def uses_cudnn(self):
+        """Whether a recurrent layer of the networks asks for cuDNN's implementation."""
+        return any(
+            getattr(layer, "use_cudnn", None) is True
+            for part in (self.encoder, self.decoder)
+            for layer in part._flatten_layers()
+        )
+
+    @property
     def num_examples(self):
         """Number of training examples whose indices `fit` must be given, or None."""
         return self.objective.num_examples
@@ -343,8 +352,9 @@ class VAE(ArgumentsConfig, keras.Model):
             optimizer: Keras optimiser or its name.
             jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
                 for eager runs and under several `tf.distribute` replicas, which XLA cannot
-                compile. `model.jit_compile` holds the outcome; a saved model decides anew where
-                it is loaded.
+                compile, and on TensorFlow with LSTMs of cuDNN, which it cannot either.
+                `model.jit_compile` holds the outcome; a saved model decides anew where it is
+                loaded.
             run_eagerly: Whether to run step by step in Python.
             **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
 
@@ -359,8 +369,14 @@ class VAE(ArgumentsConfig, keras.Model):
                 )
         self._asked_jit_compile = jit_compile
         replicas = num_tf_replicas(self)
+        cudnn = keras.backend.backend() == "tensorflow" and self.uses_cudnn
         if jit_compile == "auto":
-            jit_compile = not run_eagerly and replicas == 1
+            jit_compile = not run_eagerly and replicas == 1 and not cudnn
+        elif jit_compile and cudnn:
+            raise ValueError(
+                "`jit_compile` must be False or 'auto' with networks of `use_cudnn=True`: XLA "
+                "cannot compile cuDNN's LSTM on TensorFlow. Received: jit_compile=True"
+            )
         elif jit_compile and replicas > 1:
             raise ValueError(
                 "`jit_compile` must be False or 'auto' under several `tf.distribute` replicas, "

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo import zoo
 from vaezoo.zoo import networks
 from vaezoo.zoo.networks import LSTMDecoder, lstm_encoder
 
@@ -256,3 +257,23 @@ def test_other_data_than_sentences_are_refused():
         lstm_encoder((None,), 7, pad_id=1)
     with pytest.raises(ValueError, match=r"a decoder of sentences of shape \(5,\)"):
         LSTMDecoder(2, (5,), 7).check_event((6,))
+
+
+@pytest.mark.one_backend
+def test_cudnn_turns_xla_off_and_is_refused_with_it():
+    sizes = {"vocabulary_size": 7, "embedding_dim": 3, "units": 4}
+    encoder, layer = networks.make("lstm", (None,), 2, use_cudnn=True, **sizes)
+    model = zoo.TextVAE(encoder, layer, latent_dim=2)
+    assert model.uses_cudnn
+    model.compile()
+    assert not model.jit_compile
+    with pytest.raises(ValueError, match="cannot compile cuDNN's LSTM on TensorFlow"):
+        model.compile(jit_compile=True)
+    # One of both is enough.
+    encoder, layer = networks.make("lstm", (None,), 2, decoder={"use_cudnn": True}, **sizes)
+    assert zoo.TextVAE(encoder, layer, latent_dim=2).uses_cudnn
+    encoder, layer = networks.make("lstm", (None,), 2, **sizes)
+    model = zoo.TextVAE(encoder, layer, latent_dim=2)
+    assert not model.uses_cudnn
+    model.compile()
+    assert model.jit_compile
