@@ -30,14 +30,31 @@ help:  ## Show this list.
 demo: $(TENSORFLOW) $(VAEZOO)  ## Train small models side by side and show which of them collapse.
 	@KERAS_BACKEND=tensorflow $(VENV)/bin/python examples/demo.py $(ARGS)
 
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "not slow" $(ARGS)
+# All tests of a further backend run beside those of the first, which leaves no core idle at the
+# end of either; what they print follows. What ARGS chooses runs in turn.
+BESIDE = $(if $(strip $(ARGS)),,$(wordlist 2,$(words $(BACKENDS)),$(BACKENDS)))
+
 test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the tests on each of BACKENDS (tensorflow and jax).
-	@status=0; \
-	for backend in $(BACKENDS); do \
-	  echo "== Tests on the $$backend backend"; \
-	  KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "not slow" \
-	    $(ARGS) \
-	    || status=$$?; \
+	@logs=$$(mktemp -d); jobs=; status=0; \
+	trap 'test -z "$$jobs" || kill $$jobs; rm -rf "$$logs"' EXIT; \
+	trap 'exit 130' INT TERM; \
+	for backend in $(BESIDE); do \
+	  KERAS_BACKEND=$$backend $(PYTEST) >"$$logs/$$backend" 2>&1 & \
+	  jobs="$$jobs $$!"; \
 	done; \
+	for backend in $(filter-out $(BESIDE),$(BACKENDS)); do \
+	  echo "== Tests on the $$backend backend$(BESIDE:%=, and beside them on %)"; \
+	  KERAS_BACKEND=$$backend $(PYTEST) || status=$$?; \
+	done; \
+	set -- $(BESIDE); \
+	for job in $$jobs; do \
+	  wait $$job || status=$$?; \
+	  echo "== Tests on the $$1 backend"; \
+	  cat "$$logs/$$1"; \
+	  shift; \
+	done; \
+	jobs=; \
 	exit $$status
 
 lint: $(TOOLS)  ## Check style, imports and formatting, as CI does.

@@ -1,7 +1,11 @@
 """What every test shares. Keras is imported late: pytest-xdist's controller then never loads it."""
 
+import atexit
 import functools
+import gc
 import os
+import shutil
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -17,8 +21,16 @@ os.environ.setdefault(
     "--xla_cpu_use_fusion_emitters=false",
 )
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Otherwise garbage is looked for after every 700 new objects, of which tracing makes millions.
+gc.set_threshold(20_000, 20, 10)
 
 BACKEND = os.environ["KERAS_BACKEND"]
+
+# What one worker or child process has compiled, the others of this run need not.
+if BACKEND == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vaezoo-jax-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 def _version(distribution):

@@ -44,6 +44,7 @@ def test_a_healthy_model_is_left_alone(make_vae, images):
     assert [record["reason"] for record in callback.history] == [""] * 4
 
 
+@pytest.mark.one_backend
 def test_rate_is_to_the_prior_that_the_model_has(make_vae, images):
     prior = layers.GaussianMixturePrior(1)
     model = make_vae(prior=prior, learning_rate=1e-9)
@@ -56,6 +57,7 @@ def test_rate_is_to_the_prior_that_the_model_has(make_vae, images):
     assert callback.history[0]["rate"] > 100.0
 
 
+@pytest.mark.one_backend
 def test_flow_that_collapsed_is_named(make_vae, images):
     head = layers.FlowHead(3, layers.InverseAutoregressiveFlow(1, (8,)))
     model = empty_head(make_vae(head=head, learning_rate=1e-9))
@@ -103,6 +105,7 @@ def test_the_ramp_is_put_back(make_vae, images):
     assert steps[2] - steps[1] == pytest.approx(2.0, abs=1e-3)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,6 +128,7 @@ def test_bad_data():
         CollapseWarning(np.zeros((1, 4)))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("act", "message"),
     [

@@ -174,6 +174,7 @@ def test_nothing_is_traced_again(watched):
     assert counts[0] == counts[1] == counts[2] == counts[3]
 
 
+@pytest.mark.one_backend
 def test_deterministic_codes_have_neither_rate_nor_variance(make_vae, images, tmp_path):
     model = make_vae(zoo.AE, deterministic=True)
     model.fit(images[0], verbose=0, callbacks=[LatentMonitor(images[0], log_dir=tmp_path)])
@@ -198,6 +199,7 @@ class Chain(layers.AutoregressiveImageDecoder):
         return keras.ops.reshape(logits, (-1, *self.output_shape_))
 
 
+@pytest.mark.one_backend
 def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     x, _ = images
     keras.utils.set_random_seed(1)
@@ -233,6 +235,7 @@ def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     assert "traversals" in records
 
 
+@pytest.mark.one_backend
 def test_auxiliary_softmax_is_reported(make_vae, images, tmp_path):
     x, _ = images
     model = make_vae(zoo.VAEAS, num_examples=len(x), hidden_units=(8,))
@@ -248,6 +251,7 @@ def test_auxiliary_softmax_is_reported(make_vae, images, tmp_path):
         )
 
 
+@pytest.mark.one_backend
 def test_vectors_have_no_images(make_vae, tmp_path):
     x = np.random.default_rng(0).random((20, 6), "float32")
     model = make_vae(event=(6,))
@@ -263,6 +267,7 @@ def test_vectors_have_no_images(make_vae, tmp_path):
     }
 
 
+@pytest.mark.one_backend
 def test_images_can_be_left_out_and_collapsed_codes_have_no_traversals(make_vae, images, tmp_path):
     x, _ = images
     model = make_vae(event=x.shape[1:])
@@ -276,6 +281,7 @@ def test_images_can_be_left_out_and_collapsed_codes_have_no_traversals(make_vae,
     assert records["latent/active_units"][0] == 0
 
 
+@pytest.mark.one_backend
 def test_diverged_codes_are_passed_over(make_vae, images, tmp_path):
     model = make_vae()
     monitor = LatentMonitor(images[0], log_dir=tmp_path)
@@ -289,6 +295,7 @@ def test_diverged_codes_are_passed_over(make_vae, images, tmp_path):
     assert read(tmp_path) == {}
 
 
+@pytest.mark.one_backend
 def test_data_that_do_not_fit_are_refused_before_the_first_step(make_vae, images, tmp_path):
     x, _ = images
     for data, message in ((x[:, :3], r"shape=\(40, 3, 4, 1\)"), (255 * x, "divide 8-bit images")):
@@ -304,6 +311,7 @@ def test_data_that_do_not_fit_are_refused_before_the_first_step(make_vae, images
 DATA = np.zeros((5, 4, 4, 1), "float32")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

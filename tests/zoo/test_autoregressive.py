@@ -11,6 +11,9 @@ from vaezoo.losses._replicas import GivenSeed
 from vaezoo.zoo.networks import GatedPixelCNN, ResidualPixelCNN, mlp_encoder, resnet_encoder
 
 SHAPE, SIZE = (4, 4, 1), 2
+JAX = keras.backend.backend() == "jax"
+# For a step or two: JAX is slow without its compiler, TensorFlow is slow to start with a graph.
+BRIEF = {"jit_compile": JAX, "run_eagerly": not JAX}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def test_training_initialises_the_gains_from_the_first_data_and_lowers_the_loss(
     model = make(constructor=zoo.AE, encoder=encoder, deterministic=True)
     model.build((None, *SHAPE))
     assert awaits_initialization(model)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=JAX)
     seen = []
     watch = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: seen.append(model.predict(images, verbose=0).params)
@@ -142,7 +145,7 @@ def test_reloaded_model_is_the_same(model, images, tmp_path):
     assert not awaits_initialization(again)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX draws other noise")
+@pytest.mark.skipif(JAX, reason="JAX draws other noise")
 def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
     import tensorflow as tf
 
@@ -170,7 +173,7 @@ def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
 def test_other_models_take_such_a_decoder(constructor, options, images):
     keras.utils.set_random_seed(0)
     model = make(GatedPixelCNN, constructor, kernels=(3,), **options)
-    model.compile("adam", jit_compile=keras.backend.backend() == "jax")
+    model.compile("adam", **BRIEF)
     history = model.fit(images, batch_size=20, epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
     assert model.reconstruct(images[:3]).shape == (3, *SHAPE)
@@ -191,7 +194,7 @@ def test_class_numbers_are_decoded_one_channel_after_the_other(images):
 def test_learned_prior_goes_with_such_a_decoder(images):
     keras.utils.set_random_seed(0)
     model = make(prior=VampPrior(num_components=3), kernels=(3,))
-    model.compile("adam", jit_compile=keras.backend.backend() == "jax")
+    model.compile("adam", **BRIEF)
     model.fit(images, batch_size=20, verbose=0)
     assert model.generate(3, seed=0).shape == (3, *SHAPE)
 

@@ -159,9 +159,10 @@ SHARDED = """
 
 def run(script, folder):
     script = textwrap.dedent(script).replace("SETUP", textwrap.dedent(SETUP))
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     subprocess.run(
         [sys.executable, "-c", script.replace("MODELS", repr(MODELS))],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        env={**os.environ, "XLA_FLAGS": flags},
         cwd=folder,
         check=True,
         timeout=600,

@@ -49,7 +49,9 @@ TEXT_OPTIONS = {
 }
 FULL = ["DUVAE"]
 if BACKEND == "tensorflow":
-    FULL = ["DUVAE", "HEBAE", "IWAE", "SAVAE", "WAE", "conv"]
+    FULL = ["DUVAE", "HEBAE", "SAVAE", "WAE", "conv"]
+# Sentences have a test of their own.
+INTERPOLATED = ["DUVAE"]
 NAMES = [*FULL, "TextVAE"]
 if BACKEND == "tensorflow":
     NAMES = [*CONSTRUCTORS, "conv", "mixed", "point"]
@@ -95,14 +97,15 @@ def scramble(model, x):
         variable.assign_add(0.2 * rng.standard_normal(variable.shape).astype(variable.dtype))
 
 
-def requests_of(model, x, z):
+def requests_of(name, model, x, z):
     requests = {}
     for n in BATCHES:
         for signature in ("encode", "serving_default", "reconstruct"):
             requests[signature, n, "x"] = x[:n]
         requests["decode", n, "z"] = z[:n]
-        requests["interpolate", n, "a"], requests["interpolate", n, "b"] = x[:n], x[-n:]
-        requests["interpolate", n, "steps"] = np.int32(n)
+        if name in INTERPOLATED:
+            requests["interpolate", n, "a"], requests["interpolate", n, "b"] = x[:n], x[-n:]
+            requests["interpolate", n, "steps"] = np.int32(n)
     for count, seed in [*zip(COUNTS, SEEDS, strict=True), (COUNTS[1], SEEDS[0]), (0, 0)]:
         requests["sample", f"{count} {seed}", "count"] = np.int32(count)
         requests["sample", f"{count} {seed}", "seed"] = np.int32(seed)
@@ -174,7 +177,7 @@ def served(make, binary_data, sentences, tmp_path_factory):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             model.export(root / name, verbose=name == "DUVAE", **options)
-        requests = requests_of(model, x, z) if name in FULL else {"encode|3|x": x[:3]}
+        requests = requests_of(name, model, x, z) if name in FULL else {"encode|3|x": x[:3]}
         if name == "TextVAE":
             requests |= text_requests_of(x, z)
         np.savez(root / f"{name}.npz", **requests)
@@ -251,7 +254,7 @@ def test_encode_decode_and_reconstruct_any_batch(served, name, n):
 
 
 @reads
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", INTERPOLATED)
 def test_interpolate_is_that_of_the_model(served, name):
     case = served[name]
     for n in BATCHES[1:]:

@@ -206,7 +206,7 @@ def test_reloaded_model_goes_on_as_if_nothing_had_happened(
 ):
     x = binary_data(ROWS)
     model = make(softmax=softmax)
-    model.compile("adam", jit_compile=True)
+    model.compile("adam", **QUICK)
     model.fit(x, batch_size=16, verbose=0, shuffle=False)
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
