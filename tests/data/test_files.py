@@ -235,7 +235,8 @@ def test_files_that_are_none(tmp_path, greys):
     (tmp_path / "table.csv").write_text("1,2")
     with pytest.raises(ValueError, match="noise.npy' cannot be read: it is no array file"):
         load(tmp_path / "noise.npy")
-    with pytest.raises(ValueError, match="must end in .npz, .npy or .mat. Received: .*table.csv"):
+    endings = "must end in .npz, .npy or .mat, or in .txt or .tsv for text. Received: .*table.csv"
+    with pytest.raises(ValueError, match=endings):
         load(str(tmp_path / "table.csv"))
     with pytest.raises(FileNotFoundError, match="No file or folder .*missing.npz"):
         load("missing.npz")

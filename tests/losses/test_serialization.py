@@ -29,6 +29,7 @@ INSTANCES = [
     layers.Gaussian("learned"),
     layers.Gaussian("decoder"),
     layers.Categorical(7),
+    layers.Tokens(7, pad_id=2),
     layers.DiscretizedLogisticMixture(3, 16, -5.0, "exact"),
     layers.StandardNormal(3.0),
     layers.VarianceDropout(0.8, 0.1, 3, 5),

@@ -64,7 +64,7 @@ def test_defaults_are_those_of_the_functions():
             {},
             "`kind` must be one of mlp, conv, .*; did you mean 'mu_vae'.*kind='mu-vae'",
         ),
-        ("vit", {}, "`kind` must be one of mlp, conv, .*pixelcnn_pp. Received: kind='vit'"),
+        ("vit", {}, "`kind` must be one of mlp, conv, .*pixelcnn_pp, lstm. Received: kind='vit'"),
         ("resnet50", {}, "did you mean 'resnet'.*Received: kind='resnet50'"),
         ("mlp", {"encoder": {"kind": "pixelcnn"}}, r"`encoder\['kind'\]` must be one of mlp"),
         ("mlp", {"decoder": {"kind": "densenet"}}, r"`decoder\['kind'\]` must be one of mlp"),
