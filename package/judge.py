@@ -8,7 +8,7 @@ import typer
 
 from . import data, metrics, runs
 from .data.text import text_path
-from .layers import Tokens
+from .sentences import vocabulary_of, writes_text
 
 SOURCE = Annotated[
     Path,
@@ -103,27 +103,15 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
 
 def _read_by_its_vocabulary(args, model, file):
     """Arguments of `data.load_arrays` by which text has the ids that the model knows."""
-    likelihood = model.likelihood
     text = text_path(args["name_or_path"], args.get("data_dir")) is not None
-    if text != isinstance(likelihood, Tokens):
+    if text != writes_text(model):
         found, wanted = ("text", "images") if text else ("no text", "text")
         raise ValueError(
             f"'{file}' is a model of {wanted}. Received: {args['name_or_path']!r}, which is {found}"
         )
     if not text:
         return args
-    vocabulary = runs.vocabulary_of(file)
-    if vocabulary is None:
-        raise ValueError(
-            f"{runs.VOCABULARY} must lie beside '{file}': without it nobody knows which ids its "
-            "words have"
-        )
-    if len(vocabulary) != likelihood.vocabulary_size:
-        raise ValueError(
-            f"'{file}' was trained with another vocabulary than the {runs.VOCABULARY} beside it: "
-            f"it knows {likelihood.vocabulary_size} ids. Received: {len(vocabulary)}"
-        )
-    return runs.with_vocabulary(args, vocabulary)
+    return runs.with_vocabulary(args, vocabulary_of(model, file))
 
 
 def _reshaped(x, model):
