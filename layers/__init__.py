@@ -23,6 +23,7 @@ from .likelihoods import (
     restricted_logits,
 )
 from .logistic_mixture import DiscretizedLogisticMixture
+from .lstm import LSTM
 from .made import MADE
 from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregressiveFlow
 from .masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
@@ -57,6 +58,7 @@ __all__ = [
     "ConvAutoregressiveFlowPrior",
     "AutoregressiveFlowPrior",
     "ENTROPY_FLOOR",
+    "LSTM",
     "MADE",
     "AutoregressiveDecoder",
     "AutoregressiveImageDecoder",

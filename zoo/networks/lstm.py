@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ...layers import AutoregressiveDecoder
+from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
 from ...losses._replicas import SavesNoise, SeedGenerator
 from ...losses.objective import check_choice, check_count
@@ -436,7 +436,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
 def _lstm(units, scale, use_cudnn, return_sequences, dtype=None):
     scale = units**-0.5 if scale is None else scale
     uniform = keras.initializers.RandomUniform(-scale, scale)
-    return keras.layers.LSTM(
+    return LSTM(
         units,
         kernel_initializer=uniform,
         recurrent_initializer=fresh(uniform),
