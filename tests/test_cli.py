@@ -458,7 +458,6 @@ def test_sample_goes_beside_the_model_by_default(copied):
     assert matplotlib.image.imread(copied / "samples.png").shape[:2] == (56, 2 * 56 + 2)
 
 
-@pytest.mark.both_backends
 def test_export_loads_and_is_not_overwritten(finished, tmp_path):
     tf = pytest.importorskip("tensorflow")
     out = tmp_path / "served"
@@ -561,6 +560,7 @@ def test_version_names_the_backend():
     assert keras.backend.backend() in text
 
 
+@pytest.mark.slow  # It imports everything once more.
 def test_module_can_be_run():
     done = subprocess.run(
         [sys.executable, "-m", "vaezoo", "--help"],

@@ -219,6 +219,7 @@ def test_nothing_is_charged_outside_of_training(batch):
 @pytest.mark.parametrize(
     "kind", [{}, {"softmax": HierarchicalSoftmax, "row_step": 0.05}], ids=["flat", "tree"]
 )
+@pytest.mark.one_backend
 def test_classifier_learns_from_its_own_loss_alone(batch, kind):
     # Weights of a hundred on what its loss is not: the same steps.
     losses, weights = [], []

@@ -268,6 +268,7 @@ class Sampling(keras.layers.Layer):
         return mean + ops.exp(0.5 * log_var) * noise
 
 
+@pytest.mark.one_backend
 def test_textbook_vae_is_diagnosed_unchanged(digits):
     class Textbook(keras.Model):
         def __init__(self, encoder, decoder):

@@ -31,6 +31,7 @@ def saved(digits, tmp_path_factory):
     return network, path
 
 
+@pytest.mark.one_backend
 def test_classifier_learns_and_reports_its_accuracy(digits, saved):
     images, _ = digits
     network, path = saved
@@ -44,6 +45,7 @@ def test_classifier_learns_and_reports_its_accuracy(digits, saved):
     assert details["num_classes"] == 10
 
 
+@pytest.mark.one_backend
 def test_saved_classifier_is_the_same_network(digits, saved):
     network, path = saved
     loaded = load_features(path)
@@ -52,6 +54,7 @@ def test_saved_classifier_is_the_same_network(digits, saved):
     assert loaded.details == network.details
 
 
+@pytest.mark.one_backend
 def test_features_tell_digits_from_noise_and_the_score_names_them(digits, saved):
     images, _ = digits
     network, _ = saved
@@ -64,6 +67,7 @@ def test_features_tell_digits_from_noise_and_the_score_names_them(digits, saved)
     assert near.settings["weights"] == network.weights_hash
 
 
+@pytest.mark.one_backend
 def test_global_random_state_neither_matters_nor_changes(digits):
     images, labels = digits[0][:100], digits[1][:100]
     networks = []
@@ -149,6 +153,7 @@ def test_missing_inception_weights_are_explained(monkeypatch):
         frechet_distance(data, data, features="inception")
 
 
+@pytest.mark.one_backend
 def test_nothing_saved_is_overwritten(digits, saved):
     _, path = saved
     before = path.read_bytes()

@@ -420,6 +420,7 @@ def test_collapsed_flow_is_named(data):
 
 
 @pytest.mark.parametrize("prior", ["flow", "vamp"])
+@pytest.mark.one_backend
 def test_learned_priors_are_diagnosed(data, prior):
     keras.utils.set_random_seed(3)
     prior = {

@@ -127,6 +127,7 @@ class TestOurModels:
         np.testing.assert_array_equal(first.per_example, again.per_example)
         assert np.all(first.per_example != other.per_example)
 
+    @pytest.mark.one_backend
     def test_saved_model_scores_like_its_source(self, digits_vae, tmp_path):
         pytest.importorskip("tensorflow")
         model, x = digits_vae

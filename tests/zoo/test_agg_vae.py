@@ -355,6 +355,7 @@ def test_every_source_gives_its_steps_and_others_of_its_own(make, binary_data):
         assert len(found) > len({row.tobytes() for row in x[:16]})
 
 
+@pytest.mark.one_backend
 def test_texts_of_different_lengths(text_networks, sentences):
     x = sentences(24)
     short = x[:, 4] == 0
