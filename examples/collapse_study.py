@@ -1,8 +1,9 @@
 """Which VAEs keep their code when the decoder could do without it?
 
 Trains each row with a PixelCNN decoder, which can model the images alone, on binarised images, and
-measures on held-out ones how well the images are modelled and what the code holds. Every row is
-written to the file as soon as it is done, and rows in the file are not trained again.
+measures on held-out ones how well the images are modelled and what the code holds; of OMNIGLOT also
+how well a linear classifier of a few codes knows the characters. Every row is written to the file
+as soon as it is done, and rows in the file are not trained again.
 
     python examples/collapse_study.py [--data mnist --size 14 --examples 10000] [ROW ...]
 """
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from vaezoo import data, metrics, zoo
 from vaezoo.losses import ELBO, LinearSchedule
+from vaezoo.metrics.probes import posterior_means
 
 #: Preset and arguments of each row. `anneal` is the part of the epochs in which beta rises to 1.
 ROWS = {
@@ -52,13 +54,15 @@ METRICS = (
     "mutual_posterior_divergence",
     "rate_per_dimension",
 )
+#: Labelled drawings of each character.
+DRAWINGS = (5, 10, 15)
 
 
 def study(row, settings):
     """Trains and measures one row; returns its numbers."""
     start = time.monotonic()
     keras.utils.set_random_seed(settings["seed"])
-    images = {"name_or_path": settings["data"], "image_size": settings["size"]}
+    images = {"name_or_path": settings["data"], "image_size": settings["size"], "channels": 1}
     model, arguments = ROWS[row]
     batches = data.load(
         split="train",
@@ -105,10 +109,26 @@ def study(row, settings):
             "mpd": pair(mpd),
             "mpd_std": mpd.extra["standard_deviation"],
         },
+        "accuracy": accuracies(run.model, images) if settings["data"] == "omniglot" else {},
         "skipped": evaluation.skipped,
         "last_epoch": {name: float(values[-1]) for name, values in history.items()},
         "seconds": {"training": trained - start, "measuring": time.monotonic() - trained},
         "nll_per_example": [round(value, 3) for value in nll.per_example.tolist()],
+    }
+
+
+def accuracies(model, images):
+    """Accuracy of linear classifiers of an alphabet's characters by the number of drawings."""
+    coded = []
+    for split in ("train", "test"):
+        labels = []
+        for name in ("alphabet", "alphabet_char_id"):
+            x, y = data.load_arrays(split=split, binarize="fixed", labels=name, **images)
+            labels.append(y)
+        coded.append((posterior_means(model, x), np.stack(labels, axis=1)))
+    return {
+        str(number): pair(metrics.alphabet_probe(*coded, num_drawings=number, runs=3))
+        for number in DRAWINGS
     }
 
 
@@ -123,7 +143,8 @@ def pair(estimate):
 def table_of(rows):
     """The rows as a table; differences of NLL are those to the first row, image by image."""
     headings = ("row", "NLL", "- first row's", "KL", "MI", "AU", "MPD", "STD", "KL in training")
-    table = Table(*headings)
+    numbers = [n for n in map(str, DRAWINGS) if any(n in row["accuracy"] for row in rows.values())]
+    table = Table(*headings, *(f"{number} drawings" for number in numbers))
     table.columns[0].no_wrap = True
     first = np.array(next(iter(rows.values()))["nll_per_example"])
     for name, row in rows.items():
@@ -139,6 +160,7 @@ def table_of(rows):
             with_error(*measured["mpd"]),
             f"{measured['mpd_std']:.3g}",
             f"{row['last_epoch']['rate']:.2f}",
+            *(percentage(*row["accuracy"].get(number, (None, None))) for number in numbers),
         )
     return table
 
@@ -148,6 +170,11 @@ def with_error(value, error):
     if value is None:
         return "-"
     return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+
+
+def percentage(value, error):
+    """A share in per cent and how sure it is."""
+    return with_error(*(None if part is None else 100 * part for part in (value, error)))
 
 
 def markdown(table):

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from collapse_study import pair, run_rows, show, with_error
+from collapse_study import pair, percentage, run_rows, show, with_error
 from rich.table import Table
 
 from vaezoo import data, metrics, zoo
@@ -202,11 +202,6 @@ def table_of(rows):
             *(percentage(*row["accuracy"].get(number, (None, None))) for number in labels),
         )
     return table
-
-
-def percentage(value, error):
-    """A share in per cent and how sure it is."""
-    return with_error(*(None if part is None else 100 * part for part in (value, error)))
 
 
 def read_out(rows):

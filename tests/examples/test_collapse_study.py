@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "collapse_study.py"
@@ -54,3 +55,28 @@ def test_an_unknown_row_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "vea")
     assert "no such row: vea (choose from vae, " in capsys.readouterr().err
+
+
+def test_characters_are_told_apart_by_alphabet(monkeypatch):
+    labels = {
+        # Two characters in each of two alphabets, drawn 20 times by either hand.
+        "alphabet": np.repeat([0, 0, 7, 7], 20),
+        "alphabet_char_id": np.tile(np.repeat([1, 4], 20), 2),
+    }
+    shape = np.random.default_rng(0).uniform(size=(4, 14, 14, 1)) < 0.5
+
+    def load_arrays(name_or_path, *, split, labels: str, binarize, image_size):
+        assert (name_or_path, binarize, image_size) == ("omniglot", "fixed", 14)
+        known = split == "train"
+        chosen = np.arange(80) if known else np.arange(0, 80, 4)
+        return np.repeat(shape, 20, axis=0)[chosen].astype("float32"), tables[labels][chosen]
+
+    tables = labels
+    namespace = runpy.run_path(str(SCRIPT))
+    monkeypatch.setattr(namespace["data"], "load_arrays", load_arrays)
+    monkeypatch.setitem(
+        namespace["accuracies"].__globals__, "posterior_means", lambda model, x: x.reshape(-1, 196)
+    )
+    found = namespace["accuracies"](None, {"name_or_path": "omniglot", "image_size": 14})
+    assert list(found) == ["5", "10", "15"]
+    assert all(accuracy == 1.0 for accuracy, _ in found.values())
