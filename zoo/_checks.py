@@ -132,9 +132,19 @@ def check_values(model, x, y=None):
         raise ValueError("`x` must hold finite numbers. Received: NaN or infinity among its values")
 
 
+def is_int(value):
+    """Whether a value is a whole number, Python's or NumPy's."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value):
+    """Whether a value is a number, Python's or NumPy's."""
+    return is_int(value) or isinstance(value, (float, np.floating))
+
+
 def check_count(name, value):
     """Raises a `ValueError` unless `value` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if not is_int(value) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ._checks import check_count
+from ._checks import check_count, is_int, is_number
 
 
 def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
@@ -35,11 +35,11 @@ def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
             raise ValueError(
                 f"`{name}` needs mean=False, which draws x. Received: {name}={value}, mean=True"
             )
-    if temperature is not None and not (_is_number(temperature) and 0 < temperature < np.inf):
+    if temperature is not None and not (is_number(temperature) and 0 < temperature < np.inf):
         raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
-    if top_k is not None and not (_is_int(top_k) and 0 <= top_k < 2**31):
+    if top_k is not None and not (is_int(top_k) and 0 <= top_k < 2**31):
         raise ValueError(f"`top_k` must be a non-negative integer. Received: top_k={top_k}")
-    if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
+    if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
         raise ValueError(f"`top_p` must lie in (0, 1]. Received: top_p={top_p}")
     if not likelihood.draws_classes:
         return ()
@@ -53,7 +53,7 @@ def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
 def check_beam(decoder, beam_size, length_penalty):
     """Raises a `ValueError` unless a decoder can search with these options."""
     check_count("beam_size", beam_size)
-    if not _is_number(length_penalty) or not 0 <= length_penalty < np.inf:
+    if not is_number(length_penalty) or not 0 <= length_penalty < np.inf:
         raise ValueError(
             f"`length_penalty` must be non-negative. Received: length_penalty={length_penalty}"
         )
@@ -96,11 +96,3 @@ def path_between(first, second, steps, path="linear"):
     rest = ops.where(straight, rest, ops.sin(rest * angle) / sine)
     part = ops.where(straight, part, ops.sin(part * angle) / sine)
     return rest * first + part * second
-
-
-def _is_number(value):
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _is_int(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -20,7 +20,7 @@ from ..losses import (
 from ..losses._gradients import value_and_gradients, value_and_gradients_at
 from ..losses._replicas import num_tf_replicas
 from ..losses.objective import check_choice
-from ._checks import explains_memory, is_target
+from ._checks import explains_memory, is_number, is_target
 from ._index import example_weight, split_index
 from ._presets import (
     TEXT_BATCHES,
@@ -247,7 +247,7 @@ class SemiAmortizedVAE(OwnStepVAE):
         )
         _check_steps(refine_steps)
         _check_positive("refine_learning_rate", refine_learning_rate)
-        if not (_is_number(momentum) and 0 <= momentum < 1):
+        if not (is_number(momentum) and 0 <= momentum < 1):
             raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
         if refine_clipnorm is not None:
             _check_positive("refine_clipnorm", refine_clipnorm)
@@ -258,8 +258,9 @@ class SemiAmortizedVAE(OwnStepVAE):
                 f"and log-variance of a diagonal Gaussian. Received: {type(self.head).__name__}"
                 + (" with further layers" if type(self.head) is GaussianHead else "")
             )
-        self.refine_steps, self.refine_learning_rate = refine_steps, refine_learning_rate
-        self.momentum, self.refine_clipnorm = momentum, refine_clipnorm
+        self.refine_steps = refine_steps
+        self.refine_learning_rate, self.momentum = float(refine_learning_rate), float(momentum)
+        self.refine_clipnorm = None if refine_clipnorm is None else float(refine_clipnorm)
         self.svi_backward = svi_backward
         self.gain_tracker = keras.metrics.Mean("refinement_gain")
         self._largest_batch = self.add_weight(
@@ -529,10 +530,6 @@ def _is_plain(head):
     )
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _check_steps(value):
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(
@@ -541,5 +538,5 @@ def _check_steps(value):
 
 
 def _check_positive(name, value):
-    if not (_is_number(value) and 0 < value < float("inf")):
+    if not (is_number(value) and 0 < value < float("inf")):
         raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
