@@ -240,6 +240,11 @@ def text_lstm(corpus, row, anneal=True, epochs=None, plateau=None, networks=None
     The papers' batches have sentences of a single length; `buckets` in `data` gives such batches,
     one shape of the compiled step for each length.
 
+    Note:
+        The heads of all models but `TextVAE` have a bias and start from Keras' U(+-s), s about 2.4
+        times the papers' 1 / sqrt(H): a constructor makes its own head, for data of any kind. Means
+        that are batch-normalised know nothing of either.
+
     Args:
         corpus: `"yahoo"`, `"yelp"` or, for sentences, `"yelp_sentences"`.
         row: Row of the paper's table.
