@@ -387,7 +387,6 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path):
     assert len(seen[1]) == 10
 
 
-@pytest.mark.both_backends
 def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
     options = [*TINY, "--data", tmp_path / "x.npy", "--epochs", "1", "--batch-size", "10"]

@@ -189,6 +189,7 @@ def test_a_plateau_after_which_every_epoch_decays(ready, images):
     np.testing.assert_array_equal(after.weights[3], script.weights[3])
 
 
+@pytest.mark.one_backend
 def test_averages_of_weights_are_what_is_kept(make_vae, images):
     x, _ = images
     model = make_vae()

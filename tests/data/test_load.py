@@ -121,17 +121,19 @@ def test_tf_shapes_are_static_where_batches_are_whole():
 def test_dynamic_draws_have_the_pixels_as_mean_and_differ_each_epoch(backend):
     options = {"batch_size": 60, "shuffle": False, "backend": backend, "labels": False}
     dataset = load("digits", "test", binarize="dynamic", **options)
-    draws = np.stack([np.concatenate(epoch(dataset)[0]) for _ in range(100)])
+    # An epoch of tf.data takes a tenth of a second to begin.
+    count = 40 if backend == "tf" else 100
+    draws = np.stack([np.concatenate(epoch(dataset)[0]) for _ in range(count)])
     assert set(np.unique(draws)) == {0.0, 1.0}
     assert not np.array_equal(draws[0], draws[1])
     p = load_arrays("digits", "test")[0]
     np.testing.assert_array_equal(draws[:, p == 1], 1)
     np.testing.assert_array_equal(draws[:, p == 0], 0)
-    # 23,040 pixels of 100 draws: 6 standard errors for the worst pixel.
+    # 23,040 pixels: 6 standard errors for the worst pixel.
     error = np.abs(draws.mean(axis=0) - p)
-    np.testing.assert_array_less(error, 6 * np.sqrt(p * (1 - p) / 100) + 1e-6)
+    np.testing.assert_array_less(error, 6 * np.sqrt(p * (1 - p) / count) + 1e-6)
     # Neighbouring examples, batches and epochs must not share noise.
-    noise = (draws - p).reshape(100, 360, 64)
+    noise = (draws - p).reshape(count, 360, 64)
     scale = np.mean(noise**2)
     assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 0.01 * scale
     assert abs(np.mean(noise[:, 60:] * noise[:, :-60])) < 0.01 * scale

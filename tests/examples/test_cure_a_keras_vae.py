@@ -3,9 +3,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "cure_a_keras_vae.py"
 
 
+@pytest.mark.one_backend
 def test_the_example_prints_its_table(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--epochs", "2"])

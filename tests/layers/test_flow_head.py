@@ -51,6 +51,7 @@ def test_density_of_own_draws_is_that_of_the_inverse(features):
     )
 
 
+@pytest.mark.one_backend
 def test_density_integrates_to_one(features):
     keras.utils.set_random_seed(1)
     head = FlowHead(2, InverseAutoregressiveFlow(2, (8,), degrees="sequential"))

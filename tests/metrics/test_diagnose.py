@@ -207,6 +207,7 @@ def test_rate_without_information_is_a_collapse(toy):
     assert any("refinement_steps=0" in note for note in diagnosis.notes)
 
 
+@pytest.mark.one_backend
 def test_deterministic_encoder(toy):
     toy.plant()
     diagnosis = diagnose(lambda x: {"mean": toy.encoder(x)[0]}, toy.decoder, toy.x, toy.likelihood)
@@ -216,6 +217,7 @@ def test_deterministic_encoder(toy):
     _check_page(diagnosis)
 
 
+@pytest.mark.one_backend
 def test_subsample_is_seeded_and_recorded(toy):
     toy.plant()
     first, again, other = (
@@ -249,6 +251,7 @@ def trained(digits):
     return model
 
 
+@pytest.mark.one_backend
 def test_trained_du_vae_is_healthy(trained, digits):
     diagnosis = diagnose(trained, digits)
     assert diagnosis.verdict == "healthy", str(diagnosis)
@@ -358,6 +361,7 @@ def _check_page(diagnosis):
     return text
 
 
+@pytest.mark.one_backend
 def test_page_tells_verdict_evidence_and_remedies(examine, tmp_path):
     diagnosis = examine(used=HALF)
     text = _check_page(diagnosis)

@@ -143,6 +143,7 @@ def test_moments_of_a_flow_are_those_of_its_draws(pinned, twin, data):
     assert drawn.divergence == pytest.approx(exact.divergence, abs=0.1)
 
 
+@pytest.mark.one_backend
 def test_evaluation_of_a_flow_measures_what_there_is(bent, data):
     found = metrics.evaluate(bent, data, num_samples=8)
     assert set(found.skipped) == {"mutual_information"}
@@ -184,6 +185,7 @@ def test_codes_of_a_flow_are_base_and_code(bent, data):
     assert metrics.knn_probe(pair, pair, model=bent, num_neighbors=1).value == 1.0
 
 
+@pytest.mark.one_backend
 def test_draws_of_a_flow_are_enough_for_mine(bent, data):
     found = metrics.mine(bent, data, epochs=1, hidden_units=(8,))
     assert np.isfinite(found.value)
@@ -383,6 +385,7 @@ def examine(model, data, **options):
     return diagnosis
 
 
+@pytest.mark.one_backend
 def test_pinned_flow_is_diagnosed_as_the_gaussian_which_it_is(pinned, twin, data):
     flow, plain = examine(pinned, data), examine(twin, data)
     assert "mutual_information" not in flow.measurements
@@ -407,6 +410,7 @@ def test_pinned_flow_is_diagnosed_as_the_gaussian_which_it_is(pinned, twin, data
         np.testing.assert_allclose(flow.arrays[name], plain.arrays[name], atol=tolerance)
 
 
+@pytest.mark.one_backend
 def test_collapsed_flow_is_named(data):
     model = make(data, head=flow_head())
     for weight in (*model.head.weights, *model.decoder.weights):
@@ -438,6 +442,7 @@ def test_learned_priors_are_diagnosed(data, prior):
     assert by_prior == isinstance(prior, layers.AutoregressiveFlowPrior)
 
 
+@pytest.mark.one_backend
 def test_decoder_that_models_the_data_alone_is_named(binary):
     model = make_chain(head=layers.GaussianHead(2))
     model.decoder.reader.assign(0.0 * model.decoder.reader)
@@ -458,6 +463,7 @@ def test_decoder_that_models_the_data_alone_is_named(binary):
     assert np.ptp(diagnosis.pictures["reconstructions"], axis=0).max() == 0.0
 
 
+@pytest.mark.one_backend
 def test_decoder_that_reads_is_seen_to(binary):
     model = make_chain(head=flow_head())
     model.decoder.reader.assign(3.0 * model.decoder.reader)

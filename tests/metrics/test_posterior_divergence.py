@@ -137,6 +137,7 @@ def test_identical_posteriors_do_not_diverge():
     assert estimate.extra["standard_deviation"] < 1e-6
 
 
+@pytest.mark.one_backend
 def test_standard_error_is_the_spread_over_choices_of_examples():
     values, errors = [], []
     for seed in range(300):

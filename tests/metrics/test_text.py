@@ -168,6 +168,7 @@ def test_draws_fit_into_the_memory(fitted, corpus):
         assert 4 * logits * draws <= 10**6 <= 10 * logits * draws
 
 
+@pytest.mark.one_backend
 def test_a_diagnosis_is_made(fitted, corpus):
     found = metrics.diagnose(fitted[0], corpus[0], refinement_steps=2)
     own, prior = (found.measurements[f"log_px_{kind}"].value for kind in ("own", "prior"))

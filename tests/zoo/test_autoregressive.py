@@ -44,6 +44,7 @@ def model(images):
     return model
 
 
+@pytest.mark.one_backend
 def test_training_initialises_the_gains_from_the_first_data_and_lowers_the_loss(images):
     keras.utils.set_random_seed(1)
     encoder = resnet_encoder(SHAPE, (4,), 8, "weight")
@@ -170,6 +171,7 @@ def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
         (zoo.DUIAF, {"flow_width": 2, "num_blocks": 1}),
     ],
 )
+@pytest.mark.one_backend
 def test_other_models_take_such_a_decoder(constructor, options, images):
     keras.utils.set_random_seed(0)
     model = make(GatedPixelCNN, constructor, kernels=(3,), **options)

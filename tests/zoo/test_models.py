@@ -401,7 +401,7 @@ TEXT = [name for name, (_, p) in PRESETS.items() if p["networks"]["kind"] == "ls
 # One of each kind of the larger ones.
 LARGE = ["vae_mnist_mlp", "mu_vae_mnist_cnn", "du_iaf_omniglot", "mae_mnist"]
 ONCE = [*LARGE, "text_vae_yahoo", *(name for name in TEXT if "text_tiny" in name)]
-BUILT = [*SMALL, *(pytest.param(name, marks=pytest.mark.one_backend) for name in ONCE)]
+BUILT = [pytest.param(name, marks=pytest.mark.one_backend) for name in (*SMALL, *ONCE)]
 
 
 def test_every_constructor_has_presets():
@@ -499,6 +499,7 @@ def test_text_presets_ask_for_the_size_of_the_vocabulary():
         zoo.load("du_vae_yelp")
 
 
+@pytest.mark.one_backend
 def test_a_text_preset_trains_on_sentences(sentences):
     keras.utils.set_random_seed(0)
     networks = {"vocabulary_size": 12, "embedding_dim": 8, "units": 16}
@@ -573,6 +574,7 @@ def test_load_names_what_it_does_not_know(name, overrides, message):
 
 
 @pytest.mark.parametrize("name", ["du_vae_digits_mlp", "mu_vae_digits_mlp"])
+@pytest.mark.one_backend
 def test_digits_presets_train(name):
     keras.utils.set_random_seed(0)
     run = zoo.load(name, networks={"hidden_units": (16,), "decoder": {"hidden_units": (16,)}})
@@ -603,6 +605,7 @@ def test_models_whose_rate_is_their_objective_take_a_prior():
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)
+@pytest.mark.one_backend
 def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_data):
     keras.utils.set_random_seed(0)
     # Weight normalisation, for which JAX compiles the model twice, has its turn in the contract.

@@ -267,6 +267,7 @@ def test_a_wide_beam_finds_the_best_of_all_sentences(model, codes, length_penalt
     np.testing.assert_allclose(log_prob, score[np.arange(12), best], rtol=1e-4)
 
 
+@pytest.mark.one_backend
 def test_a_narrow_beam_finds_sentences_that_greedy_decoding_does_not(model, codes):
     found, log_prob = model.decode(codes, batch_size=12, beam_size=3, return_log_prob=True)
     assert_are_sentences(found)
@@ -315,6 +316,7 @@ def test_sentences_on_the_way_are_those_of_the_codes_on_it(model):
     np.testing.assert_array_equal(between[:, 2], model.decode(middle, batch_size=8))
 
 
+@pytest.mark.one_backend
 def test_images_on_the_way_are_those_of_the_codes_on_it(images):
     _, model = images
     a, b = np.random.default_rng(0).uniform(0.1, 1.0, (2, 5, 4)).astype("float32")

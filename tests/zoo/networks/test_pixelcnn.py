@@ -168,6 +168,7 @@ def visible(decoder, gradient, row, column):
     return int(slope.sum())
 
 
+@pytest.mark.one_backend
 def test_blind_spot_of_the_published_decoder(gradient):
     decoder = ResidualPixelCNN(1, (28, 28, 1), filters=2, normalization=None)
     assert visible(decoder, gradient, 20, 14) == 552
@@ -329,6 +330,7 @@ def test_cached_sampling_in_half_precision():
 
 
 @pytest.mark.parametrize("make", [residual, gated])
+@pytest.mark.one_backend
 def test_initialisation_from_data(make):
     decoder = make(normalization="weight", kernels=(3, 3))
     z, x = codes(64), images(64)

@@ -159,6 +159,7 @@ def test_m7_gradient_by_later_pixels_is_zero(decoder, gradient, field):
     assert (abs(slopes[position - 3 : position]).max(-1) > 0.0).all()
 
 
+@pytest.mark.one_backend
 def test_dropout_is_for_training_alone(decoder):
     z, x = codes_and_images(2)
     calm = run(decoder("small"), z, x)[:2]
@@ -188,6 +189,7 @@ def test_cached_sampling_is_that_by_full_passes(decoder, field):
     np.testing.assert_allclose(fast, slow, rtol=0.0, atol=2e-5)
 
 
+@pytest.mark.one_backend
 def test_draws_are_images_of_the_likelihood(decoder):
     likelihood, network = DiscretizedLogisticMixture(2), decoder("small")
     z, _ = codes_and_images(2, seed=7)
@@ -243,6 +245,7 @@ def _last_layers(network, kind):
     return [layer for layer in layers if layer.name == "last" and isinstance(layer, kind)]
 
 
+@pytest.mark.one_backend
 def test_a_code_without_a_shape():
     options = {**OPTIONS, "latent_dim": 5, "latent_shape": None, "field": "small"}
     network = PixelCNNPlusPlus(**options)
@@ -252,6 +255,7 @@ def test_a_code_without_a_shape():
 
 
 @pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.one_backend
 def test_saves_and_reloads(decoder, field, tmp_path):
     code, image = keras.Input((LATENT_DIM,)), keras.Input((*SHAPE, 3))
     model = keras.Model([code, image], decoder(field)(code, image))

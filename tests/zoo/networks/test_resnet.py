@@ -123,6 +123,7 @@ def test_transposed_kernels_are_centred_on_every_second_pixel(shape):
     )  # fmt: skip
 
 
+@pytest.mark.one_backend
 def test_weight_normalised_layers_are_initialised_from_data():
     rng = np.random.default_rng(0)
     encoder = resnet_encoder((9, 9, 1), (3, 4), features=5, normalization="weight")
