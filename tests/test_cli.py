@@ -309,6 +309,7 @@ def test_a_loss_that_diverges_ends_the_run_and_says_so(tmp_path):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, monkeypatch):
     directory = tmp_path / "run"
 
@@ -662,6 +663,7 @@ def test_diagnose_writes_a_page_and_its_numbers(copied):
     assert "diagnosis.html' exists: replace it with --overwrite" in error_of("diagnose", copied)
 
 
+@pytest.mark.slow
 def test_diagnose_reads_a_saved_model(copied, tmp_path):
     pytest.importorskip("tensorflow")
     served, out = tmp_path / "served", tmp_path / "served.html"
@@ -853,6 +855,7 @@ def test_sentences_are_reconstructed_and_interpolated(text_run):
     assert lines == vaezoo.data.to_text(expected, vocabulary)
 
 
+@pytest.mark.slow
 def test_export_of_text_carries_its_words(copied_text_run, tmp_path):
     pytest.importorskip("tensorflow")
     cli("export", copied_text_run, tmp_path / "served", "--beam", "2")

@@ -46,6 +46,7 @@ def test_weights_are_listed_beside_the_published_row(run):
     assert "Epoch" not in again
 
 
+@pytest.mark.slow
 def test_estimates_are_drawn(run, tmp_path):
     figure = tmp_path / "figure.png"
     printed, rows = run("estimates", "all", "50", "--figure", str(figure))

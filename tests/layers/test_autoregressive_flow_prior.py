@@ -113,6 +113,7 @@ def test_dimensions_are_those_of_the_code(run):
 
 
 @pytest.mark.parametrize("kind", ["dense", "maps"])
+@pytest.mark.one_backend
 def test_gradient_reaches_every_weight_and_the_prior_is_saved(kind, tmp_path):
     make = {
         "dense": lambda: AutoregressiveFlowPrior(1, (12,)),

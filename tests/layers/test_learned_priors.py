@@ -187,6 +187,7 @@ class TestVamp:
         expected = model.log_prob(rows(4), num_samples=8)
         np.testing.assert_allclose(again.log_prob(rows(4), num_samples=8), expected, rtol=1e-5)
 
+    @pytest.mark.one_backend
     def test_pseudo_inputs_do_not_initialise_the_encoder(self):
         encoder = keras.Sequential([WeightNormDense(4)])
         model = make(encoder=encoder)

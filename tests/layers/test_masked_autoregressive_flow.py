@@ -81,6 +81,7 @@ def test_m6_call_undoes_the_inverse_and_log_det_is_that_of_the_jacobian(name, fl
 
 
 @pytest.mark.parametrize("name", ["reverse", "maps"])
+@pytest.mark.one_backend
 def test_m6_call_undoes_the_inverse_in_float32(name, run):
     size, make = FLOWS[name]
     flow, z = make(), draws(size=size)

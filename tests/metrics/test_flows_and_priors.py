@@ -386,6 +386,7 @@ def examine(model, data, **options):
 
 
 @pytest.mark.one_backend
+@pytest.mark.slow
 def test_pinned_flow_is_diagnosed_as_the_gaussian_which_it_is(pinned, twin, data):
     flow, plain = examine(pinned, data), examine(twin, data)
     assert "mutual_information" not in flow.measurements
@@ -425,6 +426,7 @@ def test_collapsed_flow_is_named(data):
 
 @pytest.mark.parametrize("prior", ["flow", "vamp"])
 @pytest.mark.one_backend
+@pytest.mark.slow
 def test_learned_priors_are_diagnosed(data, prior):
     keras.utils.set_random_seed(3)
     prior = {

@@ -89,6 +89,7 @@ def test_probabilities_of_all_images_sum_to_one(images):
     np.testing.assert_allclose(ops.sum(ops.exp(log_px)), 1.0, rtol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_greedy_decoding_takes_each_mode_in_turn(model):
     z = np.random.default_rng(2).normal(size=(5, SIZE)).astype("float32")
     x = np.zeros((5, *SHAPE), "float32")
@@ -181,6 +182,7 @@ def test_other_models_take_such_a_decoder(constructor, options, images):
     assert model.reconstruct(images[:3]).shape == (3, *SHAPE)
 
 
+@pytest.mark.one_backend
 def test_class_numbers_are_decoded_one_channel_after_the_other(images):
     keras.utils.set_random_seed(0)
     encoder = mlp_encoder((2, 2, 3), (4,))
@@ -193,6 +195,7 @@ def test_class_numbers_are_decoded_one_channel_after_the_other(images):
     assert np.all(np.isfinite(model.log_prob(x, num_samples=3)))
 
 
+@pytest.mark.one_backend
 def test_learned_prior_goes_with_such_a_decoder(images):
     keras.utils.set_random_seed(0)
     model = make(prior=VampPrior(num_components=3), kernels=(3,))

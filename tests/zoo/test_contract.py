@@ -210,11 +210,9 @@ def test_draws_lie_on_axis_1(case):
     assert np.all(ops.convert_to_numpy(output.z[:, 0] != output.z[:, 1]))
 
 
-# Each policy on one backend; `test_vae.py` has both on both, under XLA.
-POLICY = {"tensorflow": "mixed_float16", "jax": "mixed_bfloat16"}[keras.backend.backend()]
-
-
-@pytest.mark.parametrize("policy", [POLICY])
+# `test_vae.py` has both policies on both backends, under XLA.
+@pytest.mark.one_backend
+@pytest.mark.parametrize("policy", ["mixed_float16"])
 def test_trains_in_mixed_precision_with_a_float32_loss(case, policy, float32_policy):
     keras.config.set_dtype_policy(policy)
     model = case.constructor(*case.networks(), latent_dim=3)

@@ -18,8 +18,6 @@ MODELS = (
     "DUVAE",
     "HEBAE",
     "WAE",
-    "MuVAE",
-    "FreeBitsVAE",
     "mutual posterior divergence",
     "VAEAS",
     # A gradient is clipped over the batch within a loop, where replicas cannot talk.

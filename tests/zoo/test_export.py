@@ -28,8 +28,11 @@ BACKEND = keras.backend.backend()
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 PARTS = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}
 CONSTRUCTORS = sorted(set(zoo.__all__) - PARTS)
-# They train the plain VAE's parts by other objectives, which are not exported.
-ALIKE = {"AE", "AggVAE", "BetaVAE", "FreeBitsVAE", "InfoVAE", "IWAE"}
+# They are made of the same parts as one of the others: what differs is how they are trained.
+ALIKE = {
+    *("AE", "AggVAE", "BetaVAE", "BNVAE", "FreeBitsVAE", "IAFVAE", "InfoVAE", "IWAE"),
+    *("ResNetVAE", "VAEAS", "VLAE"),
+}
 
 on_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="the noise of a seed is another on JAX"
@@ -442,6 +445,7 @@ def test_prints_when_asked(served):
     assert [case.printed for case in served.values() if case.name != "DUVAE" and case.printed] == []
 
 
+@pytest.mark.slow  # A process of its own, for an error.
 @on_jax
 @reads
 def test_a_layer_that_the_child_cannot_import_is_named(dense_networks, binary_data, tmp_path):

@@ -290,6 +290,7 @@ def test_a_step_counts_once(model):
     assert counts == [steps] * 3
 
 
+@pytest.mark.one_backend
 def test_batch_statistics_are_those_of_the_last_pass(to_numpy):
     def statistics(refine_steps, rate):
         keras.utils.set_random_seed(0)
@@ -347,6 +348,7 @@ def test_lstm_decoders_are_differentiated_twice(text_networks, sentences):
 # -- use ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_refinement_raises_the_elbo(model, to_numpy):
     x = patterns(64, seed=1)
     assert model.history_["refinement_gain"][-1] > 0
@@ -385,6 +387,7 @@ def test_codes_depend_on_their_example_alone(model, to_numpy):
         np.testing.assert_allclose(parts.log_var, whole.log_var, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_everything_uses_the_refined_posterior(model, to_numpy):
     x = patterns(8, seed=2)
     refined = model.encode(x)

@@ -166,6 +166,7 @@ def test_the_sharpest_draw_is_greedy(model, options):
     np.testing.assert_array_equal(model.generate(40, seed=3, **options), greedy)
 
 
+@pytest.mark.one_backend
 def test_first_words_have_the_frequencies_of_the_restricted_logits(model):
     count = 3000
     z = np.full((1, CODE), 0.3, "float32")
@@ -241,6 +242,7 @@ def test_options_without_classes_to_draw_are_errors(images):
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+@pytest.mark.one_backend
 def test_a_beam_of_one_is_greedy(model, codes, length_penalty):
     greedy = model.decode(codes, batch_size=8)
     assert_are_sentences(greedy)
@@ -305,6 +307,7 @@ def test_errors_of_a_search_name_what_is_wrong(model, images, codes):
 # -- interpolate -------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_sentences_on_the_way_are_those_of_the_codes_on_it(model):
     x = every_sentence()
     a, b = x[[5, 20, 61]], x[[100, 3, 40]]

@@ -352,6 +352,7 @@ def test_a_lambda_layer_is_not_loaded(tmp_path):
 
 
 @pytest.mark.one_backend
+@pytest.mark.slow
 def test_saved_model_opens_in_a_new_process_on_the_other_backend(
     make_vae, binary_data, to_numpy, tmp_path
 ):

@@ -94,6 +94,7 @@ def test_logs_obey_the_identity(one_step):
 
 
 @pytest.mark.parametrize("softmax", ["flat", "tree"])
+@pytest.mark.one_backend
 def test_classifier_learns_who_is_who(make, binary_data, softmax):
     # Codes that hold everything, as rates cost nothing: each example can be told from others.
     model = make(
@@ -115,6 +116,7 @@ def test_classifier_learns_who_is_who(make, binary_data, softmax):
     assert logs["mutual_information"][-1] > math.log(ROWS) - 1.0
 
 
+@pytest.mark.one_backend
 def test_larger_beta_lowers_the_marginal_divergence(make, binary_data):
     found = []
     for beta in (0.1, 5.0):
@@ -148,6 +150,7 @@ def test_validation_needs_no_index_and_training_goes_on_logging(make, binary_dat
         assert np.all(np.isfinite(history[name]))
 
 
+@pytest.mark.one_backend
 def test_trains_from_batches_of_the_library(make):
     keras.utils.set_random_seed(0)
     run = zoo.load(
@@ -201,6 +204,7 @@ def test_small_run_shows_what_both_weights_do(mnist_dir):
 
 
 @pytest.mark.parametrize("softmax", ["flat", "tree"])
+@pytest.mark.one_backend
 def test_reloaded_model_goes_on_as_if_nothing_had_happened(
     make, binary_data, to_numpy, tmp_path, softmax
 ):

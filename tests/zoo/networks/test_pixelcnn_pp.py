@@ -171,6 +171,7 @@ def test_dropout_is_for_training_alone(decoder):
 
 
 @pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.one_backend
 def test_cached_sampling_is_that_by_full_passes(decoder, field):
     network = decoder(field)
     z, _ = codes_and_images(3, seed=5)
