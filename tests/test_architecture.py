@@ -12,13 +12,14 @@ from keras.saving import get_registered_object as find_registered
 
 ROOT = Path(__file__).resolve().parents[1]
 ARROWS = {
-    "losses": set(),
-    "layers": {"losses"},
-    "zoo": {"callbacks", "layers", "losses"},
-    "metrics": {"layers", "losses"},
-    "callbacks": {"losses", "metrics"},
-    "data": set(),
-    "package": {"callbacks", "data", "layers", "losses", "metrics", "zoo"},
+    "core": set(),
+    "losses": {"core"},
+    "layers": {"core", "losses"},
+    "zoo": {"callbacks", "core", "layers", "losses"},
+    "metrics": {"core", "layers", "losses"},
+    "callbacks": {"core", "losses", "metrics"},
+    "data": {"core"},
+    "package": {"callbacks", "core", "data", "layers", "losses", "metrics", "zoo"},
 }
 # In the environments of both backends; all else waits until a function needs it.
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
