@@ -29,7 +29,7 @@ from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregres
 from .masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
 from .mean_batch_norm import MeanBatchNorm
 from .mixture_prior import GaussianMixturePrior
-from .priors import Prior, StandardNormal
+from .priors import IsotropicNormal, Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
 from .tokens import Tokens
 from .vamp_prior import VampPrior
@@ -76,6 +76,7 @@ __all__ = [
     "HierarchicalSoftmax",
     "IAFBlock",
     "InverseAutoregressiveFlow",
+    "IsotropicNormal",
     "LatentClip",
     "LatentSkip",
     "Likelihood",

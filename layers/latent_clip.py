@@ -12,7 +12,8 @@ class LatentClip(ArgumentsConfig, keras.layers.Layer):
 
         mean <- mean * min(1, factor * sqrt(D) / ||mean||_2)
 
-    Applies in training and inference. Outside the ball the gradient has no radial component.
+    Applies in training and inference. Inside the ball it is the identity, to the last bit; outside
+    the gradient has no radial component.
 
     Args:
         factor: Positive float c; the radius is c sqrt(D).
@@ -40,5 +41,8 @@ class LatentClip(ArgumentsConfig, keras.layers.Layer):
     def call(self, inputs):
         squared_radius = self.factor**2 * inputs.shape[-1]
         squared_norm = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
-        # From the squared norm, whose gradient is finite at zero where that of the norm is not.
-        return inputs * ops.rsqrt(ops.maximum(squared_norm / squared_radius, 1.0))
+        outside = squared_norm > squared_radius
+        # Inside, the radius stands for the norm, whose root has no gradient at zero, and the means
+        # are chosen as they are: some processors compute a root of 1 that is not 1.
+        squared_norm = ops.where(outside, squared_norm, squared_radius)
+        return ops.where(outside, inputs * ops.sqrt(squared_radius / squared_norm), inputs)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_real
 from ..losses import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -64,12 +65,62 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class StandardNormal(Prior):
+class IsotropicNormal(Prior):
+    """p(z) = N(0, scale^2 I).
+
+    Args:
+        scale: Positive float, standard deviation of every coordinate.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, K, D)`.
+
+    Returns:
+        log p(z), `(batch, K)` in nats.
+
+    Raises:
+        ValueError: If `scale` is not positive.
+    """
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = check_real("scale", scale, "(0, inf)")
+
+    @property
+    def sampling_scale(self):
+        """Standard deviation of the draws of `sample`."""
+        return self.scale
+
+    def log_prob(self, z):
+        return ops.sum(self.log_prob_per_dimension(z), axis=-1)
+
+    def log_prob_per_dimension(self, z):
+        z = float32(z)
+        return tfd().Normal(ops.zeros_like(z), float(self.scale)).log_prob(z)
+
+    def sample(self, num_samples, seed):
+        eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
+        return self.sampling_scale * eps
+
+    def kl_divergence(self, posterior):
+        if isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian, PointMass)):
+            return kl_divergence(posterior, float(self.scale))
+        return None
+
+    def kl_per_dimension(self, posterior):
+        if not isinstance(posterior, DiagonalGaussian):
+            return None
+        return _kl_per_dimension(posterior, float(self.scale))
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class StandardNormal(IsotropicNormal):
     """p(z) = N(0, I).
 
     Args:
         sampling_scale: Positive float, standard deviation of the draws of `sample`. The density
-            stays N(0, I); mu-VAE draws with 3, since nothing ties its codes to unit variance.
+            stays N(0, I); mu-VAE draws with 3, since nothing ties its codes to unit variance. For
+            a density of another variance take `IsotropicNormal`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -88,23 +139,9 @@ class StandardNormal(Prior):
             raise ValueError(
                 f"`sampling_scale` must be positive. Received: sampling_scale={sampling_scale}"
             )
-        self.sampling_scale = sampling_scale
+        self._sampling_scale = sampling_scale
 
-    def log_prob(self, z):
-        return ops.sum(self.log_prob_per_dimension(z), axis=-1)
-
-    def log_prob_per_dimension(self, z):
-        z = float32(z)
-        return tfd().Normal(ops.zeros_like(z), 1.0).log_prob(z)
-
-    def sample(self, num_samples, seed):
-        eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
-        return self.sampling_scale * eps
-
-    def kl_divergence(self, posterior):
-        if isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian, PointMass)):
-            return kl_divergence(posterior)
-        return None
-
-    def kl_per_dimension(self, posterior):
-        return _kl_per_dimension(posterior) if isinstance(posterior, DiagonalGaussian) else None
+    @property
+    def sampling_scale(self):
+        """Standard deviation of the draws of `sample`, whatever the density."""
+        return self._sampling_scale

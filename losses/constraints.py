@@ -5,6 +5,9 @@ from keras import ops
 
 from ._serialization import ArgumentsConfig
 
+#: Relative error of a mean of squares in float32: four units in the last place.
+_ROUNDING = 2.0**-21
+
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
@@ -12,7 +15,8 @@ class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
 
         w <- w * target / sqrt( mean_d w_d^2 )
 
-    Keras applies constraints inside the compiled step, after each optimiser update.
+    Keras applies constraints inside the compiled step, after each optimiser update. A weight whose
+    mean square is the target's but for rounding stays as it is.
 
     Args:
         target: Positive float.
@@ -29,5 +33,9 @@ class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
         self.target = target
 
     def __call__(self, w):
-        mean_square = ops.mean(ops.square(w))
-        return w * self.target * ops.rsqrt(ops.maximum(mean_square, 1e-24))
+        w = ops.convert_to_tensor(w)
+        mean_square, wanted = ops.mean(ops.square(w)), self.target**2
+        rescaled = w * (self.target / ops.sqrt(ops.maximum(mean_square, 1e-24)))
+        # Chosen, not multiplied: some processors compute a root of 1 that is not 1.
+        there = ops.abs(mean_square - wanted) <= _ROUNDING * wanted
+        return ops.where(there, w, rescaled)

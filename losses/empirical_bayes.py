@@ -79,6 +79,8 @@ class EmpiricalBayesELBO(Objective):
     Reference: Cheng et al. (2020), eq. 11, arXiv:2007.10389.
     """
 
+    prior_variance = 1.0
+
     def __init__(self, weight=1.0, regularizers=(), **kwargs):
         super().__init__(regularizers, **kwargs)
         self._weight = Weight(weight, "weight")

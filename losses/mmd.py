@@ -83,7 +83,9 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
         weight: Non-negative float or schedule.
         kernel: `"imq"` or `"rbf"`.
         scales: Sequence of positive floats, or None for the kernel's own.
-        prior_variance: Positive float; prior draws come from N(0, prior_variance I).
+        prior_variance: Positive float; prior draws come from N(0, prior_variance I). The model's
+            prior must be the same, `layers.IsotropicNormal(prior_variance**0.5)`, which it is
+            unless another one is given.
         seed: Optional int that fixes the prior draws.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 

@@ -126,6 +126,9 @@ class _Part(ArgumentsConfig, keras.layers.Layer):
 
     #: Smallest batch for which the term is defined.
     min_batch_size = 1
+    #: v of the prior N(0, v I) that the term draws the codes to whatever prior the model has: that
+    #: must then be the same one. None for a term that takes the model's prior, or none.
+    prior_variance = None
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -137,7 +140,8 @@ class Regularizer(_Part):
     """A term that is added to an objective.
 
     Subclasses implement `call(terms, training) -> Loss` with their weights multiplied in, report
-    their own values unweighted, and list the reported names in `report_names`.
+    their own values unweighted, and list the reported names in `report_names`. Those that draw the
+    codes to a prior which is not the model's own say so in `prior_variance`.
     """
 
     report_names = ()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import StandardNormal
+from ..layers import IsotropicNormal
 from ..losses import (
     DiagonalGaussian,
     FlowGaussian,
@@ -87,7 +87,7 @@ def measure(subject, data, seed, refinement_steps, batch_size):
     kinds = {
         "flow": isinstance(posterior, FlowGaussian),
         "autoregressive": subject.autoregressive,
-        "learned_prior": not isinstance(subject.prior, StandardNormal),
+        "learned_prior": not isinstance(subject.prior, IsotropicNormal),
         "text": subject.of_text,
     }
     traits = frozenset(name for name, held in kinds.items() if held)
@@ -315,7 +315,7 @@ def _aggregate(found, subject, code, z, prior):
     covariance = code.covariance
     centre = code.mean.mean(axis=0)
     draws = prior.reshape(-1, prior.shape[-1]).astype("float64")
-    if isinstance(subject.prior, StandardNormal):
+    if isinstance(subject.prior, IsotropicNormal):
         prior_mean = np.zeros_like(centre)
         prior_covariance = np.eye(len(centre)) * subject.prior.sampling_scale**2
     else:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import Gaussian, StandardNormal, Tokens, get_likelihood
+from ..layers import Gaussian, IsotropicNormal, StandardNormal, Tokens, get_likelihood
 from ..losses import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -23,6 +23,7 @@ from ..losses._replicas import GivenSeed
 
 #: Probabilities are kept this far from 0 and 1 before they are turned into logits.
 PROBABILITY_MARGIN = 1e-6
+_STANDARD_PRIOR = "The prior was taken to be N(0, I)."
 
 
 class DrawStatistics(NamedTuple):
@@ -258,6 +259,12 @@ class _PairSubject(Subject):
         super().__init__(name, latent_dim, variables, likelihood, prior)
         self.encoder, self.decoder, self.probabilities = encoder, decoder, probabilities
 
+    def set_prior(self, prior):
+        """Takes another prior than N(0, I)."""
+        prior.build((None, 1, self.latent_dim))
+        self.prior = prior
+        self.notes = [note for note in self.notes if note != _STANDARD_PRIOR]
+
     def posterior(self, x):
         return posterior_from(_call(self.encoder, x))
 
@@ -396,7 +403,7 @@ def _probed(kind, encoder, decoder, data, likelihood, latent_dim, name):
     if binary:
         meaning = "probabilities" if probabilities else "logits"
         subject.notes.append(f"The decoder's outputs were taken for {meaning}.")
-    subject.notes.append("The prior was taken to be N(0, I).")
+    subject.notes.append(_STANDARD_PRIOR)
     return subject
 
 
@@ -428,6 +435,8 @@ def _saved_model(path, data, likelihood):
     kind = _PairSubject if traceable else _ForeignSubject
     observed = _observed_likelihood(details, likelihood)
     subject = _probed(kind, encoder, decoder, data, observed, None, path.name)
+    if details.get("prior") == "IsotropicNormal":
+        subject.set_prior(IsotropicNormal(details["prior_scale"]))
     # Keeps the functions' resources alive.
     subject.loaded = loaded
     return subject
@@ -439,7 +448,7 @@ def _check_parts(details, posterior):
         what = "the posterior of a flow, whose density only its model knows"
     elif details.get("autoregressive", False):
         what = "an autoregressive decoder, which has to see what it decodes"
-    elif details.get("prior", "StandardNormal") != "StandardNormal":
+    elif details.get("prior", "StandardNormal") not in ("StandardNormal", "IsotropicNormal"):
         what = f"a prior of its own, {details['prior']}"
     else:
         return

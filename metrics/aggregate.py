@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from ..layers import StandardNormal
+from ..layers import IsotropicNormal, StandardNormal
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from ._estimate import to_json
 from ._inputs import NUM_SAMPLES, encoded, flow_subject
@@ -163,9 +163,12 @@ def moments_of_draws(posterior, subject, num_samples, batch_size, seed):
 
 
 def prior_moments(subject, seed):
-    """Mean and covariance of a learned prior by draws; a pair of None for N(0, I)."""
+    """Mean and covariance of a prior, a learned one's by draws; a pair of None for N(0, I)."""
     if isinstance(subject.prior, StandardNormal):
         return None, None
+    if isinstance(subject.prior, IsotropicNormal):
+        size = subject.latent_dim
+        return np.zeros(size), float(subject.prior.scale) ** 2 * np.eye(size)
     draws = subject.sample_prior(_PRIOR_DRAWS, seed, PRIOR_STREAM).astype("float64")
     covariance = np.cov(draws, rowvar=False).reshape(draws.shape[1], -1)
     # A prior may be narrow to the last digit in a dimension.

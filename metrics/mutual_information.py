@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..layers import StandardNormal
+from ..layers import IsotropicNormal
 from ..losses.objective import check_choice
 from ._estimate import mean_estimate
 from ._gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
@@ -251,9 +251,10 @@ def _others(gaussians, z, chunk, progress):
 
 
 def _log_prior(subject, z, batch_size):
-    """Log p(z), `(N, K)`: in float64 for the standard normal, else as the model has it."""
-    if subject is None or isinstance(subject.prior, StandardNormal):
-        return -0.5 * np.sum(z**2 + LOG_2PI, axis=2)
+    """Log p(z), `(N, K)`: in float64 for a normal, else as the model has it."""
+    if subject is None or isinstance(subject.prior, IsotropicNormal):
+        scale = 1.0 if subject is None else float(subject.prior.scale)
+        return -0.5 * np.sum((z / scale) ** 2 + LOG_2PI + 2.0 * np.log(scale), axis=2)
     name = f"log_pz_{z.shape[1]}"
     return subject.run(name, subject.log_pz, z.astype("float32"), batch_size=batch_size).astype(
         "float64"

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from ..layers import StandardNormal
+from ..layers import IsotropicNormal
 from ..losses import FlowGaussian, kl_per_dimension
 from ._estimate import Estimate, mean_estimate
 from ._inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
@@ -68,8 +68,8 @@ def rate_per_dimension(
     else:
         errors = np.std(rates, axis=0, ddof=1) / np.sqrt(len(rates))
         total = mean_estimate(np.sum(rates, axis=1))
-    standard = subject is None or isinstance(subject.prior, StandardNormal)
-    settings = {"prior": "N(0, 1)" if standard else type(subject.prior).__name__}
+    scale = _normal_scale(subject)
+    settings = {"prior": type(subject.prior).__name__ if scale is None else f"N(0, {scale**2:g})"}
     if estimator == "sampled":
         settings |= {"num_samples": num_samples, "seed": seed}
     return dataclasses.replace(
@@ -94,8 +94,9 @@ def rates_of(posterior, subject, num_samples, batch_size, seed):
     flow = isinstance(posterior, FlowGaussian)
     if flow:
         flow_subject(posterior, subject, "posterior")
-    if subject is None or (isinstance(subject.prior, StandardNormal) and not flow):
-        rates = kl_per_dimension(posterior)
+    scale = _normal_scale(subject)
+    if scale is not None and not flow:
+        rates = kl_per_dimension(posterior, scale)
     else:
         rates = subject.prior.kl_per_dimension(posterior)
     if rates is not None:
@@ -110,6 +111,13 @@ def rates_of(posterior, subject, num_samples, batch_size, seed):
             f"no density by coordinate: {kinds}",
         )
     return rates.astype("float64"), "sampled"
+
+
+def _normal_scale(subject):
+    """Standard deviation of an isotropic normal prior, 1 without a model, or None."""
+    if subject is None:
+        return 1.0
+    return float(subject.prior.scale) if isinstance(subject.prior, IsotropicNormal) else None
 
 
 def rate_per_example(posterior, subject, num_samples=NUM_SAMPLES, batch_size=256, seed=0):

@@ -124,7 +124,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients]
         norm = ops.sqrt(sum(squares)) / (self.loss_scale_factor or 1.0)
         limit = self.optimizer.global_clipnorm
-        return limit / ops.maximum(norm, limit)
+        return ops.where(norm > limit, limit / norm, 1.0)
 
     def _parts(self):
         # The encoder first: its learning rate is read before the other's count goes on.

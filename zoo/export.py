@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from ..layers import IsotropicNormal
 from ..losses._replicas import GivenSeed
 from ._decoding import check_beam, path_between
 
@@ -307,6 +308,7 @@ def _details(model, signatures):
         "likelihood": type(model.likelihood).__name__,
         "likelihood_scale": _scale(model.likelihood),
         "prior": type(model.prior).__name__,
+        "prior_scale": model.prior.scale if isinstance(model.prior, IsotropicNormal) else None,
         "autoregressive": model.autoregressive,
         **_text_details(model),
         "signatures": signatures,

@@ -10,6 +10,7 @@ from keras import ops
 from ..layers import (
     AutoregressiveDecoder,
     GaussianHead,
+    IsotropicNormal,
     PosteriorHead,
     Prior,
     StandardNormal,
@@ -76,7 +77,8 @@ class VAE(ArgumentsConfig, keras.Model):
             logits. Or an `AutoregressiveDecoder`, which sees x, too.
         latent_dim: Positive int D; may be omitted when `head` is given.
         head: `PosteriorHead`; a plain `GaussianHead` by default.
-        prior: `Prior`; `StandardNormal()` by default.
+        prior: `Prior`; by default that which the objective matches codes to where it has one of its
+            own, as `MaximumMeanDiscrepancy(prior_variance=v)` has N(0, v I), else N(0, I).
         likelihood: `"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`, or a `Likelihood`.
         objective: `Objective`; `ELBO()` by default.
         num_samples: Positive int K, draws per example of the default head.
@@ -86,7 +88,8 @@ class VAE(ArgumentsConfig, keras.Model):
 
     Raises:
         ValueError: If neither `latent_dim` nor `head` is given, if they disagree, or if the
-            objective needs a density that the head does not have.
+            objective needs a density that the head does not have, or matches codes to another
+            prior than the model's.
         TypeError: If a part is of the wrong kind.
 
     Reference: Kingma & Welling (2014), arXiv:1312.6114.
@@ -132,7 +135,8 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"`decoder` must take codes of shape (batch, {head.latent_dim}), as `latent_dim` "
                 f"says. Received: a decoder of inputs of shape {codes}"
             )
-        prior, objective = prior or StandardNormal(), objective or ELBO()
+        objective = objective or ELBO()
+        prior = prior or _matched_prior(objective)
         for part, value, kind in (("prior", prior, Prior), ("objective", objective, Objective)):
             if not isinstance(value, kind):
                 raise TypeError(
@@ -142,7 +146,7 @@ class VAE(ArgumentsConfig, keras.Model):
         self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
         self.likelihood.adopt(decoder)
-        self._check_needs(objective, *objective.regularizers)
+        self._check_parts(objective, *objective.regularizers)
         self.distortion_tracker = keras.metrics.Mean("distortion")
         self.rate_tracker = keras.metrics.Mean("rate")
         self.objective.make_trackers()
@@ -184,17 +188,18 @@ class VAE(ArgumentsConfig, keras.Model):
         Raises:
             RuntimeError: If the model is compiled already.
             TypeError: If it is no regulariser.
-            ValueError: If it needs a density that the head does not have.
+            ValueError: If it needs a density that the head does not have, or matches codes to
+                another prior than the model's.
         """
         if self.compiled:
             raise RuntimeError("`add_regularizer` must be called before `compile`.")
-        self._check_needs(regularizer)
+        self._check_parts(regularizer)
         self.objective.add(regularizer)
         self.objective.make_trackers()
         if self.built:
             regularizer.prepare(self.latent_dim)
 
-    def _check_needs(self, *parts):
+    def _check_parts(self, *parts):
         needed = next((part for part in parts if getattr(part, "needs_density", False)), None)
         if needed is not None and not self.head.has_density:
             raise ValueError(
@@ -202,6 +207,13 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"ELBO(beta=0) does. Received: objective={type(needed).__name__}, "
                 f"head={type(self.head).__name__}"
             )
+        for part in parts:
+            _check_same_prior(part, self.prior)
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the model from what `get_config` returned."""
+        return super().from_config(_with_matched_prior(config))
 
     def get_config(self):
         """Returns the parts; the head stands for the arguments that it was made from."""
@@ -919,6 +931,47 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"`{method}` needs a model that knows its data: fit it, load it, or call it on a "
                 "batch first."
             )
+
+
+def _own_variance(objective):
+    """Variance of the normal prior that an objective, or the first of its terms, has of its own."""
+    parts = (objective, *getattr(objective, "regularizers", ()))
+    return next(filter(None, (getattr(part, "prior_variance", None) for part in parts)), None)
+
+
+def _matched_prior(objective):
+    variance = _own_variance(objective)
+    return StandardNormal() if variance in (None, 1) else IsotropicNormal(variance**0.5)
+
+
+def _check_same_prior(part, prior):
+    variance = getattr(part, "prior_variance", None)
+    if variance is None:
+        return
+    scales = (prior.scale, prior.sampling_scale) if isinstance(prior, IsotropicNormal) else ()
+    if not scales or any(abs(scale**2 / variance - 1.0) > 1e-5 for scale in scales):
+        drawn = f", draws of sd {scales[1]:g}" if scales else ""
+        known = f" of sd {scales[0]:g}{drawn}" if scales else ""
+        raise ValueError(
+            f"`prior` must be N(0, {variance:g} I), which {type(part).__name__} matches the codes "
+            f"to: leave it out, or give IsotropicNormal({variance**0.5:.6g}). Received: "
+            f"prior={type(prior).__name__}{known}"
+        )
+
+
+def _with_matched_prior(config):
+    """The configuration of a model, with the prior of a file from before it followed the objective.
+
+    Such a file says N(0, I) beside an objective that matches codes to another normal.
+    """
+    config = dict(config)
+    for name in ("prior", "objective"):
+        if isinstance(config.get(name), dict):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+    prior, variance = config.get("prior"), _own_variance(config.get("objective"))
+    if type(prior) is StandardNormal and prior.sampling_scale == 1 and variance not in (None, 1):
+        config["prior"] = None
+    return config
 
 
 def _to_numpy(value, rows):

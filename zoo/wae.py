@@ -57,7 +57,8 @@ def WAE(
         weight: Non-negative float or schedule (10 on MNIST, 100 on CelebA).
         kernel: `"imq"` or `"rbf"`.
         scales: Sequence of positive floats, or None for the kernel's own.
-        prior_variance: Positive float.
+        prior_variance: Positive float; codes are matched to N(0, prior_variance I), which is the
+            model's prior, too.
         likelihood: Name or `Likelihood`.
         seed: Optional int that fixes the prior draws.
         name: Model name.

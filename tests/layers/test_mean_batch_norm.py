@@ -151,8 +151,18 @@ def test_root_mean_square_rescales():
     constraint = RootMeanSquare(0.5)
     rescaled = np.asarray(constraint(np.float32([3.0, -4.0])))
     np.testing.assert_allclose(rescaled, np.array([3.0, -4.0]) * 0.5 / np.sqrt(12.5), rtol=1e-6)
-    np.testing.assert_allclose(constraint(rescaled), rescaled, rtol=1e-6)
     np.testing.assert_array_equal(constraint(np.zeros(2, "float32")), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("target", "dim"), [(0.5, 2), (0.6, 32), (1.0, 1000)])
+def test_root_mean_square_is_the_identity_at_its_target(target, dim):
+    constraint = RootMeanSquare(target)
+    start = np.full(dim, target, "float32")
+    np.testing.assert_array_equal(constraint(start), start)
+    weight = np.random.default_rng(0).normal(size=dim).astype("float32")
+    rescaled = np.asarray(constraint(weight))
+    assert np.sqrt(np.mean(rescaled.astype("float64") ** 2)) == pytest.approx(target, rel=1e-6)
+    np.testing.assert_array_equal(constraint(rescaled), rescaled)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from vaezoo.layers import Prior, StandardNormal
+from vaezoo.layers import IsotropicNormal, Prior, StandardNormal
 from vaezoo.losses import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -18,6 +18,38 @@ def test_log_prob_against_scipy(float64):
     z = np.random.default_rng(0).normal(0.0, 3.0, size=(2, 3, 4))
     expected = stats.norm.logpdf(z).sum(-1)
     np.testing.assert_allclose(StandardNormal().log_prob(ops.convert_to_tensor(z)), expected)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0**0.5])
+def test_isotropic_normal_against_scipy_and_its_draws(float64, scale):
+    z = np.random.default_rng(0).normal(0.0, 3.0, size=(2, 3, 4))
+    prior = IsotropicNormal(scale)
+    expected = stats.norm.logpdf(z, scale=scale)
+    np.testing.assert_allclose(prior.log_prob(ops.convert_to_tensor(z)), expected.sum(-1))
+    np.testing.assert_allclose(
+        prior.log_prob_per_dimension(ops.convert_to_tensor(z)), expected, rtol=1e-9
+    )
+    prior.build((None, 1, 4))
+    draws = np.asarray(prior.sample(20_000, keras.random.SeedGenerator(0)), "float64")
+    np.testing.assert_allclose(np.mean(draws**2), scale**2, rtol=5.0 * np.sqrt(2.0 / draws.size))
+
+
+def test_isotropic_normal_rates_against_the_closed_form():
+    prior, mean = IsotropicNormal(2.0), np.float32([[0.3, -1.0]])
+    posterior = DiagonalGaussian(mean, 0.5 * mean)
+    variance = np.exp(0.5 * mean)
+    expected = 0.5 * ((mean**2 + variance) / 4.0 - np.log(variance / 4.0) - 1.0)
+    np.testing.assert_allclose(prior.kl_per_dimension(posterior), expected, rtol=1e-5)
+    np.testing.assert_allclose(prior.kl_divergence(posterior), expected.sum(1), rtol=1e-5)
+    root = np.float32(np.sqrt(variance)[:, :, None] * np.eye(2))
+    full = HierarchicalGaussian(mean, root, mean, None)
+    np.testing.assert_allclose(prior.kl_divergence(full), expected.sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), "wide", True])
+def test_isotropic_normal_error(scale):
+    with pytest.raises(ValueError, match="`scale` must be a finite, positive number. Received: "):
+        IsotropicNormal(scale)
 
 
 @pytest.mark.parametrize("sampling_scale", [1.0, 3.0])

@@ -32,6 +32,7 @@ INSTANCES = [
     layers.Tokens(7, pad_id=2),
     layers.DiscretizedLogisticMixture(3, 16, -5.0, "exact"),
     layers.StandardNormal(3.0),
+    layers.IsotropicNormal(2.0),
     layers.VarianceDropout(0.8, 0.1, 3, 5),
     layers.MeanBatchNorm(0.6, "free", 0.8, 1e-4),
     layers.RootMeanSquare(0.6),

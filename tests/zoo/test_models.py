@@ -10,8 +10,14 @@ from keras import ops
 
 from vaezoo import data, zoo
 from vaezoo.callbacks import PlateauDecay
-from vaezoo.layers import ENTROPY_FLOOR, AutoregressiveFlowPrior, LatentSkip, StandardNormal
-from vaezoo.losses import LinearSchedule
+from vaezoo.layers import (
+    ENTROPY_FLOOR,
+    AutoregressiveFlowPrior,
+    IsotropicNormal,
+    LatentSkip,
+    StandardNormal,
+)
+from vaezoo.losses import ELBO, EmpiricalBayesELBO, LinearSchedule, MaximumMeanDiscrepancy
 from vaezoo.zoo.networks import registry
 
 # JAX is slow without its compiler; TensorFlow without XLA compiles faster than with it.
@@ -366,6 +372,88 @@ def test_wae_adds_the_weighted_discrepancy(make, values_of):
     np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-6)
     np.testing.assert_allclose(batch, 5.0 * report["mmd"], rtol=1e-5)
     assert report["mmd"] != 0
+
+
+# -- the prior follows the objective ---------------------------------------------------------------
+
+
+def mean_square_of_generated_codes(model, count=4000):
+    codes = np.asarray(model.prior.sample(count, keras.random.SeedGenerator(0)), "float64")
+    return np.mean(codes**2), np.sqrt(2.0 / codes.size)
+
+
+@pytest.mark.parametrize(
+    ("constructor", "settings", "variance"),
+    [
+        (zoo.WAE, {}, 1.0),
+        (zoo.WAE, {"prior_variance": 2.0}, 2.0),
+        (zoo.WAE, {"prior_variance": 0.25, "kernel": "rbf"}, 0.25),
+        (zoo.InfoVAE, {}, 1.0),
+        (zoo.HEBAE, {}, 1.0),
+        # Its objective matches no variance; the paper draws with a standard deviation of 3.
+        (zoo.MuVAE, {}, 9.0),
+    ],
+)
+def test_generated_codes_are_those_that_the_objective_matches(
+    make, constructor, settings, variance
+):
+    found, error = mean_square_of_generated_codes(make(constructor, **settings))
+    assert abs(found - variance) < 5.0 * error * variance
+
+
+def test_density_rate_and_draws_are_of_one_prior(make, values_of, binary_data):
+    def build(prior=None):
+        return make(zoo.VAE, objective=ELBO(regularizers=[penalty(2.0)]), prior=prior)
+
+    terms, *_ = values_of(build())
+    z = np.asarray(terms.z, "float64")
+    expected = -0.5 * np.sum(z**2 / 2.0 + np.log(2.0 * np.pi * 2.0), axis=-1)
+    np.testing.assert_allclose(terms.log_pz, expected, rtol=1e-5)
+    mean, var = np.asarray(terms.posterior.mean), np.exp(terms.posterior.log_var)
+    rate = 0.5 * np.sum((mean**2 + var) / 2.0 - np.log(var / 2.0) - 1.0, axis=-1)
+    np.testing.assert_allclose(terms.kl, rate, rtol=1e-4)
+    given, *_ = values_of(build(IsotropicNormal(2.0**0.5)))
+    np.testing.assert_allclose(given.log_pz, terms.log_pz, rtol=1e-6)
+
+
+def penalty(variance):
+    return MaximumMeanDiscrepancy(prior_variance=variance)
+
+
+@pytest.mark.parametrize(
+    ("objective", "prior", "received"),
+    [
+        (lambda: ELBO(regularizers=[penalty(2.0)]), StandardNormal, "prior=StandardNormal of sd 1"),
+        (lambda: ELBO(regularizers=[penalty(1.0)]), lambda: IsotropicNormal(3.0), "of sd 3"),
+        (lambda: ELBO(regularizers=[penalty(1.0)]), lambda: StandardNormal(3.0), "draws of sd 3"),
+        (lambda: ELBO(regularizers=[penalty(2.0)]), AutoregressiveFlowPrior, "Autoregressive"),
+        (lambda: ELBO(regularizers=[penalty(2.0), penalty(1.0)]), None, "IsotropicNormal of sd 1"),
+        (lambda: EmpiricalBayesELBO(), lambda: IsotropicNormal(2.0), "of sd 2"),
+    ],
+)
+def test_a_prior_that_disagrees_with_the_objective_is_refused(make, objective, prior, received):
+    with pytest.raises(ValueError, match=f"`prior` must be N\\(0, . I\\).*Received: .*{received}"):
+        make(zoo.VAE, objective=objective(), prior=prior and prior())
+
+
+def test_a_regularizer_of_another_prior_is_refused(make):
+    model = make(zoo.VAE)
+    with pytest.raises(ValueError, match=r"`prior` must be N\(0, 2 I\), which MaximumMean"):
+        model.add_regularizer(penalty(2.0))
+    model.add_regularizer(penalty(1.0))
+
+
+def test_a_wae_of_another_prior_is_saved_and_one_from_before_follows_its_objective(make, tmp_path):
+    model = make(zoo.WAE, prior_variance=2.0)
+    model.save(tmp_path / "new.keras")
+    config = model.get_config()
+    # As it was written when N(0, I) stood beside any objective.
+    config["prior"] = keras.saving.serialize_keras_object(StandardNormal())
+    for loaded in (
+        keras.saving.load_model(tmp_path / "new.keras"),
+        type(model).from_config(config),
+    ):
+        assert loaded.prior.scale == pytest.approx(2.0**0.5)
 
 
 # -- decoders ----------------------------------------------------------------------------------
