@@ -132,15 +132,20 @@ def prepared(row, settings, vocabulary_size, num_batches):
         start = 0.1 if row in ("agg_vae", "sa_vae") else 0.0
         steps = max(1, settings["warm_up"] * num_batches)
         arguments["beta"] = LinearSchedule(steps, start=start)
+    training = {"plateau": None}
+    if settings["optimizer"]:
+        training["optimizer"] = settings["optimizer"]
+    if settings["learning_rate"]:
+        training["learning_rate"] = settings["learning_rate"]
     run = zoo.load(
-        f"{preset}_text_tiny",
+        f"{preset}_{settings['preset']}",
         model=arguments,
         networks={
             "vocabulary_size": vocabulary_size,
             "embedding_dim": settings["units"] // 2,
             "units": settings["units"],
         },
-        training={"learning_rate": settings["learning_rate"]},
+        training=training,
     )
     run.model.compile(**run.compile_args)
     return run.model
@@ -235,7 +240,16 @@ def main():
     parser.add_argument("--epochs", type=int, default=8, help="at most")
     parser.add_argument("--warm-up", type=int, default=3, help="epochs until the KL counts fully")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--preset",
+        choices=("text_tiny", "yelp_sentences"),
+        default="text_tiny",
+        help="ours, or what was published: dropout, first weights, SGD at 1.0, here in small",
+    )
+    parser.add_argument("--optimizer", choices=("adam", "sgd"), help="in place of the preset's")
+    parser.add_argument(
+        "--learning-rate", type=float, help="in place of the preset's; 0.002 with text_tiny"
+    )
     parser.add_argument("--vocabulary-size", type=int, default=4000)
     parser.add_argument("--units", type=int, default=128, help="of the LSTMs; embeddings have half")
     parser.add_argument("--latent-dim", type=int, default=32)
@@ -246,6 +260,8 @@ def main():
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
     settings = vars(parser.parse_args())
     names, out, as_markdown = (settings.pop(name) for name in ("models", "out", "markdown"))
+    if settings["learning_rate"] is None and settings["preset"] == "text_tiny":
+        settings["learning_rate"] = 2e-3
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)} (choose from {', '.join(ROWS)})")

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_flag
 from ..losses import (
     DiagonalGaussian,
     FlowGaussian,
@@ -55,6 +56,41 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
             )
         if not self.projection.built:
             self.projection.build(input_shape)
+
+    def set_projection(self, use_bias=None, kernel_initializer=None):
+        """Sets how the projection starts, of a head that a constructor has made.
+
+        Args:
+            use_bias: Optional bool, whether it has a bias.
+            kernel_initializer: Optional Keras initialiser, of which a copy is used.
+
+        Raises:
+            RuntimeError: If the projection has its weights already.
+            ValueError: If the head has no projection.
+        """
+        if not isinstance(self.projection, keras.layers.Dense):
+            raise ValueError("`set_projection` needs a head with a projection. Received: none")
+        if self.projection.built:
+            raise RuntimeError("`set_projection` must be called before the model is built.")
+        if use_bias is not None:
+            self.use_bias = self.projection.use_bias = check_flag("use_bias", use_bias)
+        if kernel_initializer is not None:
+            initializer = keras.initializers.get(kernel_initializer)
+            # An unseeded object would give every model the same weights.
+            initializer = getattr(initializer, "clone", lambda: initializer)()
+            self.kernel_initializer = self.projection.kernel_initializer = initializer
+
+    def _dense(self, units, use_bias, kernel_initializer):
+        """The projection that a subclass asks for, with its two arguments kept."""
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        return keras.layers.Dense(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=self.kernel_initializer,
+            dtype="float32",
+            name="projection",
+        )
 
     def parameters(self, features, training=False):
         """What `reparam` is called with."""
@@ -188,13 +224,7 @@ class GaussianHead(PosteriorHead):
         self.projection = self._make_projection(units) if project else _Identity(units)
 
     def _make_projection(self, units):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
-            dtype="float32",
-            name="projection",
-        )
+        return self._dense(units, self.use_bias, self.kernel_initializer)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -407,6 +437,8 @@ class DeltaHead(PosteriorHead):
         delta: Positive float, least KL to N(0, 1) in nats per dimension.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
+        use_bias: Whether the projection has a bias.
+        kernel_initializer: Initialiser of the projection.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -424,12 +456,21 @@ class DeltaHead(PosteriorHead):
     Note: All means are positive, so a floor on the rate does not make codes differ.
     """
 
-    def __init__(self, latent_dim, delta=0.1, num_samples=1, seed=None, **kwargs):
+    def __init__(
+        self,
+        latent_dim,
+        delta=0.1,
+        num_samples=1,
+        seed=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(latent_dim, num_samples, **kwargs)
         if not delta > 0:
             raise ValueError(f"`delta` must be positive. Received: delta={delta}")
         self.delta, self.seed = delta, seed
-        self.projection = keras.layers.Dense(2 * latent_dim, dtype="float32", name="projection")
+        self.projection = self._dense(2 * latent_dim, use_bias, kernel_initializer)
         self.reparam = DiagonalReparam(num_samples, seed)
         self.low, self.high = (root**0.5 for root in _variance_range(delta))
 
@@ -459,6 +500,8 @@ class PointHead(PosteriorHead):
     Args:
         latent_dim: Positive int D.
         num_samples: Positive int K; all K draws are equal.
+        use_bias: Whether the projection has a bias.
+        kernel_initializer: Initialiser of the projection.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -473,9 +516,16 @@ class PointHead(PosteriorHead):
 
     has_density = False
 
-    def __init__(self, latent_dim, num_samples=1, **kwargs):
+    def __init__(
+        self,
+        latent_dim,
+        num_samples=1,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(latent_dim, num_samples, **kwargs)
-        self.projection = keras.layers.Dense(latent_dim, dtype="float32", name="projection")
+        self.projection = self._dense(latent_dim, use_bias, kernel_initializer)
 
     def posterior(self, features, training=False):
         """The point."""

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_integer
 from ._loops import scan
 
 
@@ -24,10 +25,15 @@ class LSTM(keras.layers.LSTM):
     Args:
         units: As in `keras.layers.LSTM`.
         use_cudnn: As in `keras.layers.LSTM`, but False by default.
+        num_biases: 1, or 2 for b = b_x + b_h as in PyTorch and cuDNN. The model is the same, its
+            training is not: each of the two takes an optimiser's step, so b moves by twice as much
+            under SGD or Adam, and its gradient counts twice in the norm that gradients are clipped
+            by. Learning rates that were published for such an LSTM ask for 2.
         **kwargs: Further arguments of `keras.layers.LSTM`.
 
     Raises:
-        ValueError: As from `keras.layers.LSTM`.
+        ValueError: If `num_biases` is neither 1 nor 2, or 2 without a bias; as from
+            `keras.layers.LSTM`.
 
     Note:
         What comes out before the first unmasked step is the first state. Keras has zeros there on
@@ -37,8 +43,20 @@ class LSTM(keras.layers.LSTM):
     arXiv:1604.01946 (products of all steps at once).
     """
 
-    def __init__(self, units, use_cudnn=False, **kwargs):
+    def __init__(self, units, use_cudnn=False, num_biases=1, **kwargs):
         super().__init__(units, use_cudnn=use_cudnn, **kwargs)
+        self.num_biases = check_integer("num_biases", num_biases, 1, 2)
+        if self.num_biases == 2:
+            if not self.use_bias:
+                raise ValueError(
+                    "`num_biases` must be 1 when there is no bias. Received: num_biases=2, "
+                    "use_bias=False"
+                )
+            keras_cell = self.cell
+            cell = _TwoBiasCell.from_config(keras_cell.get_config())
+            cell.implementation = keras_cell.implementation
+            self._tracker.untrack(keras_cell)
+            self.cell = cell
 
     @property
     def _is_plain(self):
@@ -53,7 +71,9 @@ class LSTM(keras.layers.LSTM):
 
     def get_config(self):
         # Keras leaves it out.
-        return {**super().get_config(), "use_cudnn": self.use_cudnn}
+        config = {**super().get_config(), "use_cudnn": self.use_cudnn}
+        # Without it, a file is one that earlier versions read, too.
+        return config if self.num_biases == 1 else {**config, "num_biases": 2}
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if not self._is_plain:
@@ -69,6 +89,32 @@ class LSTM(keras.layers.LSTM):
         # A copy is a tensor whatever the backend has for a variable.
         h, c = _recurrence(inputs, h, c, ops.copy(self.cell.recurrent_kernel), mask)
         return h[-1], ops.transpose(h, (1, 0, 2)), [h[-1], c]
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class _TwoBiasCell(keras.layers.LSTMCell):
+    """Keras' cell with the sum of two variables as its bias."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        # An unseeded initialiser repeats its draw; its clone does not.
+        initializer = getattr(self.bias_initializer, "clone", lambda: self.bias_initializer)()
+        self.state_bias = self.add_weight(
+            shape=(4 * self.units,),
+            name="state_bias",
+            initializer=initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+        )
+
+    @property
+    def bias(self):
+        """b_x + b_h, which all implementations add."""
+        return ops.add(self.input_bias, self.state_bias)
+
+    @bias.setter
+    def bias(self, variable):
+        self.input_bias = variable
 
 
 def _recurrence(inputs, h_0, c_0, kernel, mask):

@@ -1,7 +1,8 @@
 """What the presets of all models have in common, and how a preset becomes a model.
 
-A preset is a dict: `networks` (arguments of `networks.make`), `model` (of the constructor),
-`training`, `data` (of `vaezoo.data.load`) and `source`.
+A preset is a dict: `networks` (arguments of `networks.make`, and in `head` those of
+`PosteriorHead.set_projection`), `model` (of the constructor), `training`, `data` (of
+`vaezoo.data.load`) and `source`.
 """
 
 import difflib
@@ -233,21 +234,53 @@ TEXTS = {
 TEXT_BATCHES = 3125
 
 
-def text_lstm(corpus, row, anneal=True, epochs=None, plateau=None, networks=None, **model):
+def _uniform(scale):
+    return keras.initializers.RandomUniform(-scale, scale)
+
+
+#: What the encoders and heads of DU-VAE's text runs start from, in the official code: the plain
+#: one's, that of flows, and under batch normalisation of the means, where all is PyTorch's default.
+#: Heads have no bias.
+TEXT_STARTS = {
+    "plain": {
+        "encoder": {"scale": 0.01, "embedding_scale": 0.1},
+        "head": {"use_bias": False, "kernel_initializer": _uniform(0.01)},
+    },
+    "flow": {
+        "encoder": {"scale": 0.01, "embedding_scale": 0.1, "bias_scale": 0},
+        "head": {"use_bias": False, "kernel_initializer": _uniform(0.01)},
+    },
+    "normalized": {
+        "encoder": {},
+        "head": {
+            "use_bias": False,
+            # U(+-1 / sqrt(fan_in)).
+            "kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+        },
+    },
+}
+
+
+def text_lstm(
+    corpus,
+    row,
+    start="plain",
+    anneal=True,
+    epochs=None,
+    plateau=None,
+    networks=None,
+    **model,
+):
     """Settings of DU-VAE's runs on text: an LSTM reads, another writes, by SGD.
 
     The rate's weight rises over 10 epochs of the full training set, which count for no selection.
     The papers' batches have sentences of a single length; `buckets` in `data` gives such batches,
     one shape of the compiled step for each length.
 
-    Note:
-        The heads of all models but `TextVAE` have a bias and start from Keras' U(+-s), s about 2.4
-        times the papers' 1 / sqrt(H): a constructor makes its own head, for data of any kind. Means
-        that are batch-normalised know nothing of either.
-
     Args:
         corpus: `"yahoo"`, `"yelp"` or, for sentences, `"yelp_sentences"`.
         row: Row of the paper's table.
+        start: Key of `TEXT_STARTS`.
         anneal: Whether the weight rises; it is the constructor's default otherwise.
         epochs: Positive int, if it differs.
         plateau: Dict of what differs in the arguments of `PlateauDecay`.
@@ -269,7 +302,10 @@ def text_lstm(corpus, row, anneal=True, epochs=None, plateau=None, networks=None
         "networks": {
             "kind": "lstm",
             "input_shape": (None,),
+            # As in PyTorch: the published learning rate moves the biases by two steps at once.
+            "num_biases": 2,
             **texts["networks"],
+            **TEXT_STARTS[start],
             **(networks or {}),
         },
         "model": {"latent_dim": 32, "likelihood": "tokens", **model},
@@ -340,6 +376,7 @@ def build_preset(name, constructor, settings, overrides):
     network = dict(settings["networks"])
     input_shape = tuple(network.pop("input_shape"))
     latent_dim, kind = settings["model"].get("latent_dim"), network.pop("kind")
+    head = network.pop("head", None) or {}
     if _networks.takes(kind, "vocabulary_size") and not network.get("vocabulary_size"):
         raise ValueError(
             f"`networks` of preset {name!r} must have `vocabulary_size`, the number of ids that "
@@ -352,6 +389,9 @@ def build_preset(name, constructor, settings, overrides):
     }
     encoder, decoder = _networks.make(kind, input_shape, latent_dim, **network)
     model = constructor(encoder, decoder, **settings["model"])
+    if head:
+        check_arguments("networks.head", head, model.head.set_projection, name)
+        model.head.set_projection(**head)
     model.build((None, *input_shape))
     training = dict(settings["training"])
     fit_args = {"epochs": training.pop("epochs")}

@@ -17,9 +17,9 @@ PRESETS = {
     "digits_mlp": digits_mlp(gamma=0.5),
     "omniglot": omniglot_resnet_pixelcnn("BN-VAE (0.5)", gamma=0.5),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5),
-    "yahoo": text_lstm("yahoo", "BN-VAE (0.6)", gamma=0.6),
-    "yelp": text_lstm("yelp", "BN-VAE (0.6)", gamma=0.6),
-    "yelp_sentences": text_lstm("yelp_sentences", "BN-VAE (0.6)", gamma=0.6),
+    "yahoo": text_lstm("yahoo", "BN-VAE (0.6)", "normalized", gamma=0.6),
+    "yelp": text_lstm("yelp", "BN-VAE (0.6)", "normalized", gamma=0.6),
+    "yelp_sentences": text_lstm("yelp_sentences", "BN-VAE (0.6)", "normalized", gamma=0.6),
     "text_tiny": text_tiny(gamma=0.6),
 }
 

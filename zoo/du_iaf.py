@@ -13,9 +13,11 @@ PRESETS = {
         "settings of the paper's OMNIGLOT run", data="mnist", gamma=0.5, keep_prob=0.85
     ),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5, keep_prob=0.85, flow_width=4),
-    "yahoo": text_lstm("yahoo", "DU-IAF (0.7, 0.7)", gamma=0.7, keep_prob=0.7),
-    "yelp": text_lstm("yelp", "DU-IAF (0.6, 0.7)", gamma=0.6, keep_prob=0.7),
-    "yelp_sentences": text_lstm("yelp_sentences", "DU-IAF (0.6, 0.7)", gamma=0.6, keep_prob=0.7),
+    "yahoo": text_lstm("yahoo", "DU-IAF (0.7, 0.7)", "flow", gamma=0.7, keep_prob=0.7),
+    "yelp": text_lstm("yelp", "DU-IAF (0.6, 0.7)", "flow", gamma=0.6, keep_prob=0.7),
+    "yelp_sentences": text_lstm(
+        "yelp_sentences", "DU-IAF (0.6, 0.7)", "flow", gamma=0.6, keep_prob=0.7
+    ),
     "text_tiny": text_tiny(gamma=0.6, keep_prob=0.7, flow_width=4),
 }
 

@@ -22,9 +22,11 @@ PRESETS = {
     "digits_mlp": digits_mlp(gamma=0.5, keep_prob=0.9),
     "omniglot": omniglot_resnet_pixelcnn("DU-VAE (0.5, 0.9)", gamma=0.5, keep_prob=0.9),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5, keep_prob=0.9),
-    "yahoo": text_lstm("yahoo", "DU-VAE (0.6, 0.8)", gamma=0.6, keep_prob=0.8),
-    "yelp": text_lstm("yelp", "DU-VAE (0.5, 0.8)", gamma=0.5, keep_prob=0.8),
-    "yelp_sentences": text_lstm("yelp_sentences", "DU-VAE (0.5, 0.8)", gamma=0.5, keep_prob=0.8),
+    "yahoo": text_lstm("yahoo", "DU-VAE (0.6, 0.8)", "normalized", gamma=0.6, keep_prob=0.8),
+    "yelp": text_lstm("yelp", "DU-VAE (0.5, 0.8)", "normalized", gamma=0.5, keep_prob=0.8),
+    "yelp_sentences": text_lstm(
+        "yelp_sentences", "DU-VAE (0.5, 0.8)", "normalized", gamma=0.5, keep_prob=0.8
+    ),
     "text_tiny": text_tiny(gamma=0.5, keep_prob=0.8),
 }
 

@@ -25,6 +25,7 @@ from ._index import example_weight, split_index
 from ._presets import (
     TEXT_BATCHES,
     _images,
+    _uniform,
     digits_mlp,
     digits_pixelcnn,
     text_lstm,
@@ -72,6 +73,7 @@ PRESETS = {
             },
             networks={
                 "encoder": _UNIFORM,
+                "head": {"use_bias": True, "kernel_initializer": _uniform(0.1)},
                 "decoder": {**_UNIFORM, "initial_state": "hidden"},
             },
             beta=LinearSchedule(9 * TEXT_BATCHES, start=0.1),

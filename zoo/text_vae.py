@@ -49,8 +49,9 @@ def TextVAE(
     Returns:
         An uncompiled `VAE`.
 
-    Reference: Bowman et al. (2016), section 3, arXiv:1511.06349; the head without bias, of weights
-    U(+-1/sqrt(F)), as in the code of He et al. (2019), arXiv:1901.05534.
+    Reference: Bowman et al. (2016), section 3, arXiv:1511.06349; the head without bias, as in the
+    code of He et al. (2019), arXiv:1901.05534. It starts from U(+-1/sqrt(F)); the presets of the
+    papers' corpora have that code's U(-0.01, 0.01).
     """
     initializer = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     head = GaussianHead(

@@ -132,3 +132,76 @@ def test_config_round_trip():
     assert revived.get_config() == layer.get_config()
     assert revived.use_cudnn == "auto"
     assert revived.return_sequences
+
+
+def stepped(x, weights, num_biases, optimizer):
+    """The bias, as a sum, before and after a step on copied weights."""
+    layer = LSTM(UNITS, num_biases=num_biases)
+    layer.build((None, None, WIDTH))
+    kernel, recurrent_kernel, bias = weights
+    layer.set_weights([kernel, recurrent_kernel, *[bias / num_biases] * num_biases])
+
+    def scalar(weights):
+        with keras.StatelessScope(list(zip(layer.trainable_variables, weights, strict=True))):
+            return ops.sum(layer(x)), ()
+
+    values = [ops.convert_to_tensor(v) for v in layer.trainable_variables]
+    _, gradients = value_and_gradients_at(scalar, values)
+    optimizer.build(layer.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
+    moved = sum(layer.get_weights()[2:]) - bias
+    return moved, ops.convert_to_numpy(gradients[2]), ops.convert_to_numpy(layer(x))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "clipped"])
+def test_two_biases_are_the_same_model_and_take_two_steps(tensors, weights, name):
+    def optimizer():
+        if name == "adam":
+            return keras.optimizers.Adam(0.01)
+        return keras.optimizers.SGD(0.1, global_clipnorm=0.5 if name == "clipped" else None)
+
+    one, gradient, _ = stepped(tensors[0], weights, 1, optimizer())
+    two, same, _ = stepped(tensors[0], weights, 2, optimizer())
+    np.testing.assert_allclose(same, gradient, rtol=1e-5)
+    if name == "clipped":
+        # The gradient counts once more in the norm that it is clipped by.
+        assert 1 < np.max(two / one) < 1.9
+    else:
+        np.testing.assert_allclose(two, 2 * one, rtol=2e-3, atol=1e-6)
+    if name == "sgd":
+        np.testing.assert_allclose(two, -0.2 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_two_biases_start_apart_and_are_saved(tmp_path, tensors):
+    uniform = keras.initializers.RandomUniform(-1, 1)
+    options = {"bias_initializer": uniform, "unit_forget_bias": False, "num_biases": 2}
+    model = keras.Sequential([keras.Input((None, WIDTH)), LSTM(UNITS, **options)])
+    assert len(model.weights) == 4
+    assert np.all(model.get_weights()[2] != model.get_weights()[3])
+    model.save(tmp_path / "two.keras")
+    revived = keras.saving.load_model(tmp_path / "two.keras")
+    assert revived.layers[0].num_biases == 2
+    np.testing.assert_array_equal(revived.predict_on_batch(tensors[0]), model(tensors[0]))
+    # As files from before have it.
+    assert "num_biases" not in LSTM(UNITS).get_config()
+
+
+@pytest.mark.parametrize(
+    "options", [{"activation": "relu"}, {"unroll": True}, {"implementation": 1}], ids=str
+)
+def test_two_biases_with_other_options(tensors, weights, options):
+    theirs = keras.layers.LSTM(UNITS, use_cudnn=False, **options)
+    ours = LSTM(UNITS, num_biases=2, **options)
+    for layer in (theirs, ours):
+        layer.build((None, LENGTH, WIDTH))
+    theirs.set_weights(weights)
+    ours.set_weights([*weights[:2], 0.25 * weights[2], 0.75 * weights[2]])
+    found, expected = (ops.convert_to_numpy(layer(tensors[0])) for layer in (ours, theirs))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_bad_number_of_biases():
+    with pytest.raises(ValueError, match="`num_biases` must be an integer from 1 to 2"):
+        LSTM(3, num_biases=3)
+    with pytest.raises(ValueError, match="`num_biases` must be 1 when there is no bias"):
+        LSTM(3, num_biases=2, use_bias=False)

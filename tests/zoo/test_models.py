@@ -613,6 +613,63 @@ def test_mnist_preset_has_the_widths_of_the_literature():
     assert sorted(kernels) == sorted(widths)
 
 
+PUBLISHED_TEXT = [*(name for name in TEXT if name.endswith("_yelp")), "ae_yelp_sentences"]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", PUBLISHED_TEXT)
+def test_text_networks_start_as_in_the_official_codes(name, to_numpy):
+    keras.utils.set_random_seed(0)
+    model = zoo.load(
+        name,
+        model={"latent_dim": 2, **({"flow_width": 1} if "iaf" in name else {})},
+        networks={"vocabulary_size": 50, "embedding_dim": 16, "units": 64},
+    ).model
+    encoder, decoder = model.encoder.get_layer("lstm"), model.decoder.lstm
+    embeddings = to_numpy(model.encoder.get_layer("embedding").embeddings)
+    kernel, recurrent, *biases = map(to_numpy, encoder.cell.weights)
+    head, scale = to_numpy(model.head.projection.kernel), np.abs(kernel).max()
+    assert len(biases) == len(decoder.cell.weights[2:]) == 2
+    assert not np.array_equal(*map(to_numpy, decoder.cell.weights[2:]))
+    assert model.head.projection.use_bias is ("sa_vae" in name)
+    if name.startswith(("bn_vae", "du_vae")):
+        # PyTorch's defaults: U(+-1/8) and N(0, 1).
+        assert 0.12 < scale < 0.125
+        assert 0.1 < np.abs(head).max() < 0.125
+        assert np.std(embeddings) == pytest.approx(1.0, abs=0.1)
+    else:
+        s = 0.1 if "sa_vae" in name else 0.01
+        assert 0.97 * s < scale < s
+        assert 0.9 * s < np.abs(head).max() < s
+        assert 0.097 < np.abs(embeddings).max() < 0.1
+    if "iaf" in name:
+        assert not any(map(np.any, biases))
+    else:
+        assert all(0.8 * scale < np.abs(bias).max() < scale * 1.05 for bias in biases)
+        assert np.any(biases[0] != biases[1])
+    assert 0.95 * scale < np.abs(recurrent).max() < scale * 1.05
+
+
+@pytest.mark.one_backend
+def test_heads_of_presets_are_their_own_and_are_saved(tmp_path, to_numpy):
+    networks = {"vocabulary_size": 9, "embedding_dim": 3, "units": 4}
+    models = [
+        zoo.load("delta_vae_yelp", model={"latent_dim": 2}, networks=networks).model
+        for _ in range(2)
+    ]
+    kernels = [to_numpy(model.head.projection.kernel) for model in models]
+    assert not np.array_equal(*kernels)
+    models[0].save(tmp_path / "delta.keras")
+    revived = keras.saving.load_model(tmp_path / "delta.keras")
+    np.testing.assert_array_equal(to_numpy(revived.head.projection.kernel), kernels[0])
+    assert revived.head.get_config() == models[0].head.get_config()
+    assert revived.head.use_bias is False
+    with pytest.raises(RuntimeError, match="before the model is built"):
+        revived.head.set_projection(use_bias=True)
+    with pytest.raises(ValueError, match="`networks.head` of preset .*did you mean use_bias"):
+        zoo.load("delta_vae_yelp", networks={**networks, "head": {"usebias": True}})
+
+
 def test_load_applies_overrides_without_touching_the_presets():
     run = zoo.load(
         "du_vae_digits_mlp",

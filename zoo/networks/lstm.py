@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ...core.checks import check_real
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
 from ...losses._replicas import SavesNoise, SeedGenerator
@@ -19,6 +20,8 @@ def lstm_encoder(
     embedding_scale=None,
     pad_id=0,
     use_cudnn=False,
+    bias_scale=None,
+    num_biases=1,
     name="encoder",
 ):
     """The last state of an LSTM that reads a sentence with its start and end.
@@ -38,6 +41,10 @@ def lstm_encoder(
         pad_id: 0, the id of padding.
         use_cudnn: Whether the LSTM is cuDNN's, which needs a GPU and cannot be compiled by XLA; a
             loop of XLA's otherwise.
+        bias_scale: Non-negative float s: the LSTM's biases start from U(-s, s), at 0 from zeros;
+            None is the scale of its other weights.
+        num_biases: 1, or 2 as in PyTorch, whose optimisers then move their sum by twice as much;
+            see `LSTM`.
         name: Model name.
 
     Returns:
@@ -46,15 +53,16 @@ def lstm_encoder(
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: Shen et al. (2021), section 5.1, arXiv:2110.12381; He et al. (2019), appendix B,
-    arXiv:1901.05534, whose embeddings and LSTM start from PyTorch's defaults as here.
-
-    Note:
-        An LSTM has one bias here, two in PyTorch, whose sum is all that counts: 4 H weights fewer.
+    Reference: Shen et al. (2021), section 4.1, arXiv:2110.12381; He et al. (2019), appendix B,
+    arXiv:1901.05534. The defaults are PyTorch's, those of the official code's encoder under batch
+    normalisation of the means. Its plain encoder has `scale=0.01` and `embedding_scale=0.1`, that
+    of the flows `bias_scale=0` besides, and all have `num_biases=2`; the presets say so.
     """
     length = _check_text("input_shape", input_shape)
     _check_sizes(vocabulary_size, embedding_dim, units)
     _check_scales(scale=scale, embedding_scale=embedding_scale)
+    if bias_scale is not None:
+        bias_scale = check_real("bias_scale", bias_scale, "[0, inf)")
     if pad_id != 0:
         raise ValueError(f"`pad_id` must be 0. Received: pad_id={pad_id}")
     x = keras.Input((length,), dtype="int32", name="x")
@@ -65,7 +73,7 @@ def lstm_encoder(
         mask_zero=True,
         name="embedding",
     )(x)
-    h = _lstm(units, scale, use_cudnn, return_sequences=False)(embedded)
+    h = _lstm(units, scale, use_cudnn, num_biases, bias_scale, return_sequences=False)(embedded)
     return keras.Model(x, h, name=name)
 
 
@@ -103,6 +111,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         end_id: Non-negative int.
         unknown_id: Non-negative int.
         use_cudnn: As for `lstm_encoder`.
+        num_biases: As for `lstm_encoder`.
         seed: Optional int that fixes the dropout.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
@@ -143,6 +152,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         end_id=2,
         unknown_id=3,
         use_cudnn=False,
+        num_biases=1,
         seed=None,
         **kwargs,
     ):
@@ -185,7 +195,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             end_id,
             unknown_id,
         )
-        self.use_cudnn, self.seed = use_cudnn, seed
+        self.use_cudnn, self.num_biases, self.seed = use_cudnn, num_biases, seed
         self.noise = SeedGenerator(seed)
         policy = self.dtype_policy
         self.embedding = keras.layers.Embedding(
@@ -195,7 +205,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             dtype=policy,
             name="embedding",
         )
-        self.lstm = _lstm(units, scale, use_cudnn, return_sequences=True, dtype=policy)
+        self.lstm = _lstm(units, scale, use_cudnn, num_biases, return_sequences=True, dtype=policy)
         self.state = None
         if initial_state is not None:
             self.state = _linear(units, scale, policy, "state")
@@ -433,15 +443,19 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         return ops.take(sentences, best, axis=0), ops.take(ops.reshape(log_prob, (-1,)), best)
 
 
-def _lstm(units, scale, use_cudnn, return_sequences, dtype=None):
+def _lstm(units, scale, use_cudnn, num_biases, bias_scale=None, return_sequences=False, dtype=None):
     scale = units**-0.5 if scale is None else scale
     uniform = keras.initializers.RandomUniform(-scale, scale)
+    bias = fresh(uniform)
+    if bias_scale is not None:
+        bias = keras.initializers.RandomUniform(-bias_scale, bias_scale) if bias_scale else "zeros"
     return LSTM(
         units,
         kernel_initializer=uniform,
         recurrent_initializer=fresh(uniform),
-        bias_initializer=fresh(uniform),
+        bias_initializer=bias,
         unit_forget_bias=False,
+        num_biases=num_biases,
         return_sequences=return_sequences,
         use_cudnn=use_cudnn,
         dtype=dtype,
