@@ -14,11 +14,18 @@ from ._subject import check_integer
 #: Draws from a learned prior that its moments are taken of, and their noise, apart from that of
 #: any posterior's.
 _PRIOR_DRAWS, PRIOR_STREAM = 5000, 2**23
+#: Means of less variance tell no examples apart (Burda et al., 2016, section 5.2): what correlation
+#: their rounding errors have means nothing.
+_INACTIVE_VARIANCE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AggregateMoments:
     """Mean and covariance of q(z) = 1/N sum_j q(z|x_j), and how far they are from the prior's.
+
+    The covariance is that of the posterior means plus the mean posterior covariance. A fully
+    collapsed model has the prior's covariance, eigenvalues of 1 and no correlation, by the second
+    part alone; whether codes tell examples apart is seen in the first, the covariance of means.
 
     Attributes:
         mean: NumPy float64 `(D,)`.
@@ -39,23 +46,32 @@ class AggregateMoments:
 
     @property
     def eigenvalues(self):
-        """Of the covariance, ascending, `(D,)`; all 1 if it is the prior's."""
+        """Of the covariance of z, ascending, `(D,)`; all 1 if it is the prior's."""
         return np.linalg.eigvalsh(self.covariance)
 
     @property
+    def eigenvalues_of_means(self):
+        """Of the covariance of posterior means, ascending, `(D,)`; all 0 after full collapse."""
+        return np.linalg.eigvalsh(self.covariance_of_means)
+
+    @property
     def mean_absolute_correlation(self):
-        """Mean of |correlation| over all pairs of dimensions; 0 if D = 1.
+        """Mean of |correlation| of z over all pairs of dimensions; 0 if D = 1.
 
         Dimensions without spread count as uncorrelated.
         """
-        size = len(self.mean)
-        if size == 1:
-            return 0.0
-        scale = np.sqrt(np.diagonal(self.covariance))
-        scale = np.where(scale > 0.0, scale, np.inf)
-        correlation = self.covariance / np.outer(scale, scale)
-        off_diagonal = np.abs(correlation[~np.eye(size, dtype=bool)])
-        return float(np.mean(off_diagonal))
+        return _mean_absolute_correlation(self.covariance) if len(self.mean) > 1 else 0.0
+
+    @property
+    def mean_absolute_correlation_of_means(self):
+        """Mean of |correlation| of posterior means over pairs of active dimensions.
+
+        Active are those with Var(mean_d) >= 0.01; NaN if there are fewer than two.
+        """
+        active = np.diagonal(self.covariance_of_means) >= _INACTIVE_VARIANCE
+        if np.sum(active) < 2:
+            return float("nan")
+        return _mean_absolute_correlation(self.covariance_of_means[np.ix_(active, active)])
 
     @property
     def divergence(self):
@@ -78,8 +94,21 @@ class AggregateMoments:
 
     def to_dict(self):
         """All of it as JSON knows it."""
-        names = ("eigenvalues", "mean_absolute_correlation", "divergence")
+        names = (
+            "eigenvalues",
+            "eigenvalues_of_means",
+            "mean_absolute_correlation",
+            "mean_absolute_correlation_of_means",
+            "divergence",
+        )
         return to_json({**vars(self), **{name: getattr(self, name) for name in names}})
+
+
+def _mean_absolute_correlation(covariance):
+    scale = np.sqrt(np.diagonal(covariance))
+    scale = np.where(scale > 0.0, scale, np.inf)
+    correlation = covariance / np.outer(scale, scale)
+    return float(np.mean(np.abs(correlation[~np.eye(len(scale), dtype=bool)])))
 
 
 def aggregate_moments(

@@ -142,10 +142,12 @@ def evaluate(
     `mutual_information` (with `marginal_divergence`), `mutual_posterior_divergence`,
     `conditional_entropy`, `rate_per_dimension` (value: its sum), `active_units`,
     `aggregate_divergence` (KL of the normal law with the aggregate posterior's moments to that with
-    the prior's). Those of `FURTHER` are
-    measured when they are named: `latent_dependence` (MIC of the index of the example),
-    `frechet_distance` and `kernel_distance` (which need `labels`, or `options` with features), and
-    the probes `kmeans_probe`, `knn_probe`, `linear_probe` (which need `labels` and `train`).
+    the prior's; with `aggregate_variance` and `variance_of_means`, the mean eigenvalues of the
+    covariance of z and of the posterior means: after full collapse the former equals the prior's
+    and the latter is 0). Those of `FURTHER` are measured when they are named: `latent_dependence`
+    (MIC of the index of the example), `frechet_distance` and `kernel_distance` (which need
+    `labels`, or `options` with features), and the probes `kmeans_probe`, `knn_probe`,
+    `linear_probe` (which need `labels` and `train`).
 
     Where the posterior is a flow or the prior a learned one, rates, entropies and moments are those
     of posterior draws, active units and posterior divergence those of the Gaussian that the flow
@@ -283,12 +285,29 @@ class _Measure:
             estimator=f"normal law of equal moments{origin}",
             unit="nats",
             extra={
+                # Of the covariance of z: means and widths of the posteriors together.
                 "eigenvalues": moments.eigenvalues.tolist(),
                 "mean_absolute_correlation": moments.mean_absolute_correlation,
+                "eigenvalues_of_means": moments.eigenvalues_of_means.tolist(),
+                "mean_absolute_correlation_of_means": moments.mean_absolute_correlation_of_means,
                 "mean": moments.mean.tolist(),
             },
         )
-        return {"aggregate_divergence": estimate}
+        return {
+            "aggregate_divergence": estimate,
+            "aggregate_variance": _spectrum(
+                "z, means and widths together",
+                moments.eigenvalues,
+                moments.mean_absolute_correlation,
+                moments.count,
+            ),
+            "variance_of_means": _spectrum(
+                "posterior means alone, 0 after collapse",
+                moments.eigenvalues_of_means,
+                moments.mean_absolute_correlation_of_means,
+                moments.count,
+            ),
+        }
 
     def _latent_dependence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size}
@@ -302,6 +321,23 @@ class _Measure:
     def _samples(self, distance, options):
         chosen = {"labels": self.labels, "seed": self.seed, "batch_size": self.batch_size}
         return distance(self.subject.model, self.data, **{**chosen, **options})
+
+
+def _spectrum(what, eigenvalues, correlation, count):
+    """The mean eigenvalue of a covariance, that is the mean variance, with their range."""
+    related = "none" if np.isnan(correlation) else f"{correlation:.2f}"
+    return Estimate(
+        float(np.mean(eigenvalues)),
+        count=count,
+        estimator=(
+            f"{what}: eigenvalues {eigenvalues[0]:.2g} to {eigenvalues[-1]:.2g}, "
+            f"mean |correlation| {related}"
+        ),
+        extra={
+            "eigenvalues": eigenvalues.tolist(),
+            "mean_absolute_correlation": correlation,
+        },
+    )
 
 
 def _check_names(metrics, options):

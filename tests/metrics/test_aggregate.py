@@ -23,6 +23,28 @@ def test_a_worked_case():
     assert moments.divergence == pytest.approx(0.5 * (3.5 + 1.0 - 2.0 - math.log(2.0)))
 
 
+def test_collapse_is_seen_in_the_means_and_not_in_the_total():
+    rng = np.random.default_rng(0)
+    # Rounding errors of collapsed means, which happen to be alike.
+    mean = np.repeat(1e-6 * rng.normal(size=(50, 1)), 3, axis=1)
+    moments = aggregate_moments(DiagonalGaussian(mean, np.zeros((50, 3))))
+    np.testing.assert_allclose(moments.eigenvalues, 1.0, rtol=1e-6)
+    assert moments.mean_absolute_correlation < 1e-6
+    np.testing.assert_allclose(moments.eigenvalues_of_means, 0.0, atol=1e-11)
+    assert math.isnan(moments.mean_absolute_correlation_of_means)
+    assert moments.to_dict()["mean_absolute_correlation_of_means"] is None
+
+
+def test_moments_of_means_of_a_model_that_uses_two_of_three_dimensions():
+    mean = np.array([[1.0, 1.0, 1e-3], [-1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-3.0, -5.0, 0.0]])
+    moments = aggregate_moments(DiagonalGaussian(mean, np.full((4, 3), -20.0)))
+    expected = np.cov(mean[:, :2].T, bias=True)
+    eigenvalues = [0.0, *np.linalg.eigvalsh(expected)]
+    np.testing.assert_allclose(moments.eigenvalues_of_means, eigenvalues, atol=1e-6)
+    correlation = expected[0, 1] / math.sqrt(expected[0, 0] * expected[1, 1])
+    assert moments.mean_absolute_correlation_of_means == pytest.approx(abs(correlation))
+
+
 def test_row_h2_of_a_given_covariance():
     # Covariance diag(1, 4) around (0, 1): 1.306853.
     mean = np.array([[0.0, 1.0]] * 2)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vaezoo import data, metrics, zoo
+from vaezoo.layers import GaussianHead
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,12 @@ def evaluation(model, digits):
 def test_standard_quantities_agree_with_each_other(evaluation, model, digits):
     found = evaluation.results
     expected = {*metrics.STANDARD, "elbo", "distortion", "rate", "marginal_divergence"}
-    assert set(found) == expected
+    assert set(found) == expected | {"aggregate_variance", "variance_of_means"}
+    # Signal and noise add up to the aggregate.
+    noise = np.exp(model.encode(digits[0], batch_size=50).log_var).mean()
+    assert found["aggregate_variance"].value == pytest.approx(
+        found["variance_of_means"].value + noise, rel=1e-5
+    )
     assert found["elbo"].value == pytest.approx(
         -found["distortion"].value - found["rate"].value, rel=1e-5
     )
@@ -69,6 +75,25 @@ def test_file_holds_the_results_and_is_not_overwritten(evaluation, tmp_path):
         evaluation.save(path)
     evaluation.save(path, overwrite=True)
     assert [entry.name for entry in path.parent.iterdir()] == ["evaluation.json"]
+
+
+def test_full_collapse_looks_collapsed(digits):
+    encoder, decoder = zoo.networks.make("mlp", (64,), 4, hidden_units=(16,))
+    head = GaussianHead(4, kernel_initializer="zeros")
+    collapsed = zoo.VAE(encoder, decoder, head=head)
+    collapsed(digits[0])
+    evaluation = metrics.evaluate(collapsed, digits[0], metrics="aggregate_divergence")
+    assert evaluation["aggregate_divergence"].value == 0.0
+    total, means = (evaluation[name] for name in ("aggregate_variance", "variance_of_means"))
+    assert (total.value, means.value) == (1.0, 0.0)
+    assert total.extra == {"eigenvalues": [1.0] * 4, "mean_absolute_correlation": 0.0}
+    assert means.extra["eigenvalues"] == [0.0] * 4
+    read = evaluation.to_dict()["results"]["aggregate_divergence"]["extra"]
+    assert read["eigenvalues"] == [1.0] * 4
+    assert read["eigenvalues_of_means"] == [0.0] * 4
+    assert read["mean_absolute_correlation"] == 0.0
+    assert read["mean_absolute_correlation_of_means"] is None
+    assert means.estimator.endswith("eigenvalues 0 to 0, mean |correlation| none")
 
 
 def test_table_has_a_row_for_each(evaluation):
