@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..losses.objective import check_choice, check_count
+from ..core.checks import check_choice, check_integer
 from ..metrics import mutual_information
 
 STOPS = ("auto", "drop", "patience")
@@ -53,8 +53,8 @@ class AggressiveTraining(keras.callbacks.Callback):
     def __init__(self, validation_data=None, stop="auto", patience=5, batch_size=32, seed=0):
         super().__init__()
         check_choice("stop", stop, STOPS)
-        check_count("patience", patience)
-        check_count("batch_size", batch_size)
+        check_integer("patience", patience)
+        check_integer("batch_size", batch_size)
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
             raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
         self.validation_data, self.stop, self.patience = validation_data, stop, patience

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..losses.objective import check_choice
+from ..core.checks import check_choice
 
 
 class PlateauDecay(keras.callbacks.Callback):

@@ -1,9 +1,10 @@
 """Checks arguments: one rule and one kind of error for each kind of value.
 
 Each check returns the value as plain Python, so that NumPy's numbers are stored, compared and
-serialized like any other.
+serialized like any other. Messages name the argument, the rule and what was received.
 """
 
+import difflib
 import numbers
 
 #: Seeds of both backends are smaller.
@@ -20,7 +21,18 @@ def is_real(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_integer(name, value, least=1, most=None):
+def shown(value):
+    """A value as messages show it: its `repr`, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def wrong(name, rule, value, hint=""):
+    """The error of every check: ``"`name` must be rule. Received: name=value"``."""
+    return ValueError(f"`{name}` must be {rule}. Received: {name}={shown(value)}{hint}")
+
+
+def check_integer(name, value, least=1, most=None, optional=False):
     """Checks an integer.
 
     Args:
@@ -28,6 +40,7 @@ def check_integer(name, value, least=1, most=None):
         value: What was given.
         least: Smallest value allowed, or None.
         most: Largest value allowed, or None.
+        optional: Whether None is allowed, and returned as it is.
 
     Returns:
         The value as an int.
@@ -35,6 +48,8 @@ def check_integer(name, value, least=1, most=None):
     Raises:
         ValueError: If it is no integer, or out of range.
     """
+    if optional and value is None:
+        return None
     good = is_integer(value)
     good = good and (least is None or value >= least) and (most is None or value <= most)
     if not good:
@@ -48,11 +63,11 @@ def check_integer(name, value, least=1, most=None):
             rule = {0: "a non-negative integer", 1: "a positive integer"}.get(
                 least, f"an integer of at least {least}"
             )
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
+        raise wrong(name, f"{rule} or None" if optional else rule, value)
     return int(value)
 
 
-def check_real(name, value, interval="(-inf, inf)"):
+def check_real(name, value, interval="(-inf, inf)", optional=False, also=None):
     """Checks a real number.
 
     Args:
@@ -60,6 +75,8 @@ def check_real(name, value, interval="(-inf, inf)"):
         value: What was given.
         interval: Where it must lie, as one writes it: `"[0, 1)"`, `"(0, inf)"`. NaN lies nowhere;
             infinity only where the bracket says so.
+        optional: Whether None is allowed, and returned as it is.
+        also: Wording of what else the caller allows, such as `"'learned'"`, for the message.
 
     Returns:
         The value as a float; an int that is exact stays an int.
@@ -67,18 +84,27 @@ def check_real(name, value, interval="(-inf, inf)"):
     Raises:
         ValueError: If it is no number, or outside of the interval.
     """
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    good = is_real(value)
-    good = good and (value >= low if interval[0] == "[" else value > low)
-    good = good and (value <= high if interval[-1] == "]" else value < high)
-    if not good:
-        rule = {
-            "(-inf, inf)": "a finite number",
-            "[0, inf)": "a finite, non-negative number",
-            "(0, inf)": "a finite, positive number",
-        }.get(interval, f"a number in {interval}")
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
+    if optional and value is None:
+        return None
+    if not _lies_in(value, interval):
+        rule = _NUMBERS.get(interval, f"a number in {interval}")
+        raise wrong(name, " or ".join(filter(None, [rule, also, optional and "None"])), value)
     return int(value) if is_integer(value) else float(value)
+
+
+_NUMBERS = {
+    "(-inf, inf)": "a finite number",
+    "[0, inf)": "a finite, non-negative number",
+    "(0, inf)": "a finite, positive number",
+}
+
+
+def _lies_in(value, interval):
+    if not is_real(value):
+        return False
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
 
 
 def check_flag(name, value):
@@ -88,7 +114,7 @@ def check_flag(name, value):
         ValueError: If it is anything else.
     """
     if type(value).__name__ not in ("bool", "bool_"):
-        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+        raise wrong(name, "True or False", value)
     return bool(value)
 
 
@@ -103,12 +129,17 @@ def check_choice(name, value, choices):
         isinstance(value, (str, int)) and value in choices
     ):
         known = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+        raise wrong(name, f"one of {known}", value, _nearest(value, choices))
     return value
 
 
-def check_seed(name, value):
-    """Checks a seed: None, or an integer in [0, 2^31).
+def check_seed(name, value, optional=True):
+    """Checks a seed: an integer in [0, 2^31).
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        optional: Whether None is allowed, and returned as it is.
 
     Returns:
         The seed as an int, or None.
@@ -116,14 +147,14 @@ def check_seed(name, value):
     Raises:
         ValueError: If it is anything else.
     """
-    if value is None:
+    if optional and value is None:
         return None
     if not is_integer(value) or not 0 <= value < SEEDS:
-        raise ValueError(f"`{name}` must be an integer in [0, 2^31). Received: {name}={value!r}")
+        raise wrong(name, "an integer in [0, 2^31)" + (" or None" if optional else ""), value)
     return int(value)
 
 
-def check_integers(name, values, least=1, length=None):
+def check_integers(name, values, least=1, length=None, optional=False, also=None):
     """Checks a sequence of integers, such as a shape or the widths of layers.
 
     Args:
@@ -131,6 +162,8 @@ def check_integers(name, values, least=1, length=None):
         values: List, tuple or one-dimensional array.
         least: Smallest value allowed.
         length: How many there must be, or None.
+        optional: Whether None is allowed, and returned as it is.
+        also: Wording of what else the caller allows, for the message.
 
     Returns:
         A tuple of ints.
@@ -138,11 +171,116 @@ def check_integers(name, values, least=1, length=None):
     Raises:
         ValueError: If it is no such sequence.
     """
+    if optional and values is None:
+        return None
     listed = values.tolist() if hasattr(values, "tolist") else values
     good = isinstance(listed, (list, tuple)) and all(is_integer(v) and v >= least for v in listed)
     if not good or length not in (None, len(listed)):
         count = "a sequence of" if length is None else f"{length}"
-        raise ValueError(
-            f"`{name}` must be {count} integers of at least {least}. Received: {name}={values!r}"
-        )
+        rule = f"{count} integers of at least {least}"
+        raise wrong(name, " or ".join(filter(None, [rule, also, optional and "None"])), values)
     return tuple(int(value) for value in listed)
+
+
+def check_reals(name, values, interval="(-inf, inf)", length=None, optional=False):
+    """Checks a sequence of at least one real number, such as the scales of a kernel.
+
+    Args:
+        name: Name of the argument.
+        values: List, tuple or one-dimensional array.
+        interval: Where each must lie, as in `check_real`.
+        length: How many there must be, or None.
+        optional: Whether None is allowed, and returned as it is.
+
+    Returns:
+        A tuple of plain numbers.
+
+    Raises:
+        ValueError: If it is no such sequence.
+    """
+    if optional and values is None:
+        return None
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    good = isinstance(listed, (list, tuple)) and len(listed) > 0
+    good = good and all(_lies_in(value, interval) for value in listed)
+    if not good or length not in (None, len(listed)):
+        count = "a sequence of" if length is None else f"{length}"
+        rule = _NUMBERS.get(interval, f"number in {interval}").removeprefix("a ")
+        rule = f"{count} {rule.replace('number', 'numbers')}"
+        raise wrong(name, f"{rule} or None" if optional else rule, values)
+    return tuple(check_real(name, value) for value in listed)
+
+
+def check_kind(name, value, kinds, rule, optional=False):
+    """Checks the class of an object, and returns the object.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        kinds: Class or tuple of classes.
+        rule: Wording of what it must be, such as `"a vaezoo Flow"`.
+        optional: Whether None is allowed, and returned as it is.
+
+    Raises:
+        TypeError: If it is of another class.
+    """
+    if isinstance(value, kinds) or (optional and value is None):
+        return value
+    rule = f"{rule} or None" if optional else rule
+    kind = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    raise TypeError(f"`{name}` must be {rule}. Received: {name}={shown(value)} ({kind})")
+
+
+def check_keras(name, value, module):
+    """Resolves what Keras knows by name: an initializer, activation or optimizer.
+
+    Args:
+        name: Name of the argument.
+        value: Name, config or object, or None.
+        module: `keras.initializers`, `keras.activations` or `keras.optimizers`.
+
+    Returns:
+        What `module.get(value)` returns.
+
+    Raises:
+        ValueError: If Keras knows no such thing.
+    """
+    try:
+        found = module.get(value)
+        # A number or a list passes through some of them.
+        if found is None or callable(found) or hasattr(found, "apply"):
+            return found
+    except (ValueError, TypeError, AttributeError):
+        pass
+    kind = module.__name__.rsplit(".", 1)[-1].removesuffix("s")
+    article = "an" if kind[0] in "aeiou" else "a"
+    known = [word for word, item in vars(module).items() if callable(item)]
+    raise wrong(name, f"{article} {kind} of Keras or its name", value, _nearest(value, known))
+
+
+def check_keys(what, given, known):
+    """Checks names of options against those that are known.
+
+    Args:
+        what: Wording of what the options belong to, such as `"options of mlp"`.
+        given: Names that were given.
+        known: Names that exist.
+
+    Raises:
+        ValueError: If one is unknown; the nearest known one is offered.
+    """
+    known = list(known)
+    for key in given:
+        if key not in known:
+            listed = ", ".join(map(str, known)) or "none"
+            raise ValueError(
+                f"{what} must be among {listed}. Received: {shown(key)}{_nearest(key, known)}"
+            )
+
+
+def _nearest(value, known):
+    if not isinstance(value, str):
+        return ""
+    known = {word.lower(): word for word in known if isinstance(word, str)}
+    near = [repr(known[word]) for word in difflib.get_close_matches(value.lower(), known, n=2)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

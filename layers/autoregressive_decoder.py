@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_integer, check_integers
 from ..losses import float32
 from ..losses._serialization import ArgumentsConfig
 
@@ -30,7 +31,7 @@ class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):
 
     def __init__(self, latent_dim, **kwargs):
         super().__init__(**kwargs)
-        self.latent_dim = latent_dim
+        self.latent_dim = check_integer("latent_dim", latent_dim)
 
     @property
     def grid(self):
@@ -88,7 +89,7 @@ class AutoregressiveImageDecoder(AutoregressiveDecoder):
 
     def __init__(self, latent_dim, output_shape, **kwargs):
         super().__init__(latent_dim, **kwargs)
-        self.output_shape_ = tuple(output_shape)
+        self.output_shape_ = check_integers("output_shape", output_shape, length=3)
 
     def _argument(self, name):
         return self.output_shape_ if name == "output_shape" else super()._argument(name)

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_integer, check_kind
 from ..losses import tfd
 from ..losses._compiled import compiled
-from ..losses.objective import check_count
 from .flow import Flow
 from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregressiveFlow
 from .priors import Prior
@@ -39,9 +39,7 @@ class FlowPrior(Prior):
 
     def __init__(self, flow, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(flow, Flow):
-            raise TypeError(f"`flow` must be a vaezoo Flow. Received: {type(flow).__name__}")
-        self.flow, self._transform = flow, None
+        self.flow, self._transform = check_kind("flow", flow, Flow, "a vaezoo Flow"), None
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -96,14 +94,14 @@ class AutoregressiveFlowPrior(FlowPrior):
     """
 
     def __init__(self, num_blocks=4, hidden_units=None, weight_norm=True, init_scale=0.1, **kwargs):
-        check_count("num_blocks", num_blocks)
+        num_blocks = check_integer("num_blocks", num_blocks)
         flow = MaskedAutoregressiveFlow(
             2 * num_blocks, hidden_units, weight_norm=weight_norm, init_scale=init_scale
         )
         super().__init__(flow, **kwargs)
         self.num_blocks = num_blocks
         self.hidden_units = flow.hidden_units
-        self.weight_norm, self.init_scale = weight_norm, init_scale
+        self.weight_norm, self.init_scale = flow.weight_norm, flow.init_scale
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -139,10 +137,14 @@ class ConvAutoregressiveFlowPrior(FlowPrior):
         init_scale=0.1,
         **kwargs,
     ):
-        check_count("num_blocks", num_blocks)
+        num_blocks = check_integer("num_blocks", num_blocks)
         flow = ConvAutoregressiveFlow(
             latent_shape, 2 * num_blocks, filters, weight_norm, init_scale
         )
         super().__init__(flow, **kwargs)
-        self.latent_shape, self.num_blocks, self.filters = flow.latent_shape, num_blocks, filters
-        self.weight_norm, self.init_scale = weight_norm, init_scale
+        self.latent_shape, self.num_blocks, self.filters = (
+            flow.latent_shape,
+            num_blocks,
+            flow.filters,
+        )
+        self.weight_norm, self.init_scale = flow.weight_norm, flow.init_scale

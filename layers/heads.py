@@ -3,7 +3,15 @@
 import keras
 from keras import ops
 
-from ..core.checks import check_flag
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_keras,
+    check_kind,
+    check_real,
+    check_seed,
+)
 from ..losses import (
     DiagonalGaussian,
     FlowGaussian,
@@ -14,7 +22,6 @@ from ..losses import (
     reparameterize,
 )
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_count
 from .flow import Flow
 from .reparameterization import DiagonalReparam
 
@@ -44,9 +51,8 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
     def __init__(self, latent_dim, num_samples=1, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        check_count("latent_dim", latent_dim)
-        check_count("num_samples", num_samples)
-        self.latent_dim, self.num_samples = latent_dim, num_samples
+        self.latent_dim = check_integer("latent_dim", latent_dim)
+        self.num_samples = check_integer("num_samples", num_samples)
 
     def build(self, input_shape):
         if len(input_shape) != 2:
@@ -82,11 +88,13 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
 
     def _dense(self, units, use_bias, kernel_initializer):
         """The projection that a subclass asks for, with its two arguments kept."""
-        self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
         return keras.layers.Dense(
             units,
-            use_bias=use_bias,
+            use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer,
             dtype="float32",
             name="projection",
@@ -205,8 +213,17 @@ class GaussianHead(PosteriorHead):
         **kwargs,
     ):
         super().__init__(latent_dim, num_samples, **kwargs)
-        if scale not in ("vector", "scalar"):
-            raise ValueError(f"`scale` must be 'vector' or 'scalar'. Received: scale={scale!r}")
+        latent_dim, num_samples = self.latent_dim, self.num_samples
+        check_choice("scale", scale, ("vector", "scalar"))
+        for part, value in (
+            ("mean_norm", mean_norm),
+            ("clip", clip),
+            ("variance_dropout", variance_dropout),
+            ("reparam", reparam),
+        ):
+            check_kind(part, value, keras.layers.Layer, "a layer", optional=True)
+        project, use_bias = check_flag("project", project), check_flag("use_bias", use_bias)
+        seed = check_seed("seed", seed)
         if reparam is not None and reparam.num_samples != num_samples:
             raise ValueError(
                 "`reparam` must draw `num_samples` samples. Received: "
@@ -217,8 +234,10 @@ class GaussianHead(PosteriorHead):
         # Known before `build`: `fit` asks for the least batch size of a model not yet built.
         self.reparam.latent_dim = latent_dim
         self.scale, self.seed, self.project, self.use_bias = scale, seed, project, use_bias
-        self.min_log_var = min_log_var
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.min_log_var = check_real("min_log_var", min_log_var, optional=True)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
         self._num_scales = latent_dim if scale == "vector" else 1
         units = latent_dim + self._num_scales
         self.projection = self._make_projection(units) if project else _Identity(units)
@@ -341,15 +360,9 @@ class FlowHead(GaussianHead):
         seed=None,
         **kwargs,
     ):
-        if not isinstance(flow, Flow):
-            raise TypeError(f"`flow` must be a vaezoo Flow. Received: {type(flow).__name__}")
-        if context_dim is not None and (
-            isinstance(context_dim, bool) or not isinstance(context_dim, int) or context_dim < 0
-        ):
-            raise ValueError(
-                "`context_dim` must be a non-negative integer or None. Received: "
-                f"context_dim={context_dim}"
-            )
+        check_kind("flow", flow, Flow, "a vaezoo Flow")
+        latent_dim = check_integer("latent_dim", latent_dim)
+        context_dim = check_integer("context_dim", context_dim, least=0, optional=True)
         self._size_of_context = 2 * latent_dim if context_dim is None else context_dim
         super().__init__(
             latent_dim,
@@ -467,11 +480,10 @@ class DeltaHead(PosteriorHead):
         **kwargs,
     ):
         super().__init__(latent_dim, num_samples, **kwargs)
-        if not delta > 0:
-            raise ValueError(f"`delta` must be positive. Received: delta={delta}")
-        self.delta, self.seed = delta, seed
-        self.projection = self._dense(2 * latent_dim, use_bias, kernel_initializer)
-        self.reparam = DiagonalReparam(num_samples, seed)
+        self.delta = delta = check_real("delta", delta, "(0, inf)")
+        self.seed = check_seed("seed", seed)
+        self.projection = self._dense(2 * self.latent_dim, use_bias, kernel_initializer)
+        self.reparam = DiagonalReparam(self.num_samples, self.seed)
         self.low, self.high = (root**0.5 for root in _variance_range(delta))
 
     def parameters(self, features, training=False):
@@ -525,7 +537,7 @@ class PointHead(PosteriorHead):
         **kwargs,
     ):
         super().__init__(latent_dim, num_samples, **kwargs)
-        self.projection = self._dense(latent_dim, use_bias, kernel_initializer)
+        self.projection = self._dense(self.latent_dim, use_bias, kernel_initializer)
 
     def posterior(self, features, training=False):
         """The point."""

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_flag, check_integer, check_keras, check_real, check_seed
 from ..losses._replicas import gather_batch
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_count
 
 _DECAY = 0.9
 
@@ -20,9 +20,11 @@ class _ClassifierHead(ArgumentsConfig, keras.layers.Layer):
     def __init__(self, num_classes, use_bias, kernel_initializer, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        check_count("num_classes", num_classes)
-        self.num_classes, self.use_bias = num_classes, use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.num_classes = check_integer("num_classes", num_classes)
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
 
     def call(self, h, index=None):
         return self.probabilities(h) if index is None else self.log_prob(h, index)
@@ -169,18 +171,12 @@ class HierarchicalSoftmax(_ClassifierHead):
         **kwargs,
     ):
         super().__init__(num_classes, use_bias, kernel_initializer, **kwargs)
-        if row_learning_rate is not None and (
-            isinstance(row_learning_rate, bool)
-            or not isinstance(row_learning_rate, (int, float))
-            or not 0 < row_learning_rate < float("inf")
-        ):
-            raise ValueError(
-                "`row_learning_rate` must be a positive number or None. Received: "
-                f"row_learning_rate={row_learning_rate}"
-            )
-        self.row_learning_rate, self.seed = row_learning_rate, seed
+        self.row_learning_rate = check_real(
+            "row_learning_rate", row_learning_rate, "(0, inf)", optional=True
+        )
+        self.seed = check_seed("seed", seed, optional=False)
         #: Decisions on the longest path, ceil(log2 N).
-        self.depth = (num_classes - 1).bit_length()
+        self.depth = (self.num_classes - 1).bit_length()
 
     def build(self, h_shape, index_shape=None):
         nodes, lazy = max(self.num_classes - 1, 1), self.row_learning_rate is not None

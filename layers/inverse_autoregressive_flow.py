@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import SEEDS, check_choice, check_integer, check_integers, check_real, check_seed
 from ..losses import float32
-from ..losses.objective import check_choice, check_count
 from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
@@ -54,11 +54,12 @@ class IAFBlock(Flow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.hidden_units, self.gate_bias, self.degrees = tuple(hidden_units), gate_bias, degrees
-        self.context_layers, self.seed = context_layers, seed
+        self.gate_bias = check_real("gate_bias", gate_bias)
         self.network = MADE(
             2, hidden_units, degrees, context_layers=context_layers, seed=seed, name="made"
         )
+        self.hidden_units, self.degrees = self.network.hidden_units, degrees
+        self.context_layers, self.seed = context_layers, self.network.seed
 
     def build(self, z_shape, context_shape=None):
         if not self.network.built:
@@ -142,14 +143,15 @@ class InverseAutoregressiveFlow(Flow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_count("num_blocks", num_blocks)
-        check_choice("order", order, ("reverse", "permute", "keep"))
-        self.num_blocks, self.hidden_units, self.order = num_blocks, tuple(hidden_units), order
-        self.gate_bias, self.degrees = gate_bias, degrees
-        self.context_layers, self.seed = context_layers, seed
-        shared = (hidden_units, gate_bias, degrees, context_layers)
+        self.num_blocks = check_integer("num_blocks", num_blocks)
+        self.hidden_units = check_integers("hidden_units", hidden_units)
+        self.order = check_choice("order", order, ("reverse", "permute", "keep"))
+        self.gate_bias, self.degrees = check_real("gate_bias", gate_bias), degrees
+        self.context_layers, self.seed = context_layers, check_seed("seed", seed, optional=False)
+        shared = (self.hidden_units, self.gate_bias, degrees, context_layers)
         self.blocks = [
-            IAFBlock(*shared, seed + number, name=f"block_{number}") for number in range(num_blocks)
+            IAFBlock(*shared, (self.seed + number) % SEEDS, name=f"block_{number}")
+            for number in range(self.num_blocks)
         ]
 
     def build(self, z_shape, context_shape=None):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_real
 from ..losses._serialization import ArgumentsConfig
 
 
@@ -34,9 +35,7 @@ class LatentClip(ArgumentsConfig, keras.layers.Layer):
     def __init__(self, factor=3.0, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        if not factor > 0:
-            raise ValueError(f"`factor` must be positive. Received: factor={factor}")
-        self.factor = factor
+        self.factor = check_real("factor", factor, "(0, inf)")
 
     def call(self, inputs):
         squared_radius = self.factor**2 * inputs.shape[-1]

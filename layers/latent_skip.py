@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_keras
+
 _WEIGHT_LAYERS = (
     keras.layers.Dense,
     keras.layers.Conv1D,
@@ -48,8 +50,10 @@ class LatentSkip(keras.layers.Layer):
 
     def __init__(self, activation=None, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        self.activation = keras.activations.get(activation)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.activation = check_keras("activation", activation, keras.activations)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
         self.supports_masking = True
 
     def build(self, h_shape, z_shape):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_real
 from ..losses import float32, tfd
 from ..losses._serialization import ArgumentsConfig
 
@@ -198,15 +199,10 @@ class Gaussian(Likelihood):
 
     def __init__(self, scale=1.0, min_scale=1e-3, **kwargs):
         super().__init__(**kwargs)
-        if scale not in ("learned", "decoder") and not (
-            isinstance(scale, (int, float)) and scale > 0
-        ):
-            raise ValueError(
-                f"`scale` must be positive, 'learned' or 'decoder'. Received: scale={scale!r}"
-            )
-        if not min_scale > 0:
-            raise ValueError(f"`min_scale` must be positive. Received: min_scale={min_scale}")
-        self.scale, self.min_scale = scale, min_scale
+        if not (isinstance(scale, str) and scale in ("learned", "decoder")):
+            scale = check_real("scale", scale, "(0, inf)", also="'learned' or 'decoder'")
+        self.scale = scale
+        self.min_scale = check_real("min_scale", min_scale, "(0, inf)")
         self.params_per_value = 2 if scale == "decoder" else 1
         if scale == "learned":
             # softplus(0.5413) = 1: learning starts from the unit scale.
@@ -244,12 +240,8 @@ class Categorical(Likelihood):
 
     def __init__(self, num_classes, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(
-                f"`num_classes` must be an integer of at least 2. Received: {num_classes=}"
-            )
-        self.num_classes = num_classes
-        self.support = (0, num_classes - 1)
+        self.num_classes = check_integer("num_classes", num_classes, least=2)
+        self.support = (0, self.num_classes - 1)
 
     def distribution(self, params):
         return tfd().Categorical(logits=params)

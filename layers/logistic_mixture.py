@@ -6,8 +6,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_integer, check_real
 from ..losses import float32
-from ..losses.objective import check_choice
 from .likelihoods import _UnitInterval
 
 #: Bins of less mass take their mass from the density, unless `small_bins="exact"`.
@@ -72,22 +72,12 @@ class DiscretizedLogisticMixture(_UnitInterval):
         self, num_mixtures=10, num_levels=256, min_log_scale=-7.0, small_bins="density", **kwargs
     ):
         super().__init__(**kwargs)
-        for name, value, least in (
-            ("num_mixtures", num_mixtures, 1),
-            ("num_levels", num_levels, 2),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
-                )
-        if not -_MAX_LOG_SCALE <= min_log_scale <= _MAX_LOG_SCALE:
-            raise ValueError(
-                f"`min_log_scale` must lie in [-20, 20]. Received: min_log_scale={min_log_scale}"
-            )
-        check_choice("small_bins", small_bins, ("density", "exact"))
-        self.num_mixtures, self.num_levels = num_mixtures, num_levels
-        self.min_log_scale, self.small_bins = min_log_scale, small_bins
-        self.half_bin = 1.0 / (num_levels - 1)
+        self.num_mixtures = check_integer("num_mixtures", num_mixtures)
+        self.num_levels = check_integer("num_levels", num_levels, least=2)
+        interval = f"[{-_MAX_LOG_SCALE:g}, {_MAX_LOG_SCALE:g}]"
+        self.min_log_scale = check_real("min_log_scale", min_log_scale, interval)
+        self.small_bins = check_choice("small_bins", small_bins, ("density", "exact"))
+        self.half_bin = 1.0 / (self.num_levels - 1)
         self.built = True
 
     def log_prob(self, x, params):

@@ -44,7 +44,7 @@ class LSTM(keras.layers.LSTM):
     """
 
     def __init__(self, units, use_cudnn=False, num_biases=1, **kwargs):
-        super().__init__(units, use_cudnn=use_cudnn, **kwargs)
+        super().__init__(check_integer("units", units), use_cudnn=use_cudnn, **kwargs)
         self.num_biases = check_integer("num_biases", num_biases, 1, 2)
         if self.num_biases == 2:
             if not self.use_bias:

@@ -4,9 +4,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_keras,
+    check_real,
+    check_seed,
+)
 from ..losses import float32
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_choice
 from .weight_normalization import WeightNormalized, normalized_kernel
 
 
@@ -70,23 +78,18 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
     ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        hidden_units = tuple(hidden_units)
-        for name, values in (("num_outputs", (num_outputs,)), ("hidden_units", hidden_units)):
-            for value in values:
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise ValueError(
-                        f"`{name}` must be of positive integers. Received: {name}="
-                        f"{num_outputs if name == 'num_outputs' else hidden_units}"
-                    )
-        check_choice("degrees", degrees, ("random", "sequential"))
-        check_choice("context_layers", context_layers, ("all", "first"))
-        if not init_scale > 0:
-            raise ValueError(f"`init_scale` must be positive. Received: init_scale={init_scale}")
-        self.num_outputs, self.hidden_units, self.degrees = num_outputs, hidden_units, degrees
-        self.activation = keras.activations.get(activation)
-        self.direct, self.context_layers, self.seed = direct, context_layers, seed
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.weight_norm, self.init_scale = weight_norm, init_scale
+        self.num_outputs = check_integer("num_outputs", num_outputs)
+        self.hidden_units = check_integers("hidden_units", hidden_units)
+        self.degrees = check_choice("degrees", degrees, ("random", "sequential"))
+        self.activation = check_keras("activation", activation, keras.activations)
+        self.direct = check_flag("direct", direct)
+        self.context_layers = check_choice("context_layers", context_layers, ("all", "first"))
+        self.seed = check_seed("seed", seed, optional=False)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
+        self.weight_norm = check_flag("weight_norm", weight_norm)
+        self.init_scale = check_real("init_scale", init_scale, "(0, inf)")
 
     def _argument(self, name):
         value = super()._argument(name)

@@ -6,8 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_keras,
+    check_real,
+    check_seed,
+)
 from ..losses import float32
-from ..losses.objective import check_choice, check_count
 from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
@@ -126,16 +134,18 @@ class MaskedAutoregressiveFlow(_AffineAutoregressiveFlow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_count("num_blocks", num_blocks)
-        check_choice("order", order, ("reverse", "permute", "keep"))
-        self.num_blocks, self.order = num_blocks, order
-        self.hidden_units = None if hidden_units is None else tuple(hidden_units)
-        self.separate_networks, self.direct = separate_networks, direct
-        self.weight_norm, self.init_scale = weight_norm, init_scale
-        self.degrees, self.context_layers, self.seed = degrees, context_layers, seed
-        self.activation = keras.activations.get(activation)
+        self.num_blocks = check_integer("num_blocks", num_blocks)
+        self.order = check_choice("order", order, ("reverse", "permute", "keep"))
+        self.hidden_units = check_integers("hidden_units", hidden_units, optional=True)
+        self.separate_networks = check_flag("separate_networks", separate_networks)
+        self.direct = check_flag("direct", direct)
+        self.weight_norm = check_flag("weight_norm", weight_norm)
+        self.init_scale = check_real("init_scale", init_scale, "(0, inf)")
+        self.degrees, self.context_layers = degrees, context_layers
+        self.seed = check_seed("seed", seed, optional=False)
+        self.activation = check_keras("activation", activation, keras.activations)
         # Fails here, not at the first call, if an argument is out of range.
-        self._network(0, "check", hidden_units or ())
+        self._network(0, "check", self.hidden_units or ())
 
     def _argument(self, name):
         value = super()._argument(name)
@@ -234,16 +244,11 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        latent_shape = tuple(latent_shape)
-        if len(latent_shape) != 3:
-            raise ValueError(
-                "`latent_shape` must be (height, width, channels). Received: "
-                f"latent_shape={latent_shape}"
-            )
-        for size in latent_shape:
-            check_count("latent_shape", size)
-        check_count("num_blocks", num_blocks)
-        check_count("filters", filters)
+        latent_shape = check_integers("latent_shape", latent_shape, length=3)
+        num_blocks = check_integer("num_blocks", num_blocks)
+        filters = check_integer("filters", filters)
+        weight_norm = check_flag("weight_norm", weight_norm)
+        init_scale = check_real("init_scale", init_scale, "(0, inf)")
         self.latent_shape, self.num_blocks, self.filters = latent_shape, num_blocks, filters
         self.weight_norm, self.init_scale = weight_norm, init_scale
         channels = latent_shape[-1]

@@ -4,6 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_keras,
+    check_real,
+    is_integer,
+)
 from ..losses._serialization import ArgumentsConfig
 from .weight_normalization import WeightNormalized, normalized_kernel
 
@@ -32,29 +41,25 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         kernel_initializer=None,
         bias_initializer="zeros",
     ):
-        for name, value in (("filters", filters), ("strides", strides)):
-            if not _is_positive(value):
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        if (
-            not isinstance(sizes, (tuple, list))
-            or len(sizes) != 2
-            or not all(map(_is_positive, sizes))
-        ):
-            raise ValueError(
-                "`kernel_size` must be a positive integer or two of them. Received: "
-                f"kernel_size={kernel_size!r}"
-            )
-        if not init_scale > 0:
-            raise ValueError(f"`init_scale` must be positive. Received: init_scale={init_scale}")
-        self.filters, self.kernel_size, self.strides = filters, tuple(sizes), strides
-        self.weight_norm, self.init_scale, self.use_bias = weight_norm, init_scale, use_bias
-        self.activation = keras.activations.get(activation)
+        self.filters = check_integer("filters", filters)
+        pair = is_integer(kernel_size) and (kernel_size, kernel_size)
+        self.kernel_size = check_integers(
+            "kernel_size", pair or kernel_size, length=2, also="one for both"
+        )
+        self.strides = check_integer("strides", strides)
+        self.weight_norm = check_flag("weight_norm", weight_norm)
+        self.init_scale = check_real("init_scale", init_scale, "(0, inf)")
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.activation = check_keras("activation", activation, keras.activations)
         if kernel_initializer is None:
             normal = keras.initializers.RandomNormal(stddev=0.05)
             kernel_initializer = normal if weight_norm else "glorot_uniform"
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
+        self.bias_initializer = check_keras(
+            "bias_initializer", bias_initializer, keras.initializers
+        )
         # Kernel rows that can be other than zero.
         self.rows, self.columns = self.kernel_size
 
@@ -158,10 +163,6 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
 _CHANNELS_LAST = {"data_format": "channels_last"}
 
 
-def _is_positive(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 @keras.saving.register_keras_serializable(package="vaezoo")
 class MaskedConv2D(CausalConv2D):
     """Convolution of stride 1 with zero padding that sees earlier pixels in raster order.
@@ -234,20 +235,14 @@ class MaskedConv2D(CausalConv2D):
         )
         if any(size % 2 == 0 for size in self.kernel_size):
             raise ValueError(f"`kernel_size` must be odd. Received: kernel_size={kernel_size!r}")
-        if mask_type not in ("A", "B"):
-            raise ValueError(f"`mask_type` must be 'A' or 'B'. Received: mask_type={mask_type!r}")
-        if not _is_positive(channel_groups) or channel_groups > filters:
+        self.mask_type = check_choice("mask_type", mask_type, ("A", "B"))
+        self.channel_groups = check_integer("channel_groups", channel_groups)
+        if self.channel_groups > self.filters:
             raise ValueError(
                 "`channel_groups` must be a positive integer of at most `filters`. Received: "
                 f"channel_groups={channel_groups!r}, filters={filters}"
             )
-        if unmasked_channels != 0 and not _is_positive(unmasked_channels):
-            raise ValueError(
-                "`unmasked_channels` must be a non-negative integer. Received: "
-                f"unmasked_channels={unmasked_channels!r}"
-            )
-        self.mask_type, self.channel_groups = mask_type, channel_groups
-        self.unmasked_channels = unmasked_channels
+        self.unmasked_channels = check_integer("unmasked_channels", unmasked_channels, least=0)
         self.top, self.left = (size // 2 for size in self.kernel_size)
         if not unmasked_channels:
             self.rows = self.top + 1
@@ -350,9 +345,11 @@ class ShiftedConv2D(CausalConv2D):
             bias_initializer,
         )
         self.top, self.left = _shifted(shift, self.kernel_size)
-        if exclude and strides > 1:
-            raise ValueError(f"`exclude` needs strides of 1. Received: strides={strides}")
-        self.shift, self.exclude = shift, exclude
+        self.shift, self.exclude = shift, check_flag("exclude", exclude)
+        if self.exclude and self.strides > 1:
+            raise ValueError(
+                f"`exclude` needs strides of 1. Received: exclude=True, strides={strides}"
+            )
         if exclude:
             self.top, self.left = self.top + (shift == "down"), self.left + (shift != "down")
 
@@ -360,8 +357,7 @@ class ShiftedConv2D(CausalConv2D):
 def _shifted(shift, kernel_size):
     """How far the window of a shifted convolution reaches up and to the left."""
     rows, columns = kernel_size
-    if shift not in ("down", "down_right"):
-        raise ValueError(f"`shift` must be 'down' or 'down_right'. Received: shift={shift!r}")
+    check_choice("shift", shift, ("down", "down_right"))
     if shift == "down_right":
         return rows - 1, columns - 1
     if columns % 2 == 0:

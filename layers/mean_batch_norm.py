@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_real
 from ..losses import RootMeanSquare
 from ..losses._replicas import gather_batch
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_choice
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -47,15 +47,10 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
     def __init__(self, gamma, mode="rms", momentum=0.9, epsilon=1e-5, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        if not gamma > 0:
-            raise ValueError(f"`gamma` must be positive. Received: gamma={gamma}")
-        check_choice("mode", mode, ("rms", "fixed", "free"))
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
-        if not epsilon > 0:
-            raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
-        self._initial_gamma, self.mode = gamma, mode
-        self.momentum, self.epsilon = momentum, epsilon
+        self._initial_gamma = check_real("gamma", gamma, "(0, inf)")
+        self.mode = check_choice("mode", mode, ("rms", "fixed", "free"))
+        self.momentum = check_real("momentum", momentum, "[0, 1)")
+        self.epsilon = check_real("epsilon", epsilon, "(0, inf)")
 
     def _argument(self, name):
         return self._initial_gamma if name == "gamma" else super()._argument(name)

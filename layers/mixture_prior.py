@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_integer, check_keras
 from ..losses import float32, tfd
-from ..losses.objective import check_count
 from .priors import Prior
 
 
@@ -36,9 +36,8 @@ class GaussianMixturePrior(Prior):
 
     def __init__(self, num_components=10, initializer=None, **kwargs):
         super().__init__(**kwargs)
-        check_count("num_components", num_components)
-        self.num_components = num_components
-        self.initializer = keras.initializers.get(initializer)
+        self.num_components = check_integer("num_components", num_components)
+        self.initializer = check_keras("initializer", initializer, keras.initializers)
 
     def build(self, input_shape):
         super().build(input_shape)

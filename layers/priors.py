@@ -135,11 +135,7 @@ class StandardNormal(IsotropicNormal):
 
     def __init__(self, sampling_scale=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not sampling_scale > 0:
-            raise ValueError(
-                f"`sampling_scale` must be positive. Received: sampling_scale={sampling_scale}"
-            )
-        self._sampling_scale = sampling_scale
+        self._sampling_scale = check_real("sampling_scale", sampling_scale, "(0, inf)")
 
     @property
     def sampling_scale(self):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_flag, check_integer, check_real, check_seed
 from ..losses import (
     DiagonalGaussian,
     HierarchicalGaussian,
@@ -12,7 +13,6 @@ from ..losses import (
 )
 from ..losses._replicas import SavesNoise, SeedGenerator, gather_batch
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_choice
 
 
 class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
@@ -21,13 +21,9 @@ class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     def __init__(self, num_samples=None, seed=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):
-            raise ValueError(
-                "`num_samples` must be a positive integer or None. Received: "
-                f"num_samples={num_samples}"
-            )
-        self.num_samples, self.seed = num_samples, seed
-        self.noise = SeedGenerator(seed)
+        self.num_samples = check_integer("num_samples", num_samples, optional=True)
+        self.seed = check_seed("seed", seed)
+        self.noise = SeedGenerator(self.seed)
 
     def build(self, mean_shape, log_scale_shape=None):
         self.latent_dim = mean_shape[-1]
@@ -125,16 +121,12 @@ class CholeskyReparam(_Reparameterization):
         **kwargs,
     ):
         super().__init__(num_samples, seed, **kwargs)
-        if not 0 <= shrinkage <= 1:
-            raise ValueError(f"`shrinkage` must lie in [0, 1]. Received: shrinkage={shrinkage}")
-        if not jitter > 0:
-            raise ValueError(f"`jitter` must be positive. Received: jitter={jitter}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
-        check_choice("sampling", sampling, ("cholesky", "diagonal"))
-        check_choice("statistics", statistics, ("running", "batch"))
-        self.shrinkage, self.jitter, self.sampling = shrinkage, jitter, sampling
-        self.stop_gradient, self.statistics, self.momentum = stop_gradient, statistics, momentum
+        self.shrinkage = check_real("shrinkage", shrinkage, "[0, 1]")
+        self.jitter = check_real("jitter", jitter, "(0, inf)")
+        self.momentum = check_real("momentum", momentum, "[0, 1)")
+        self.sampling = check_choice("sampling", sampling, ("cholesky", "diagonal"))
+        self.statistics = check_choice("statistics", statistics, ("running", "batch"))
+        self.stop_gradient = check_flag("stop_gradient", stop_gradient)
 
     def build(self, mean_shape, log_scale_shape=None):
         super().build(mean_shape, log_scale_shape)

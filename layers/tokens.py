@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer
 from ..losses import float32, tfd
 from .likelihoods import Likelihood, draw_category, restricted_logits
 
@@ -34,14 +35,10 @@ class Tokens(Likelihood):
 
     def __init__(self, vocabulary_size=None, pad_id=0, **kwargs):
         super().__init__(**kwargs)
-        if vocabulary_size is not None and not _is_int(vocabulary_size, 2):
-            raise ValueError(
-                "`vocabulary_size` must be an integer of at least 2 or None. Received: "
-                f"vocabulary_size={vocabulary_size!r}"
-            )
-        if not _is_int(pad_id, 0):
-            raise ValueError(f"`pad_id` must be a non-negative integer. Received: pad_id={pad_id}")
-        self.vocabulary_size, self.pad_id = vocabulary_size, pad_id
+        self.vocabulary_size = check_integer(
+            "vocabulary_size", vocabulary_size, least=2, optional=True
+        )
+        self.pad_id = check_integer("pad_id", pad_id, least=0)
         self.built = True
 
     @property
@@ -138,7 +135,3 @@ class Tokens(Likelihood):
 
     def _grid_rank(self, params):
         return len(params.shape) - 1
-
-
-def _is_int(value, least):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_keras
 from ..losses import float32
-from ..losses.objective import check_count
 from .priors import Prior
 from .weight_normalization import paused_initialization
 
@@ -50,9 +50,8 @@ class VampPrior(Prior):
 
     def __init__(self, num_components=500, initializer=None, **kwargs):
         super().__init__(**kwargs)
-        check_count("num_components", num_components)
-        self.num_components = num_components
-        self.initializer = keras.initializers.get(initializer)
+        self.num_components = check_integer("num_components", num_components)
+        self.initializer = check_keras("initializer", initializer, keras.initializers)
         # A weak reference, so that Keras does not take the model for a part of its own prior.
         self._model = None
 

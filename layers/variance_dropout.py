@@ -5,9 +5,9 @@ import math
 import keras
 from keras import ops
 
+from ..core.checks import check_integer, check_real, check_seed
 from ..losses._replicas import SavesNoise, SeedGenerator
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_non_negative
 
 #: Variance at which a Gaussian's differential entropy is zero.
 ENTROPY_FLOOR = 1.0 / (2.0 * math.pi * math.e)
@@ -48,18 +48,16 @@ class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     def __init__(self, keep_prob, floor=ENTROPY_FLOOR, seed=None, start_step=0, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        if not 0 < keep_prob <= 1:
-            raise ValueError(f"`keep_prob` must lie in (0, 1]. Received: keep_prob={keep_prob}")
-        check_non_negative("floor", floor)
+        keep_prob = check_real("keep_prob", keep_prob, "(0, 1]")
+        floor = check_real("floor", floor, "[0, inf)")
         if floor == 0 and keep_prob < 1:
             raise ValueError(
                 "`floor` must be positive when variances are dropped to it. Received: "
                 f"floor={floor}, keep_prob={keep_prob}"
             )
-        check_non_negative("start_step", start_step)
-        self.keep_prob, self.floor, self.seed = keep_prob, floor, seed
-        self.start_step = start_step
-        self.noise = SeedGenerator(seed)
+        self.keep_prob, self.floor, self.seed = keep_prob, floor, check_seed("seed", seed)
+        self.start_step = check_integer("start_step", start_step, least=0)
+        self.noise = SeedGenerator(self.seed)
 
     def build(self, input_shape):
         self.step = self.add_weight(

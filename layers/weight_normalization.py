@@ -7,6 +7,7 @@ import math
 import keras
 from keras import ops
 
+from ..core.checks import check_real
 from ..losses import float32
 
 #: Whether the layers are being initialised by the batch that runs through them.
@@ -132,8 +133,7 @@ class _WeightNorm(WeightNormalized):
     _output_axis = -1
 
     def __init__(self, *args, init_scale=1.0, kernel_initializer=None, **kwargs):
-        if not init_scale > 0:
-            raise ValueError(f"`init_scale` must be positive. Received: init_scale={init_scale}")
+        init_scale = check_real("init_scale", init_scale, "(0, inf)")
         if kernel_initializer is None:
             kernel_initializer = keras.initializers.RandomNormal(stddev=0.05)
         super().__init__(*args, kernel_initializer=kernel_initializer, **kwargs)

@@ -7,10 +7,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import (
+    check_choice,
+    check_integer,
+    check_keras,
+    check_kind,
+    check_real,
+    check_seed,
+    shown,
+)
 from ._gradients import gradients
 from ._replicas import SeedGenerator, batch_mean
 from .distributions import float32
-from .objective import Loss, Objective, Regularizer, check_choice, check_count, check_non_negative
+from .objective import Loss, Objective, Regularizer
 
 ESTIMATORS = ("ce", "entropy", "entropy_sampled", "fano_low", "fano_hat")
 
@@ -119,10 +128,17 @@ class AuxiliarySoftmax(Regularizer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_non_negative("alpha", alpha)
-        check_non_negative("beta", beta)
-        check_count("num_examples", num_examples)
-        check_count("classifier_steps", classifier_steps)
+        alpha, beta = check_real("alpha", alpha, "[0, inf)"), check_real("beta", beta, "[0, inf)")
+        # A single example cannot be told from any other.
+        num_examples = check_integer("num_examples", num_examples, least=2)
+        classifier_steps = check_integer("classifier_steps", classifier_steps)
+        seed = check_seed("seed", seed, optional=False)
+        check_kind("network", network, keras.layers.Layer, "a Keras layer")
+        if not hasattr(softmax, "num_classes"):
+            raise TypeError(
+                "`softmax` must be a vaezoo FlatSoftmax or HierarchicalSoftmax. Received: "
+                f"softmax={shown(softmax)}"
+            )
         check_choice("estimator", estimator, ESTIMATORS)
         check_choice("classifier_grad", classifier_grad, ("detached", "joint"))
         check_choice("density", density, ("sampled", "analytic"))
@@ -146,7 +162,7 @@ class AuxiliarySoftmax(Regularizer):
         self.network, self.softmax, self.estimator = network, softmax, estimator
         self.classifier_grad, self.density = classifier_grad, density
         self.classifier_steps, self.seed = classifier_steps, seed
-        self.optimizer = keras.optimizers.get(optimizer)
+        self.optimizer = check_keras("optimizer", optimizer, keras.optimizers)
         self.noise = SeedGenerator(seed)
         self._labels = None
         if softmax.num_classes < num_examples:

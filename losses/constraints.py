@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_real
 from ._serialization import ArgumentsConfig
 
 #: Relative error of a mean of squares in float32: four units in the last place.
@@ -28,9 +29,7 @@ class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
     """
 
     def __init__(self, target):
-        if not target > 0:
-            raise ValueError(f"`target` must be positive. Received: target={target}")
-        self.target = target
+        self.target = check_real("target", target, "(0, inf)")
 
     def __call__(self, w):
         w = ops.convert_to_tensor(w)

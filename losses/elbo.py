@@ -5,9 +5,10 @@ import math
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_real
 from ._replicas import gather_batch
 from .distributions import PointMass
-from .objective import Loss, Objective, Weight, check_choice, check_non_negative
+from .objective import Loss, Objective, Weight
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -113,9 +114,9 @@ class FreeBits(ELBO):
 
     def __init__(self, free_bits=0.1, variant="dim_batch_max", beta=1.0, regularizers=(), **kwargs):
         super().__init__(beta, regularizers, **kwargs)
-        check_non_negative("free_bits", free_bits)
-        check_choice("variant", variant, self.variants)
-        self._initial_free_bits, self.variant = free_bits, variant
+        free_bits = check_real("free_bits", free_bits, "[0, inf)")
+        self._initial_free_bits = free_bits
+        self.variant = check_choice("variant", variant, self.variants)
         self.free_bits = self.add_weight(
             name="free_bits",
             initializer=keras.initializers.Constant(free_bits),

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_real, check_reals, check_seed
 from ._replicas import SavesNoise, SeedGenerator, gather_batch
 from .distributions import float32
-from .objective import Loss, Regularizer, Weight, check_choice
+from .objective import Loss, Regularizer, Weight
 
 _SCALES = {"imq": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), "rbf": (1.0,)}
 
@@ -36,7 +37,7 @@ def maximum_mean_discrepancy(x, y, kernel="imq", scales=None, prior_variance=1.0
     Reference: Tolstikhin et al. (2018), algorithm 2, arXiv:1711.01558; Zhao et al. (2017),
     arXiv:1706.02262.
     """
-    _check_kernel(kernel, scales, prior_variance)
+    kernel, scales, prior_variance = _checked_kernel(kernel, scales, prior_variance)
     dim = x.shape[-1]
     distances = _squared_distances(x, x), _squared_distances(y, y), _squared_distances(x, y)
     total = 0.0
@@ -63,14 +64,12 @@ def _mean_off_diagonal(gram):
     return off_diagonal / ops.maximum(size * (size - 1.0), 1.0)
 
 
-def _check_kernel(kernel, scales, prior_variance):
-    check_choice("kernel", kernel, tuple(_SCALES))
-    if scales is not None and (len(scales) == 0 or min(scales) <= 0):
-        raise ValueError(f"`scales` must be positive. Received: scales={scales}")
-    if not prior_variance > 0:
-        raise ValueError(
-            f"`prior_variance` must be positive. Received: prior_variance={prior_variance}"
-        )
+def _checked_kernel(kernel, scales, prior_variance):
+    return (
+        check_choice("kernel", kernel, tuple(_SCALES)),
+        check_reals("scales", scales, "(0, inf)", optional=True),
+        check_real("prior_variance", prior_variance, "(0, inf)"),
+    )
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -108,11 +107,12 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_kernel(kernel, scales, prior_variance)
-        self.kernel, self.scales = kernel, scales
-        self.prior_variance, self.seed = prior_variance, seed
+        self.kernel, self.scales, self.prior_variance = _checked_kernel(
+            kernel, scales, prior_variance
+        )
+        self.seed = check_seed("seed", seed)
         self._weight = Weight(weight, "weight")
-        self.noise = SeedGenerator(seed)
+        self.noise = SeedGenerator(self.seed)
 
     def _argument(self, name):
         return self._weight.initial if name == "weight" else super()._argument(name)

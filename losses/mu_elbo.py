@@ -5,9 +5,10 @@ import warnings
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_flag
 from ._replicas import gather_batch
 from .distributions import DiagonalGaussian, float32
-from .objective import Loss, Objective, check_choice
+from .objective import Loss, Objective
 
 
 def mean_matching(mean, mode="global"):
@@ -102,7 +103,8 @@ class MuELBO(Objective):
         super().__init__(regularizers, **kwargs)
         check_choice("mean_mode", mean_mode, ("global", "per_dim", "per_sample"))
         check_choice("variance_mode", variance_mode, ("full", "abs_lv", "exp_only", "raw_lv"))
-        self.mean_mode, self.variance_mode, self.half = mean_mode, variance_mode, half
+        self.mean_mode, self.variance_mode = mean_mode, variance_mode
+        self.half = check_flag("half", half)
         if variance_mode == "raw_lv":
             warnings.warn(
                 "variance_mode='raw_lv' has no lower bound: posterior variances fall until the "

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
+from ..core.checks import check_choice, check_real
 from ._replicas import gather_batch
 from .distributions import DiagonalGaussian, float32
-from .objective import Loss, Regularizer, check_choice, check_non_negative
+from .objective import Loss, Regularizer
 
 
 def pairwise_kl(mean, log_var):
@@ -54,10 +55,11 @@ class MutualPosteriorDivergence(Regularizer):
 
     def __init__(self, diversity=1.0, smoothness=0.2, reduction="mean_of_softplus", **kwargs):
         super().__init__(**kwargs)
-        check_non_negative("diversity", diversity)
-        check_non_negative("smoothness", smoothness)
-        check_choice("reduction", reduction, ("mean_of_softplus", "softplus_of_mean"))
-        self.diversity, self.smoothness, self.reduction = diversity, smoothness, reduction
+        self.diversity = check_real("diversity", diversity, "[0, inf)")
+        self.smoothness = check_real("smoothness", smoothness, "[0, inf)")
+        self.reduction = check_choice(
+            "reduction", reduction, ("mean_of_softplus", "softplus_of_mean")
+        )
 
     def call(self, terms, training=False):
         """Returns both weighted terms as a batch-level `Loss`."""

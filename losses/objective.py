@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from ..core.checks import check_kind, check_real
 from ._serialization import ArgumentsConfig
 from .schedules import final_value
 
@@ -65,11 +66,11 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
 
     def __init__(self, value, label):
         super().__init__(name=label, dtype="float32")
+        if isinstance(value, type) or not callable(value):
+            value = check_real(label, value, "[0, inf)", also="a schedule of the training step")
         self.initial = value
         self.schedule = value if callable(value) else None
         self._held = False
-        if self.schedule is None:
-            check_non_negative(label, value)
         start = float(self.schedule(0)) if self.schedule else value
         # Replicas agree on both, so the first one's value is everybody's.
         self.variable = self.add_weight(
@@ -169,17 +170,14 @@ class Objective(_Part):
     def __init__(self, regularizers=(), **kwargs):
         super().__init__(**kwargs)
         self.regularizers, self.trackers = [], []
+        check_kind("regularizers", regularizers, (list, tuple), "a list of vaezoo regularisers")
         for regularizer in regularizers:
             self.add(regularizer)
 
     def add(self, regularizer):
         """Adds a `Regularizer`."""
-        if not isinstance(regularizer, Regularizer):
-            raise TypeError(
-                "`regularizers` must hold vaezoo regularisers such as MaximumMeanDiscrepancy. "
-                f"Received: {type(regularizer).__name__}"
-            )
-        self.regularizers.append(regularizer)
+        rule = "of vaezoo regularisers such as MaximumMeanDiscrepancy"
+        self.regularizers.append(check_kind("regularizers", regularizer, Regularizer, rule))
 
     def make_trackers(self):
         """Makes `trackers`, the metrics that average the reported values for the logs."""
@@ -234,27 +232,3 @@ class Objective(_Part):
                 if isinstance(layer, Weight):
                     stack.enter_context(layer.held())
             yield
-
-
-def check_non_negative(name, value):
-    """Raises a `ValueError` unless `value` is a finite number of at least 0."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 <= value < float("inf")
-    ):
-        raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
-
-
-def check_count(name, value):
-    """Raises a `ValueError` unless `value` is an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
-
-
-def check_choice(name, value, choices):
-    """Raises a `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
-        )

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_real
 from ._serialization import ArgumentsConfig
 
 
@@ -24,12 +25,10 @@ class Schedule(ArgumentsConfig, keras.optimizers.schedules.LearningRateSchedule)
     def _base_config(self):
         return {}
 
-    def _check_ramp(self):
-        for name in ("start", "stop"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
-        _check_steps("steps", self.steps)
+    def _set_ramp(self, steps, start, stop):
+        self.steps = check_integer("steps", steps)
+        self.start = check_real("start", start, "[0, inf)")
+        self.stop = check_real("stop", stop, "[0, inf)")
 
     def _ramp(self, step, shape):
         fraction = ops.clip(ops.cast(step, "float32") / self.steps, 0.0, 1.0)
@@ -41,6 +40,7 @@ class Schedule(ArgumentsConfig, keras.optimizers.schedules.LearningRateSchedule)
         Raises:
             ValueError: If it never does within one ramp.
         """
+        check_real("weight", weight, "[0, inf)")
         weights = ops.convert_to_numpy(self(np.arange(self.steps + 1)))
         reached = np.flatnonzero(weights >= weight - 1e-6)
         if not reached.size:
@@ -64,11 +64,6 @@ def final_value(schedule):
     return schedule(2**31 - 1) if final is None else final
 
 
-def _check_steps(name, value):
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")
-
-
 @keras.saving.register_keras_serializable(package="vaezoo")
 class LinearSchedule(Schedule):
     """Rises (or falls) in a straight line, then stays.
@@ -87,8 +82,7 @@ class LinearSchedule(Schedule):
     """
 
     def __init__(self, steps, start=0.0, stop=1.0):
-        self.steps, self.start, self.stop = steps, start, stop
-        self._check_ramp()
+        self._set_ramp(steps, start, stop)
 
     def __call__(self, step):
         return self._ramp(step, lambda fraction: fraction)
@@ -114,10 +108,8 @@ class SigmoidSchedule(Schedule):
     """
 
     def __init__(self, steps, start=0.0, stop=1.0, steepness=10.0):
-        self.steps, self.start, self.stop, self.steepness = steps, start, stop, steepness
-        self._check_ramp()
-        if steepness <= 0:
-            raise ValueError(f"`steepness` must be positive. Received: steepness={steepness}")
+        self._set_ramp(steps, start, stop)
+        self.steepness = check_real("steepness", steepness, "(0, inf)")
 
     def __call__(self, step):
         low = 1.0 / (1.0 + math.exp(0.5 * self.steepness))
@@ -144,8 +136,7 @@ class CosineSchedule(Schedule):
     """
 
     def __init__(self, steps, start=0.0, stop=1.0):
-        self.steps, self.start, self.stop = steps, start, stop
-        self._check_ramp()
+        self._set_ramp(steps, start, stop)
 
     def __call__(self, step):
         return self._ramp(step, lambda fraction: 0.5 * (1.0 - ops.cos(math.pi * fraction)))
@@ -172,12 +163,9 @@ class CyclicalSchedule(Schedule):
     """
 
     def __init__(self, steps, cycles=4, rise=0.5, start=0.0, stop=1.0):
-        self.steps, self.cycles, self.rise = steps, cycles, rise
-        self.start, self.stop = start, stop
-        self._check_ramp()
-        _check_steps("cycles", cycles)
-        if not 0 < rise <= 1:
-            raise ValueError(f"`rise` must lie in (0, 1]. Received: rise={rise}")
+        self._set_ramp(steps, start, stop)
+        self.cycles = check_integer("cycles", cycles)
+        self.rise = check_real("rise", rise, "(0, 1]")
 
     def __call__(self, step):
         step = ops.minimum(ops.cast(step, "int32"), self.steps)

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
+from ..core.checks import check_choice
 from ..layers import IsotropicNormal
-from ..losses.objective import check_choice
 from ._estimate import mean_estimate
 from ._gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
 from ._inputs import encoded

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
+from ..core.checks import check_choice
 from ..losses import FlowGaussian
-from ..losses.objective import check_choice
 from ._estimate import mean_estimate
 from ._gaussians import gaussians_of, generator, squared_spread
 from ._inputs import NUM_SAMPLES, base_of, encoded, flow_subject

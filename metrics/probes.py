@@ -17,8 +17,8 @@ import warnings
 import keras
 import numpy as np
 
+from ..core.checks import check_choice
 from ..losses import FlowGaussian
-from ..losses.objective import check_choice
 from ._estimate import Estimate
 from ._inputs import Encoded, encoded, means_of
 from ._subject import check_integer

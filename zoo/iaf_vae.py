@@ -1,8 +1,8 @@
 """IAF-VAE: a posterior bent by inverse autoregressive flows."""
 
+from ..core.checks import check_integer
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
-from ..losses.objective import check_count
 from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae import VAE
 
@@ -91,7 +91,7 @@ def IAFVAE(
 
 
 def _iaf(latent_dim, num_blocks, flow_width, context_layers):
-    check_count("latent_dim", latent_dim)
-    check_count("flow_width", flow_width)
+    check_integer("latent_dim", latent_dim)
+    check_integer("flow_width", flow_width)
     hidden_units = (flow_width * latent_dim,) * 2
     return InverseAutoregressiveFlow(num_blocks, hidden_units, context_layers=context_layers)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_choice
 from ..layers import GaussianHead
 from ..layers.reparameterization import DiagonalReparam
 from ..losses import (
@@ -19,7 +20,6 @@ from ..losses import (
 )
 from ..losses._gradients import value_and_gradients, value_and_gradients_at
 from ..losses._replicas import num_tf_replicas
-from ..losses.objective import check_choice
 from ._checks import explains_memory, is_number, is_target
 from ._index import example_weight, split_index
 from ._presets import (

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_choice
 from ..layers import (
     AutoregressiveDecoder,
     GaussianHead,
@@ -22,7 +23,6 @@ from ..losses import ELBO, Objective, Terms
 from ..losses._compiled import compiled, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
-from ..losses.objective import check_choice
 from ._checks import check_count, check_values, checked_data, explains_memory, is_target
 from ._decoding import check_beam, draw_options, path_between
 from ._index import example_weight, indexed, split_index

@@ -2,9 +2,9 @@
 
 import keras
 
+from ..core.checks import check_choice
 from ..layers import FlatSoftmax, HierarchicalSoftmax
 from ..losses import AuxiliarySoftmax, InformationWeightedELBO
-from ..losses.objective import check_choice
 from ._presets import dense_500, digits_mlp, with_index
 from .vae import VAE
 

@@ -158,7 +158,7 @@ def test_it_wants_an_aggressive_model_and_data(make_vae, ready, images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stop": "never"}, "`stop` must be one of auto, drop, patience.*stop='never'"),
+        ({"stop": "never"}, "`stop` must be one of 'auto', 'drop', 'patience'.*stop='never'"),
         ({"patience": 0}, "`patience` must be a positive integer.*patience=0"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer.*batch_size=0"),
         ({"seed": -1}, "`seed` must be an integer in .*seed=-1"),

@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -106,3 +107,67 @@ def test_other_sequences_are_refused(values):
         checks.check_integers("s", values)
     with pytest.raises(ValueError, match="`s` must be 3 integers"):
         checks.check_integers("s", [3, 4], length=3)
+
+
+def test_none_is_allowed_where_it_is_optional():
+    assert checks.check_integer("n", None, optional=True) is None
+    assert checks.check_real("r", None, "(0, 1)", optional=True) is None
+    assert checks.check_integers("s", None, optional=True) is None
+    assert checks.check_reals("s", None, optional=True) is None
+    assert checks.check_kind("k", None, dict, "a dict", optional=True) is None
+    with pytest.raises(ValueError, match="`n` must be a positive integer or None. Received: n=0"):
+        checks.check_integer("n", 0, optional=True)
+    with pytest.raises(ValueError, match="`seed` must be .* Received: seed=None"):
+        checks.check_seed("seed", None, optional=False)
+
+
+def test_other_choices_are_named():
+    with pytest.raises(ValueError, match="`r` must be a finite, positive number or 'own' or None."):
+        checks.check_real("r", "owm", "(0, inf)", optional=True, also="'own'")
+    with pytest.raises(ValueError, match="must be 2 integers of at least 1 or one for both. "):
+        checks.check_integers("s", (1, 0), length=2, also="one for both")
+
+
+@pytest.mark.parametrize("values", [[0.5, 1], (0.5, np.int64(1)), np.array([0.5, 1], "float32")])
+def test_sequences_of_numbers_become_tuples(values):
+    found = checks.check_reals("s", values, "(0, 1]")
+    assert found == (0.5, 1)
+    assert {type(value) for value in found} <= {int, float}
+
+
+@pytest.mark.parametrize("values", [0.5, "0.5", [], [0.5, 0.0], [float("nan")], [True], [[0.5]]])
+def test_other_sequences_of_numbers_are_refused(values):
+    with pytest.raises(ValueError, match=r"`s` must be a sequence of numbers in \(0, 1\]. Rec"):
+        checks.check_reals("s", values, "(0, 1]")
+
+
+def test_kinds_are_classes_of_objects():
+    assert checks.check_kind("k", {}, (dict, list), "a dict") == {}
+    with pytest.raises(TypeError, match=r"`k` must be a dict. Received: k=3 \(int\)"):
+        checks.check_kind("k", 3, dict, "a dict")
+    with pytest.raises(TypeError, match=r"`k` must be a dict. Received: .* \(the class dict\)"):
+        checks.check_kind("k", dict, dict, "a dict")
+
+
+def test_what_keras_knows_by_name():
+    assert checks.check_keras("activation", "relu", keras.activations) is keras.activations.relu
+    assert checks.check_keras("initializer", None, keras.initializers) is None
+    for value in ("rleu", 3, ["relu"], {"class_name": "none"}):
+        with pytest.raises(ValueError, match="`activation` must be an activation of Keras or its"):
+            checks.check_keras("activation", value, keras.activations)
+    with pytest.raises(ValueError, match="optimizer='adma' .did you mean .*'Adam'"):
+        checks.check_keras("optimizer", "adma", keras.optimizers)
+
+
+def test_keys_are_listed_and_the_nearest_is_offered():
+    checks.check_keys("Options", {"gamma": 1}, ["gamma", "beta"])
+    with pytest.raises(
+        ValueError, match="Options must be among gamma, beta. Received: 'gama'.*'gam"
+    ):
+        checks.check_keys("Options", {"gama": 1}, ["gamma", "beta"])
+
+
+def test_long_values_are_cut():
+    with pytest.raises(ValueError, match="xxx[.]{3}$") as error:
+        checks.check_integer("n", "x" * 10_000)
+    assert len(str(error.value)) < 300

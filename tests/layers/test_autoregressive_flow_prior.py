@@ -145,7 +145,7 @@ def negative(_, log_prob):
 
 
 def test_errors():
-    with pytest.raises(TypeError, match="`flow` must be a vaezoo Flow. Received: Dense"):
+    with pytest.raises(TypeError, match="`flow` must be a vaezoo Flow. Received: flow=.*Dense"):
         FlowPrior(keras.layers.Dense(2))
     for make in (AutoregressiveFlowPrior, lambda num: ConvAutoregressiveFlowPrior((1, 1, 1), num)):
         with pytest.raises(ValueError, match="`num_blocks` must be a positive integer"):

@@ -67,9 +67,9 @@ class TestMADE:
     def test_errors(self):
         with pytest.raises(ValueError, match=r"Received: hidden_units=\(3, 0\)"):
             MADE(2, (3, 0))
-        with pytest.raises(ValueError, match="`num_outputs` must be of positive integers"):
+        with pytest.raises(ValueError, match="`num_outputs` must be a positive integer"):
             MADE(0)
-        with pytest.raises(ValueError, match="`degrees` must be one of random, sequential"):
+        with pytest.raises(ValueError, match="`degrees` must be one of 'random', 'sequential'"):
             MADE(degrees="even")
         with pytest.raises(ValueError, match=r"`z` must have shape \(batch, K, D\)"):
             MADE()(draws()[:, 0])
@@ -207,5 +207,5 @@ def test_gradient_reaches_every_weight_and_the_layer_is_saved(tmp_path):
 def test_errors():
     with pytest.raises(ValueError, match="`num_blocks` must be a positive integer"):
         InverseAutoregressiveFlow(0)
-    with pytest.raises(ValueError, match="`order` must be one of reverse, permute, keep"):
+    with pytest.raises(ValueError, match="`order` must be one of 'reverse', 'permute', 'keep'"):
         InverseAutoregressiveFlow(order="shuffle")

@@ -250,7 +250,9 @@ def test_size_errors(make, value):
 
 
 def test_gaussian_head_errors():
-    with pytest.raises(ValueError, match="`scale` must be 'vector' or 'scalar'. .*scale='full'"):
+    with pytest.raises(
+        ValueError, match="`scale` must be one of 'vector', 'scalar'. .*scale='full'"
+    ):
         GaussianHead(3, scale="full")
     message = "`reparam` must draw.*reparam.num_samples=2, num_samples=1"
     with pytest.raises(ValueError, match=message):
@@ -259,7 +261,9 @@ def test_gaussian_head_errors():
 
 @pytest.mark.parametrize("delta", [0.0, -0.1, float("nan")])
 def test_delta_error(delta):
-    with pytest.raises(ValueError, match=f"`delta` must be positive. Received: delta={delta}"):
+    with pytest.raises(
+        ValueError, match=f"`delta` must be a finite, positive number. Received: delta={delta}"
+    ):
         DeltaHead(3, delta)
 
 

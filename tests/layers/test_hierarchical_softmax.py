@@ -357,7 +357,9 @@ def test_num_classes_error(cls, num_classes):
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan"), True, "fast"])
 def test_row_learning_rate_error(rate):
-    message = f"`row_learning_rate` must be a positive .* Received: row_learning_rate={rate}"
+    message = (
+        f"`row_learning_rate` must be a finite, positive .* Received: row_learning_rate={rate!r}"
+    )
     with pytest.raises(ValueError, match=message):
         HierarchicalSoftmax(4, row_learning_rate=rate)
 

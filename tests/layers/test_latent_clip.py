@@ -72,7 +72,9 @@ def test_half_precision_goes_in_and_float32_comes_out(float32_policy):
 
 @pytest.mark.parametrize("factor", [0.0, -3.0, float("nan")])
 def test_factor_error(factor):
-    with pytest.raises(ValueError, match=f"`factor` must be positive. Received: factor={factor}"):
+    with pytest.raises(
+        ValueError, match=f"`factor` must be a finite, positive number. Received: factor={factor}"
+    ):
         LatentClip(factor)
 
 

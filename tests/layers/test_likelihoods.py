@@ -265,13 +265,18 @@ def test_supported_values_pass():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, "free", None])
 def test_gaussian_scale_error(scale):
-    message = f"`scale` must be positive, 'learned' or 'decoder'. Received: scale={scale!r}"
+    message = (
+        "`scale` must be a finite, positive number or 'learned' or 'decoder'. Received: "
+        f"scale={scale!r}"
+    )
     with pytest.raises(ValueError, match=message):
         Gaussian(scale)
 
 
 def test_further_argument_errors():
-    with pytest.raises(ValueError, match="`min_scale` must be positive. Received: min_scale=0.0"):
+    with pytest.raises(
+        ValueError, match="`min_scale` must be a finite, positive number. Received: min_scale=0.0"
+    ):
         Gaussian("learned", min_scale=0.0)
     for number in (1, 2.0):
         message = f"`num_classes` must be an integer of at least 2. .*num_classes={number}"

@@ -286,11 +286,14 @@ def test_values_a_pixel(channels, values):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_mixtures": 0}, "`num_mixtures` must be an integer of at least 1.*num_mixtures=0"),
+        ({"num_mixtures": 0}, "`num_mixtures` must be a positive integer.*num_mixtures=0"),
         ({"num_levels": 1}, "`num_levels` must be an integer of at least 2.*num_levels=1"),
         ({"num_levels": True}, "num_levels=True"),
-        ({"min_log_scale": -21.0}, r"must lie in \[-20, 20\]. Received: min_log_scale=-21.0"),
-        ({"small_bins": "none"}, "`small_bins` must be one of density, exact.*'none'"),
+        (
+            {"min_log_scale": -21.0},
+            r"must be a number in \[-20, 20\]. Received: min_log_scale=-21.0",
+        ),
+        ({"small_bins": "none"}, "`small_bins` must be one of 'density', 'exact'.*'none'"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -250,15 +250,17 @@ class TestWeightNorm:
 def test_errors():
     with pytest.raises(ValueError, match="`num_blocks` must be a positive integer.*num_blocks=0"):
         MaskedAutoregressiveFlow(0)
-    with pytest.raises(ValueError, match="`order` must be one of reverse, permute, keep"):
+    with pytest.raises(ValueError, match="`order` must be one of 'reverse', 'permute', 'keep'"):
         MaskedAutoregressiveFlow(order="shuffle")
-    with pytest.raises(ValueError, match="`init_scale` must be positive. Received: init_scale=0"):
+    with pytest.raises(
+        ValueError, match="`init_scale` must be a finite, positive number. Received: init_scale=0"
+    ):
         MaskedAutoregressiveFlow(init_scale=0.0)
     with pytest.raises(ValueError, match=r"Received: hidden_units=\(0,\)"):
         MaskedAutoregressiveFlow(hidden_units=(0,))
     with pytest.raises(ValueError, match=r"latent_shape=\(4, 4\)"):
         ConvAutoregressiveFlow((4, 4))
-    with pytest.raises(ValueError, match="`latent_shape` must be a positive integer"):
+    with pytest.raises(ValueError, match="`latent_shape` must be 3 integers of at least 1"):
         ConvAutoregressiveFlow((4, 4, 0))
     with pytest.raises(ValueError, match="`filters` must be a positive integer"):
         ConvAutoregressiveFlow(MAPS, filters=0)

@@ -260,20 +260,23 @@ def test_fully_masked_output_keeps_finite_gradient(gradient):
     [
         (lambda: MaskedConv2D(0, 3), "`filters` must be a positive integer. Received: filters=0"),
         (lambda: MaskedConv2D(4, 4), "`kernel_size` must be odd. Received: kernel_size=4"),
-        (lambda: MaskedConv2D(4, (3, 0)), "`kernel_size` must be a positive integer or two"),
+        (lambda: MaskedConv2D(4, (3, 0)), "`kernel_size` must be 2 integers of at least 1 or one"),
         (
             lambda: MaskedConv2D(4, 3, "C"),
-            "`mask_type` must be 'A' or 'B'. .*mask_type='C'",
+            "`mask_type` must be one of 'A', 'B'. .*mask_type='C'",
         ),
         (lambda: MaskedConv2D(4, 3, channel_groups=5), "at most `filters`. .* channel_groups=5"),
         (lambda: MaskedConv2D(4, 3, unmasked_channels=-1), "Received: unmasked_channels=-1"),
-        (lambda: MaskedConv2D(4, 3, init_scale=0.0), "`init_scale` must be positive. .*=0.0"),
+        (
+            lambda: MaskedConv2D(4, 3, init_scale=0.0),
+            "`init_scale` must be a finite, positive number. .*=0.0",
+        ),
         (
             lambda: MaskedConv2D(4, 3, channel_groups=3).build((None, 4, 4, 2)),
             "at least `channel_groups` channels .* Received: 2 channels",
         ),
         (lambda: MaskedConv2D(4, 3).build((None, 4, 4, None)), "channels must be known"),
-        (lambda: ShiftedConv2D(4, 3, "up"), "`shift` must be 'down' or 'down_right'. .*'up'"),
+        (lambda: ShiftedConv2D(4, 3, "up"), "`shift` must be one of 'down', 'down_right'. .*'up'"),
         (lambda: ShiftedConv2D(4, 2), "odd number of columns .* Received: kernel_size=\\(2, 2\\)"),
         (lambda: ShiftedConv2D(4, 3, strides=0), "`strides` must be a positive integer"),
         (lambda: ShiftedConv2D(4, 3, strides=2, exclude=True), "needs strides of 1. .*strides=2"),

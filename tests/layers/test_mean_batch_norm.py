@@ -168,12 +168,21 @@ def test_root_mean_square_is_the_identity_at_its_target(target, dim):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gamma": 0.0}, "`gamma` must be positive. Received: gamma=0.0"),
-        ({"gamma": float("nan")}, "`gamma` must be positive. Received: gamma=nan"),
-        ({"gamma": 1, "mode": "bn"}, "`mode` must be one of rms, fixed, free. .* mode='bn'"),
-        ({"gamma": 1, "momentum": 1.0}, r"`momentum` must lie in \[0, 1\). .* momentum=1.0"),
-        ({"gamma": 1, "momentum": -0.1}, r"`momentum` must lie in \[0, 1\). .* momentum=-0.1"),
-        ({"gamma": 1, "epsilon": 0.0}, "`epsilon` must be positive. Received: epsilon=0.0"),
+        ({"gamma": 0.0}, "`gamma` must be a finite, positive number. Received: gamma=0.0"),
+        ({"gamma": float("nan")}, "`gamma` must be a finite, positive number. Received: gamma=nan"),
+        ({"gamma": 1, "mode": "bn"}, "`mode` must be one of 'rms', 'fixed', 'free'. .* mode='bn'"),
+        (
+            {"gamma": 1, "momentum": 1.0},
+            r"`momentum` must be a number in \[0, 1\). .* momentum=1.0",
+        ),
+        (
+            {"gamma": 1, "momentum": -0.1},
+            r"`momentum` must be a number in \[0, 1\). .* momentum=-0.1",
+        ),
+        (
+            {"gamma": 1, "epsilon": 0.0},
+            "`epsilon` must be a finite, positive number. Received: epsilon=0.0",
+        ),
     ],
 )
 def test_argument_errors(arguments, message):
@@ -182,5 +191,7 @@ def test_argument_errors(arguments, message):
 
 
 def test_constraint_error():
-    with pytest.raises(ValueError, match="`target` must be positive. Received: target=-1"):
+    with pytest.raises(
+        ValueError, match="`target` must be a finite, positive number. Received: target=-1"
+    ):
         RootMeanSquare(-1)

@@ -102,6 +102,8 @@ def test_base_has_no_closed_form_and_leaves_its_methods_open():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_sampling_scale_error(scale):
-    message = f"`sampling_scale` must be positive. Received: sampling_scale={scale}"
+    message = (
+        f"`sampling_scale` must be a finite, positive number. Received: sampling_scale={scale}"
+    )
     with pytest.raises(ValueError, match=message):
         StandardNormal(scale)

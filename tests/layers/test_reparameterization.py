@@ -281,12 +281,15 @@ def test_num_samples_error(make, num_samples):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shrinkage": -0.1}, r"`shrinkage` must lie in \[0, 1\]. Received: shrinkage=-0.1"),
-        ({"shrinkage": 1.1}, r"`shrinkage` must lie in \[0, 1\]. Received: shrinkage=1.1"),
-        ({"jitter": 0.0}, "`jitter` must be positive. Received: jitter=0.0"),
-        ({"momentum": 1.0}, r"`momentum` must lie in \[0, 1\). Received: momentum=1.0"),
-        ({"sampling": "full"}, "`sampling` must be one of cholesky, diagonal. .*='full'"),
-        ({"statistics": "all"}, "`statistics` must be one of running, batch. .*='all'"),
+        (
+            {"shrinkage": -0.1},
+            r"`shrinkage` must be a number in \[0, 1\]. Received: shrinkage=-0.1",
+        ),
+        ({"shrinkage": 1.1}, r"`shrinkage` must be a number in \[0, 1\]. Received: shrinkage=1.1"),
+        ({"jitter": 0.0}, "`jitter` must be a finite, positive number. Received: jitter=0.0"),
+        ({"momentum": 1.0}, r"`momentum` must be a number in \[0, 1\). Received: momentum=1.0"),
+        ({"sampling": "full"}, "`sampling` must be one of 'cholesky', 'diagonal'. .*='full'"),
+        ({"statistics": "all"}, "`statistics` must be one of 'running', 'batch'. .*='all'"),
     ],
 )
 def test_cholesky_argument_errors(arguments, message):

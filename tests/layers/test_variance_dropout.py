@@ -217,11 +217,14 @@ def test_half_precision_goes_in_and_float32_comes_out(float32_policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"keep_prob": 0.0}, r"`keep_prob` must lie in \(0, 1\]. Received: keep_prob=0.0"),
-        ({"keep_prob": 1.1}, r"`keep_prob` must lie in \(0, 1\]. Received: keep_prob=1.1"),
-        ({"keep_prob": 0.9, "floor": -0.1}, "`floor` must be non-negative. .* floor=-0.1"),
+        ({"keep_prob": 0.0}, r"`keep_prob` must be a number in \(0, 1\]. Received: keep_prob=0.0"),
+        ({"keep_prob": 1.1}, r"`keep_prob` must be a number in \(0, 1\]. Received: keep_prob=1.1"),
+        (
+            {"keep_prob": 0.9, "floor": -0.1},
+            "`floor` must be a finite, non-negative number. .* floor=-0.1",
+        ),
         ({"keep_prob": 0.9, "floor": 0.0}, "`floor` must be positive when .*keep_prob=0.9"),
-        ({"keep_prob": 0.9, "start_step": -1}, "`start_step` must be non-negative.*=-1"),
+        ({"keep_prob": 0.9, "start_step": -1}, "`start_step` must be a non-negative integer.*=-1"),
     ],
 )
 def test_argument_errors(arguments, message):

@@ -115,5 +115,7 @@ def test_direction_and_gain_train_and_the_flag_does_not(make, images):
 
 
 def test_error_names_the_value():
-    with pytest.raises(ValueError, match="`init_scale` must be positive. Received: init_scale=0"):
+    with pytest.raises(
+        ValueError, match="`init_scale` must be a finite, positive number. Received: init_scale=0"
+    ):
         WeightNormDense(2, init_scale=0)

@@ -264,13 +264,16 @@ def test_classifier_stays_frozen_for_the_model():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -1.0}, "`alpha` must be non-negative. Received: alpha=-1.0"),
-        ({"beta": float("nan")}, "`beta` must be non-negative. Received: beta=nan"),
-        ({"num_examples": 0}, "`num_examples` must be a positive integer"),
+        ({"alpha": -1.0}, "`alpha` must be a finite, non-negative number. Received: alpha=-1.0"),
+        (
+            {"beta": float("nan")},
+            "`beta` must be a finite, non-negative number. Received: beta=nan",
+        ),
+        ({"num_examples": 0}, "`num_examples` must be an integer of at least 2"),
         ({"num_classes": 13}, "softmax.num_classes=13, num_examples=12"),
-        ({"estimator": "fano"}, "`estimator` must be one of ce, entropy"),
-        ({"classifier_grad": "both"}, "`classifier_grad` must be one of detached, joint"),
-        ({"density": "exact"}, "`density` must be one of sampled, analytic"),
+        ({"estimator": "fano"}, "`estimator` must be one of 'ce', 'entropy'"),
+        ({"classifier_grad": "both"}, "`classifier_grad` must be one of 'detached', 'joint'"),
+        ({"density": "exact"}, "`density` must be one of 'sampled', 'analytic'"),
         ({"classifier_steps": 0}, "`classifier_steps` must be a positive integer"),
         ({"estimator": "entropy_sampled"}, "alpha=1.0, softmax=FlatSoftmax"),
     ],

@@ -172,7 +172,9 @@ def test_weight_may_be_set_or_scheduled(make_terms):
 
 
 def test_argument_errors(make_terms):
-    with pytest.raises(ValueError, match="`weight` must be non-negative. Received: weight=-2"):
+    with pytest.raises(
+        ValueError, match="`weight` must be a finite, non-negative number or .* Received: weight=-2"
+    ):
         EmpiricalBayesELBO(weight=-2)
     with pytest.raises(TypeError, match="posterior of a `CholeskyReparam`.*: DiagonalGaussian"):
         EmpiricalBayesELBO()(make_terms(SQUARE, SQUARE), training=True)

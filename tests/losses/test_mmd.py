@@ -134,10 +134,19 @@ def test_one_row_is_finite_in_value_and_gradient(gradient):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kernel": "linear"}, "`kernel` must be one of imq, rbf. Received: kernel='linear'"),
-        ({"scales": ()}, r"`scales` must be positive. Received: scales=\(\)"),
-        ({"scales": (1.0, 0.0)}, r"`scales` must be positive. Received: scales=\(1.0, 0.0\)"),
-        ({"prior_variance": 0.0}, "`prior_variance` must be positive.*prior_variance=0.0"),
+        ({"kernel": "linear"}, "`kernel` must be one of 'imq', 'rbf'. Received: kernel='linear'"),
+        (
+            {"scales": ()},
+            r"`scales` must be a .*positive numbers or None. Received: scales=\(\)",
+        ),
+        (
+            {"scales": (1.0, 0.0)},
+            r"`scales` must be a .*positive numbers or None. Received: scales=\(1.0, 0.0\)",
+        ),
+        (
+            {"prior_variance": 0.0},
+            "`prior_variance` must be a finite, positive number.*prior_variance=0.0",
+        ),
     ],
 )
 def test_argument_errors(arguments, message):
@@ -149,5 +158,8 @@ def test_argument_errors(arguments, message):
 
 
 def test_weight_error():
-    with pytest.raises(ValueError, match="`weight` must be non-negative. Received: weight=-1.0"):
+    with pytest.raises(
+        ValueError,
+        match="`weight` must be a finite, non-negative number or .* Received: weight=-1.0",
+    ):
         MaximumMeanDiscrepancy(weight=-1.0)

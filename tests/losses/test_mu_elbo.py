@@ -131,14 +131,14 @@ def test_unbounded_mode_warns():
 
 
 def test_argument_errors(make_terms):
-    with pytest.raises(ValueError, match="`mean_mode` must be one of global,.*mean_mode='all'"):
+    with pytest.raises(ValueError, match="`mean_mode` must be one of 'global',.*mean_mode='all'"):
         MuELBO("all")
-    with pytest.raises(ValueError, match="`variance_mode` must be one of full,.*='lv'"):
+    with pytest.raises(ValueError, match="`variance_mode` must be one of 'full',.*='lv'"):
         MuELBO(variance_mode="lv")
     x = np.zeros((2, 2), "float32")
-    with pytest.raises(ValueError, match="`mode` must be one of global,.*mode='all'"):
+    with pytest.raises(ValueError, match="`mode` must be one of 'global',.*mode='all'"):
         mean_matching(x, "all")
-    with pytest.raises(ValueError, match="`mode` must be one of full,.*mode='lv'"):
+    with pytest.raises(ValueError, match="`mode` must be one of 'full',.*mode='lv'"):
         variance_matching(x, "lv")
     terms = make_terms(x, x)._replace(posterior=HierarchicalGaussian(x, x, x, x))
     with pytest.raises(TypeError, match="`MuELBO` needs a diagonal.* HierarchicalGaussian"):

@@ -108,11 +108,15 @@ def test_weights_multiply_the_terms_in_the_loss_and_not_in_the_report(make_terms
 
 
 def test_argument_errors(make_terms):
-    with pytest.raises(ValueError, match="`diversity` must be non-negative.*diversity=-1"):
+    with pytest.raises(
+        ValueError, match="`diversity` must be a finite, non-negative number.*diversity=-1"
+    ):
         MutualPosteriorDivergence(diversity=-1)
-    with pytest.raises(ValueError, match="`smoothness` must be non-negative.*smoothness=nan"):
+    with pytest.raises(
+        ValueError, match="`smoothness` must be a finite, non-negative number.*smoothness=nan"
+    ):
         MutualPosteriorDivergence(smoothness=float("nan"))
-    with pytest.raises(ValueError, match="`reduction` must be one of mean_of_soft.*='mean'"):
+    with pytest.raises(ValueError, match="`reduction` must be one of 'mean_of_soft.*='mean'"):
         MutualPosteriorDivergence(reduction="mean")
     x = np.zeros((2, 2), "float32")
     terms = make_terms(x, x)._replace(posterior=HierarchicalGaussian(x, x, x, x))

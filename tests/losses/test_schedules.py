@@ -115,9 +115,18 @@ def test_first_step_at_a_weight_out_of_reach():
     [
         ({"steps": 0}, "`steps` must be a positive integer. Received: steps=0"),
         ({"steps": 2.5}, "`steps` must be a positive integer. Received: steps=2.5"),
-        ({"steps": 5, "start": -0.1}, "`start` must be non-negative. Received: start=-0.1"),
-        ({"steps": 5, "stop": float("nan")}, "`stop` must be non-negative. Received: stop=nan"),
-        ({"steps": 5, "stop": float("inf")}, "`stop` must be non-negative. Received: stop=inf"),
+        (
+            {"steps": 5, "start": -0.1},
+            "`start` must be a finite, non-negative number. Received: start=-0.1",
+        ),
+        (
+            {"steps": 5, "stop": float("nan")},
+            "`stop` must be a finite, non-negative number. Received: stop=nan",
+        ),
+        (
+            {"steps": 5, "stop": float("inf")},
+            "`stop` must be a finite, non-negative number. Received: stop=inf",
+        ),
     ],
 )
 def test_ramp_argument_errors(make, arguments, message):
@@ -128,12 +137,24 @@ def test_ramp_argument_errors(make, arguments, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SigmoidSchedule(5, steepness=0.0), "`steepness` must be positive.*=0.0"),
+        (
+            lambda: SigmoidSchedule(5, steepness=0.0),
+            "`steepness` must be a finite, positive number.*=0.0",
+        ),
         (lambda: CyclicalSchedule(0), "`steps` must be a positive integer. Received: steps=0"),
         (lambda: CyclicalSchedule(5, cycles=0), "`cycles` must be a positive integer.*cycles=0"),
-        (lambda: CyclicalSchedule(5, rise=0.0), r"`rise` must lie in \(0, 1\]. .* rise=0.0"),
-        (lambda: CyclicalSchedule(5, rise=1.5), r"`rise` must lie in \(0, 1\]. .* rise=1.5"),
-        (lambda: CyclicalSchedule(5, start=-1.0), "`start` must be non-negative.*start=-1.0"),
+        (
+            lambda: CyclicalSchedule(5, rise=0.0),
+            r"`rise` must be a number in \(0, 1\]. .* rise=0.0",
+        ),
+        (
+            lambda: CyclicalSchedule(5, rise=1.5),
+            r"`rise` must be a number in \(0, 1\]. .* rise=1.5",
+        ),
+        (
+            lambda: CyclicalSchedule(5, start=-1.0),
+            "`start` must be a finite, non-negative number.*start=-1.0",
+        ),
     ],
 )
 def test_further_argument_errors(make, message):

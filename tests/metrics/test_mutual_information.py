@@ -347,7 +347,11 @@ def test_models_pairs_and_their_posteriors_agree():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"estimator": "full"}, ValueError, "`estimator` must be one of same_sample, code, batch"),
+        (
+            {"estimator": "full"},
+            ValueError,
+            "`estimator` must be one of 'same_sample', 'code', 'batch",
+        ),
         ({"num_samples": 0}, ValueError, "`num_samples` must be .* Received: num_samples=0"),
         ({"chunk": 0}, ValueError, "`chunk` must be an integer of at least 1"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be an integer of at least 1"),

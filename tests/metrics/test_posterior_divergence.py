@@ -206,7 +206,11 @@ def test_model_and_data():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"pairs": "some"}, ValueError, "`pairs` must be one of distinct, all. Received: pairs='s"),
+        (
+            {"pairs": "some"},
+            ValueError,
+            "`pairs` must be one of 'distinct', 'all'. Received: pairs='s",
+        ),
         ({"max_examples": 1}, ValueError, "`max_examples` must be an integer of at least 2"),
         ({"chunk": 0}, ValueError, "`chunk` must be an integer of at least 1"),
         ({"seed": 0.5}, ValueError, "`seed` must be an integer of at least 0.*seed=0.5"),

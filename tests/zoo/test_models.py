@@ -228,9 +228,9 @@ def test_du_vae_regularisers_wait_for_the_schedule(make):
             },
             "`reg_start_weight` must be 0 unless.*beta=PolynomialDecay",
         ),
-        ({"keep_prob": 0.0}, r"`keep_prob` must lie in \(0, 1\].*keep_prob=0.0"),
-        ({"gamma": 0.0}, "`gamma` must be positive.*gamma=0.0"),
-        ({"beta": -1.0}, "`reg_start_weight` must not exceed|`beta` must be non-negative"),
+        ({"keep_prob": 0.0}, r"`keep_prob` must be a number in \(0, 1\].*keep_prob=0.0"),
+        ({"gamma": 0.0}, "`gamma` must be a finite, positive number.*gamma=0.0"),
+        ({"beta": -1.0}, "`reg_start_weight` must not exceed|`beta` must be a .*non-negative"),
     ],
 )
 def test_du_vae_names_what_is_out_of_range(make, settings, message):

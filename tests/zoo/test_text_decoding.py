@@ -341,7 +341,7 @@ def test_errors_of_interpolation_name_what_is_wrong(images):
     x = np.zeros((3, 4), "float32")
     with pytest.raises(ValueError, match="`steps` must be at least 2. Received: steps=1"):
         model.interpolate(x, x, steps=1)
-    with pytest.raises(ValueError, match="`path` must be one of linear, spherical.*'straight'"):
+    with pytest.raises(ValueError, match="`path` must be one of 'linear', 'spherical'.*'straight'"):
         model.interpolate(x, x, path="straight")
     with pytest.raises(ValueError, match="as many examples as each other. Received: 3 and 2"):
         model.interpolate(x, x[:2])

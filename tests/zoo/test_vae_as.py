@@ -291,5 +291,5 @@ def test_defaults_by_size():
     assert type(flat.softmax).__name__ == "FlatSoftmax"
     assert type(tree.softmax).__name__ == "HierarchicalSoftmax"
     assert zoo.auxiliary_softmax(20_000, num_labels=500).softmax.num_classes == 500
-    with pytest.raises(ValueError, match="`softmax` must be one of auto, flat, tree"):
+    with pytest.raises(ValueError, match="`softmax` must be one of 'auto', 'flat', 'tree'"):
         zoo.auxiliary_softmax(10, softmax="heap")

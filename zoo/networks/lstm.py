@@ -3,11 +3,10 @@
 import keras
 from keras import ops
 
-from ...core.checks import check_real
+from ...core.checks import check_choice, check_integer, check_real
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
 from ...losses._replicas import SavesNoise, SeedGenerator
-from ...losses.objective import check_choice, check_count
 from ._parts import check_positive, fresh
 
 
@@ -180,7 +179,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
                     f"vocabulary_size={vocabulary_size}"
                 )
         if max_length is not None:
-            check_count("max_length", max_length)
+            check_integer("max_length", max_length)
         if (max_length or self._length or 2) < 2:
             raise ValueError(f"`max_length` must be at least 2. Received: max_length={max_length}")
         self.vocabulary_size, self.embedding_dim, self.units = vocabulary_size, embedding_dim, units

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from ...core.checks import check_choice
 from ...layers._raster import Raster, cut
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.logistic_mixture import DiscretizedLogisticMixture
@@ -15,7 +16,6 @@ from ...layers.weight_normalization import (
     WeightNormDense,
 )
 from ...losses import float32
-from ...losses.objective import check_choice
 from ._parts import check_image, check_positive, check_sizes
 from .pixelcnn import _build, _whole
 

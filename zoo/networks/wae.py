@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from ...losses.objective import check_choice
+from ...core.checks import check_choice
 from ._parts import (
     check_image,
     check_output,

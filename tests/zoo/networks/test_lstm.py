@@ -236,7 +236,7 @@ def test_weights_start_as_the_papers_do(untrained):
         ({"scale": 0.0}, "`scale` must be positive. Received: scale=0.0"),
         ({"embedding_scale": -1.0}, "`embedding_scale` must be positive"),
         ({"word_dropout": 1.0}, r"`word_dropout` must lie in \[0, 1\). Received: word_dropout=1.0"),
-        ({"initial_state": "both"}, "`initial_state` must be one of cell, hidden"),
+        ({"initial_state": "both"}, "`initial_state` must be one of 'cell', 'hidden'"),
         ({"initial_state": None, "every_step": False}, "the code enters nowhere else"),
         ({"end_id": 7}, r"`end_id` must lie in \[0, vocabulary_size\). Received: end_id=7"),
         ({"max_length": 1}, "`max_length` must be at least 2. Received: max_length=1"),

@@ -281,7 +281,7 @@ def test_saves_and_reloads(decoder, field, tmp_path):
         ({"condition_filters": -1}, "condition_filters=-1"),
         ({"num_mixtures": 0}, "num_mixtures=0"),
         ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\). Received: dropout=1.0"),
-        ({"field": "large"}, "`field` must be one of full, small. Received: field='large'"),
+        ({"field": "large"}, "`field` must be one of 'full', 'small'. Received: field='large'"),
         ({"output_shape": (8, 5, 3)}, "multiples of 2.*8, 5, 3"),
         ({"latent_shape": (2, 1, 3)}, "product is `latent_dim`.*latent_dim=4"),
         ({"latent_shape": (2, 2)}, "`latent_shape` must be three numbers"),

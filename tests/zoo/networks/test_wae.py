@@ -90,7 +90,7 @@ def test_batch_norm_chooses_the_layer():
     ("arguments", "message"),
     [
         ({"shape": (28, 28, 1)}, r"multiples of {}; the 'conv' .*=\(28, 28, 1\)"),
-        ({"batch_norm": "none"}, "`batch_norm` must be one of real, affine. .*'none'"),
+        ({"batch_norm": "none"}, "`batch_norm` must be one of 'real', 'affine'. .*'none'"),
         ({"filters": (0,)}, r"`filters` must be a non-empty sequence .* filters=\(0,\)"),
     ],
 )
