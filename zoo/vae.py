@@ -491,6 +491,21 @@ class VAE(ArgumentsConfig, keras.Model):
 
             run_once(self, see, ops.cast(ops.convert_to_tensor(batch), self.input_dtype))
 
+    def _get_jax_state(self, *args, **kwargs):
+        """Keras' hand-over of the variables to a compiled step, which donates their memory.
+
+        Keras (3.15.1) ends a `fit` under `use_ema=True`, and an epoch under `SwapEMAWeights`, with
+        one JAX array in both a weight and its average, which cannot be donated twice, and would
+        vanish from the average after an evaluation. To be removed once
+        `Optimizer.finalize_variable_values` copies.
+        """
+        seen = set()
+        for variable in (*self.variables, *getattr(self.optimizer, "variables", ())):
+            if id(variable.value) in seen:
+                variable.assign(ops.copy(variable.value))
+            seen.add(id(variable.value))
+        return super()._get_jax_state(*args, **kwargs)
+
     @explains_memory
     def evaluate(
         self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
