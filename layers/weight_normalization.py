@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from ..core.checks import check_real
+from ..core.checks import check_flag, check_real
 from ..losses import float32
 
 #: Whether the layers are being initialised by the batch that runs through them.
@@ -156,12 +156,15 @@ class _WeightNorm(WeightNormalized):
             return direction
         return normalized_kernel(direction, self.log_gain, self._output_axis)
 
+    def _outputs(self, inputs):
+        return super().call(inputs)
+
     def call(self, inputs):
         if not _INITIALIZING.get():
-            return super().call(inputs)
+            return self._outputs(inputs)
         activation, self.activation = self.activation, None
         try:
-            outputs = self._standardized(super().call(inputs))
+            outputs = self._standardized(self._outputs(inputs))
         finally:
             self.activation = activation
         return outputs if activation is None else activation(outputs)
@@ -197,34 +200,83 @@ class WeightNormDense(_WeightNorm, keras.layers.Dense):
     """
 
 
+class _Convolution(_WeightNorm):
+    """Gives a convolution of stride s the windows that it has under PyTorch's `padding=(k - 1) / 2`.
+
+    "same", TensorFlow's, puts most of the zeros behind the last row: with kernels of 3, strides of
+    2 and an even size its windows begin one pixel later.
+    """
+
+    def __init__(self, filters, kernel_size, *args, symmetric=False, **kwargs):
+        super().__init__(filters, kernel_size, *args, **kwargs)
+        check_flag("symmetric", symmetric)
+        self.symmetric = symmetric
+        if not symmetric:
+            return
+        if (
+            any(size % 2 == 0 for size in self.kernel_size)
+            or (self.padding, self.data_format) != ("same", "channels_last")
+            or set(self.dilation_rate) != {1}
+        ):
+            raise ValueError(
+                "`symmetric` needs kernels of odd sizes, padding='same', channels last and no "
+                f"dilation. Received: kernel_size={self.kernel_size}, padding={self.padding!r}, "
+                f"data_format={self.data_format!r}, dilation_rate={self.dilation_rate}"
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "symmetric": self.symmetric}
+
+
 @keras.saving.register_keras_serializable(package="vaezoo")
-class WeightNormConv2D(_WeightNorm, keras.layers.Conv2D):
+class WeightNormConv2D(_Convolution, keras.layers.Conv2D):
     """`keras.layers.Conv2D` under weight normalisation; see `WeightNormDense`.
+
+        y_{i,j} = act( sum_{a,b} kernel_{a,b} x_{s i + a - p, s j + b - p} + b )
 
     Args:
         filters: Positive int.
         kernel_size: As in `keras.layers.Conv2D`.
+        symmetric: Whether p is (k - 1) / 2, as under PyTorch's `padding`, when `padding` is "same";
+            otherwise Keras' p, which is smaller where strides s exceed 1.
         init_scale: As in `WeightNormDense`.
         **kwargs: Keyword arguments of `keras.layers.Conv2D`; kernels start from N(0, 0.05^2).
 
     Raises:
-        ValueError: If `init_scale` is not positive.
+        ValueError: If `init_scale` is not positive, or `symmetric` goes with other kernels.
     """
+
+    def convolution_op(self, inputs, kernel):
+        """The convolution, without bias and activation."""
+        if not self.symmetric:
+            return super().convolution_op(inputs, kernel)
+        around = [(size // 2, size // 2) for size in self.kernel_size]
+        return ops.conv(
+            ops.pad(inputs, [(0, 0), *around, (0, 0)]),
+            kernel,
+            strides=list(self.strides),
+            padding="valid",
+            data_format=self.data_format,
+        )
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class WeightNormConv2DTranspose(_WeightNorm, keras.layers.Conv2DTranspose):
+class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` under weight normalisation; see `WeightNormDense`.
+
+        y_{s i + a - p, s j + b - p} gets kernel_{a,b} x_{i,j}
 
     Args:
         filters: Positive int.
         kernel_size: As in `keras.layers.Conv2DTranspose`.
+        symmetric: Whether p is (k - 1) / 2, as under PyTorch's `padding` and
+            `output_padding=s - 1`, when `padding` is "same"; otherwise Keras' p.
         init_scale: As in `WeightNormDense`.
         **kwargs: Keyword arguments of `keras.layers.Conv2DTranspose`; kernels start from
             N(0, 0.05^2).
 
     Raises:
-        ValueError: If `init_scale` is not positive.
+        ValueError: If `init_scale` is not positive, or `symmetric` goes with other kernels.
     """
 
     # Keras lays these kernels out as (rows, columns, outputs, inputs).
@@ -244,3 +296,19 @@ class WeightNormConv2DTranspose(_WeightNorm, keras.layers.Conv2DTranspose):
     def kernel(self, value):
         # Keras assigns the variable that it has made.
         self._direction = value
+
+    def _outputs(self, inputs):
+        if not self.symmetric:
+            return super()._outputs(inputs)
+        strides = list(self.strides)
+        outputs = ops.conv_transpose(
+            inputs, self.kernel, strides=strides, padding="valid", data_format=self.data_format
+        )
+        (top, left), (height, width) = (
+            [size // 2 for size in self.kernel_size],
+            [size * stride for size, stride in zip(inputs.shape[1:3], strides, strict=True)],
+        )
+        outputs = outputs[:, top : top + height, left : left + width]
+        if self.use_bias:
+            outputs = outputs + ops.convert_to_tensor(self.bias)
+        return outputs if self.activation is None else self.activation(outputs)

@@ -52,11 +52,64 @@ def test_layer_is_the_keras_layer_of_its_kernel(make, images):
     layer = make(activation="elu")
     ours = layer(images)
     config = layer.get_config()
-    config.pop("init_scale")
-    plain = type(layer).__mro__[3].from_config(config)
+    config.pop("init_scale"), config.pop("symmetric", None)
+    bases = (base for base in type(layer).__mro__ if base.__module__.startswith("keras"))
+    plain = next(bases).from_config(config)
     plain.build(images.shape)
     plain.set_weights([layer.kernel, layer.bias])
     np.testing.assert_allclose(ours, plain(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("kind", [WeightNormConv2D, WeightNormConv2DTranspose])
+def test_symmetric_windows_have_equal_margins(images, kind, strides):
+    images = images[:2]
+    layer = kind(5, 3, strides=strides, padding="same", symmetric=True, activation="relu")
+    layer.build(images.shape)
+    layer.bias.assign(np.arange(5.0) - 2.0)
+    kernel = ops.convert_to_numpy(layer.kernel)
+    if kind is WeightNormConv2D:
+        size = (-(-6 // strides), -(-7 // strides))
+        around = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        expected = np.zeros((2, *size, 5))
+        for i, j in np.ndindex(*size):
+            window = around[:, strides * i : strides * i + 3, strides * j : strides * j + 3]
+            expected[:, i, j] = np.einsum("nabc,abco->no", window, kernel)
+    else:
+        size = (6 * strides, 7 * strides)
+        expected = np.zeros((2, size[0] + 2, size[1] + 2, 5))
+        for i, j in np.ndindex(6, 7):
+            part = np.einsum("nc,aboc->nabo", images[:, i, j], kernel)
+            expected[:, strides * i : strides * i + 3, strides * j : strides * j + 3] += part
+        expected = expected[:, 1 : size[0] + 1, 1 : size[1] + 1]
+    assert tuple(layer.compute_output_shape(images.shape)) == (2, *size, 5)
+    expected = np.maximum(expected + np.arange(5.0) - 2.0, 0.0)
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-4, atol=1e-4)
+    assert type(layer).from_config(layer.get_config()).symmetric
+
+
+def test_symmetric_windows_are_standardized_as_they_are(images):
+    layer = WeightNormConv2DTranspose(5, 3, strides=2, padding="same", symmetric=True)
+    with initialize_from_data():
+        layer(images)
+    mean, std = statistics(layer(images))
+    np.testing.assert_allclose(mean, 0.0, atol=1e-4)
+    np.testing.assert_allclose(std, 1.0, rtol=1e-3)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 4, "padding": "same"},
+        {"kernel_size": 3, "padding": "valid"},
+        {"kernel_size": 3, "padding": "same", "dilation_rate": 2},
+        {"kernel_size": 3, "padding": "same", "data_format": "channels_first"},
+    ],
+)
+def test_symmetric_windows_need_a_centre(options):
+    with pytest.raises(ValueError, match="`symmetric` needs kernels of odd sizes"):
+        WeightNormConv2D(2, symmetric=True, **options)
 
 
 @pytest.mark.parametrize("init_scale", [1.0, 0.1])

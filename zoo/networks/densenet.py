@@ -83,6 +83,10 @@ def densenet_encoder(
         ValueError: If an argument is out of range, or the blocks do not fit.
 
     Reference: Ma et al. (2019), arXiv:1901.01498; Huang et al. (2017), arXiv:1608.06993.
+
+    Note:
+        Windows of stride 2 are centred on even pixels, as in the official code. Before the release
+        of 0.1.0 they lay one pixel further down and to the right; models saved then keep them.
     """
     growth = check_sizes("growth", growth, at_least=1)
     steps = check_sizes("steps", steps, at_least=1)
@@ -116,6 +120,7 @@ def _convolution(h, filters, kernel_size, name, strides=1):
         kernel_size,
         strides=strides,
         padding="same",
+        symmetric=True,
         data_format="channels_last",
         name=name,
     )(h)

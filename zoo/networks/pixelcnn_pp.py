@@ -19,7 +19,8 @@ from ...losses import float32
 from ._parts import check_image, check_positive, check_sizes
 from .pixelcnn import _build, _whole
 
-#: Standard deviation of what a gated unit adds, after the initialisation from data.
+#: Standard deviation of what a gated unit adds, and of the code's part in it, after the
+#: initialisation from data.
 _LAST_SCALE = 0.1
 
 
@@ -48,13 +49,15 @@ class _Stage(keras.layers.Layer):
     def _pointwise(self, filters, name):
         return self._shifted(filters, 1, "down", name)
 
-    def _same(self, filters, name, kind=WeightNormConv2D, strides=1):
+    def _same(self, filters, name, kind=WeightNormConv2D, strides=1, init_scale=1.0):
         """A convolution over all positions, for what depends on the code alone."""
         return kind(
             filters,
             3,
             strides=strides,
             padding="same",
+            symmetric=True,
+            init_scale=init_scale,
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
@@ -69,7 +72,7 @@ class _Condition(_Stage):
         super().__init__(**kwargs)
         self.filters = filters
         self.first = self._same(filters, "first")
-        self.last = self._same(2 * filters, "last")
+        self.last = self._same(2 * filters, "last", init_scale=_LAST_SCALE)
 
     def build(self, shape):
         *grid, channels = shape
@@ -187,7 +190,7 @@ class _FullField(_Stage):
         self.filters = filters
         self.above = self._shifted(filters, (2, 3), "down", "above")
         self.row_above = self._shifted(filters, (1, 3), "down", "row_above")
-        self.left = self._shifted(filters, (2, 1), "down_right", "left", exclude=True)
+        self.left = self._shifted(filters, (2, 1), "down_right", "left")
         self.stages, self._grids = [], []
         named = {"dtype": self.dtype_policy}
 
@@ -249,26 +252,42 @@ class _FullField(_Stage):
             added.append(condition)
         return added
 
-    def context(self, above, conditions, conv, training):
-        """The first stream, from the image moved down by a row: what it adds to the second."""
-        links = [conv(self.row_above, above)]
+    def context(self, first, conditions, conv, training):
+        """The first stream: what it adds to the second.
+
+        Args:
+            first: Function that applies a first layer to the image and moves the outcome down by a
+                row, zeros coming in.
+            conditions: What `conditions` returned.
+            conv: Function that applies any other convolution.
+            training: Whether there is dropout.
+        """
+        links = [first(self.row_above)]
 
         def run(number, h):
             h, link = self.stages[number].run_down(h, conditions[number], conv, training)
             links.append(link)
             return h
 
-        self._through(run, conv(self.above, above), self.skips_down, conv)
+        self._through(run, first(self.above), self.skips_down, conv)
         return links
 
-    def features(self, x, links, conditions, conv, training):
-        """The second stream, from the image and what the first adds."""
+    def features(self, first, links, conditions, conv, training):
+        """The second stream, from what the first adds.
+
+        Args:
+            first: As in `context`, moved by a column to the right.
+            links: What `context` returned.
+            conditions: What `conditions` returned.
+            conv: Function that applies any other convolution.
+            training: Whether there is dropout.
+        """
 
         def run(number, h):
             link, condition = links[number + 1], conditions[number]
             return self.stages[number].run_right(h, link, condition, conv, training)
 
-        return self._through(run, conv(self.left, x) + links[0], self.skips_right, conv)
+        return self._through(run, first(self.left) + links[0], self.skips_right, conv)
 
     def _through(self, run, h, skips, conv):
         kept = []
@@ -324,11 +343,11 @@ class _SmallField(_Stage):
     def conditions(self, maps):
         return [stage.condition.run(maps) for stage in self.stages]
 
-    def context(self, above, conditions, conv, training):
+    def context(self, first, conditions, conv, training):
         return []
 
-    def features(self, x, links, conditions, conv, training):
-        h = conv(self.window, x)
+    def features(self, first, links, conditions, conv, training):
+        h = first(self.window)
         for stage, condition in zip(self.stages, conditions, strict=True):
             h = stage.stream.run(h, condition, conv, training)
         return h
@@ -393,6 +412,11 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         MAE's paper describes a field of 7x3, its code has the full one; which of them gave the
         published figures is not known. Units and skip connections are those of that code: three
         convolutions where PixelCNN++ has two, and as many units on the way back as before.
+
+        Before the release of 0.1.0 windows of stride 2 in the path of the code lay one pixel
+        further down and to the right, and the first layers gave their biases where they now give
+        zeros, next to the upper and the left border. Files from that time load, but should be
+        trained on.
     """
 
     def __init__(
@@ -443,6 +467,7 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
                 max(self._grid[2] // 2**number, 1),
                 3,
                 strides=2,
+                symmetric=True,
                 activation="elu",
                 name=f"grow_{number}",
                 **convolution,
@@ -511,9 +536,14 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
     def call(self, z, x, training=False):
         conditions = self.core.conditions(self._maps(z))
         x = self._scaled(x)
-        above = ops.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
-        links = self.core.context(above, conditions, _whole, training)
-        return self._params(self.core.features(x, links, conditions, _whole, training), _whole)
+
+        def first(down, right):
+            return lambda layer: _moved(layer(x), down, right)
+
+        links = self.core.context(first(1, 0), conditions, _whole, training)
+        right = 0 if self.field == "small" else 1
+        h = self.core.features(first(0, right), links, conditions, _whole, training)
+        return self._params(h, _whole)
 
     def compute_output_shape(self, z_shape, x_shape):
         return (*x_shape[:-1], self.params_per_pixel)
@@ -556,7 +586,8 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         of_pixels = [*of_pixels, (self.head, 1), (self.outputs, 1)]
         by_row = Raster(height, width, batch, of_rows)
         by_pixel = Raster(height, width, batch, of_pixels)
-        image_layer = of_pixels[0][0]
+        # A layer that masks the pixel itself is handed it once it is drawn.
+        window = of_pixels[0][0] if self.field == "small" else None
 
         def draw_row(row, state):
             # A row that is mapped to zeros lies above the images.
@@ -564,17 +595,31 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
             at_row = by_row.at(row_caches, row)
             above = self._scaled(cut(images, row, 0, 1, width))
             here = [_row(part, row, height) for part in conditions]
-            links = self.core.context(above, here, at_row, False)
+
+            def first_of_row(layer):
+                h = at_row(layer, above)
+                return ops.where(row > 0, h, ops.zeros_like(h))
+
+            links = self.core.context(first_of_row, here, at_row, False)
 
             def draw_pixel(column, state):
                 images, caches = state
                 at = by_pixel.at(caches, row, column)
                 nearby = [_pixel(part, column, width) for part in links]
                 local = [_pixel(part, column, width) for part in here]
-                pixel = self._scaled(cut(images, row + 1, column))
-                params = self._params(self.core.features(pixel, nearby, local, at, False), at)
+
+                def first_of_pixel(layer):
+                    if layer is window:
+                        return at(layer, self._scaled(cut(images, row + 1, column)))
+                    before = ops.maximum(column - 1, 0)
+                    h = at(layer, self._scaled(cut(images, row + 1, before)))
+                    return ops.where(column > 0, h, ops.zeros_like(h))
+
+                features = self.core.features(first_of_pixel, nearby, local, at, False)
+                params = self._params(features, at)
                 values = ops.cast(draw(params, cut(noise, row, column)), images.dtype)
-                at.write(image_layer, self._scaled(values))
+                if window is not None:
+                    at.write(window, self._scaled(values))
                 return ops.slice_update(images, (0, row + 1, column, 0), values), at.caches
 
             images, caches = ops.fori_loop(0, width, draw_pixel, (images, caches))
@@ -583,6 +628,13 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         empty = ops.full((batch, height + 1, width, channels), 0.5, "float32")
         state = empty, by_row.caches, by_pixel.caches
         return ops.fori_loop(0, height, draw_row, state)[0][:, 1:]
+
+
+def _moved(maps, down, right):
+    """Maps moved down and to the right, zeros coming in."""
+    height, width = maps.shape[1:3]
+    around = ((0, 0), (down, 0), (right, 0), (0, 0))
+    return ops.pad(maps[:, : height - down, : width - right], around)
 
 
 def _row(maps, row, height):

@@ -94,6 +94,17 @@ def test_a_step_stacks_its_maps_on_its_input():
     np.testing.assert_allclose(activated, elu, rtol=1e-5, atol=1e-6)
 
 
+def test_windows_of_stride_2_are_centred_on_even_pixels():
+    x = np.random.default_rng(3).random((2, 8, 4, 2)).astype("float32")
+    before, after = outputs(tiny(), ("block_1_step_1_elu_2", "down_2"), x)
+    kernel = ops.convert_to_numpy(tiny().get_layer("down_2").kernel)
+    around = np.pad(before, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for i, j in ((0, 0), (1, 1), (3, 0)):
+        window = around[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        expected = np.einsum("nabc,abco->no", window, kernel)
+        np.testing.assert_allclose(after[:, i, j], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_first_batch_standardises_the_maps(see_first_batch):
     encoder = densenet_encoder(**TINY)
     x = np.random.default_rng(2).random((32, 8, 4, 2)).astype("float32")
