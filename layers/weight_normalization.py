@@ -201,7 +201,7 @@ class WeightNormDense(_WeightNorm, keras.layers.Dense):
 
 
 class _Convolution(_WeightNorm):
-    """Gives a convolution of stride s the windows that it has under PyTorch's `padding=(k - 1) / 2`.
+    """Gives a convolution with strides the windows of PyTorch's `padding=(k - 1) / 2`.
 
     "same", TensorFlow's, puts most of the zeros behind the last row: with kernels of 3, strides of
     2 and an even size its windows begin one pixel later.

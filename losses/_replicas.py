@@ -3,6 +3,8 @@
 Under `keras.distribution` on JAX arrays are global already and every function is the identity.
 """
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -30,6 +32,13 @@ def num_tf_replicas(model):
     if keras.backend.backend() != "tensorflow":
         return 1
     return model.distribute_strategy.num_replicas_in_sync
+
+
+def strategy_scope(model):
+    """The scope in which variables of a model are made and set from outside of a step."""
+    if num_tf_replicas(model) == 1:
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
 
 
 def num_devices(model):
