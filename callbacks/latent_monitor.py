@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.files import check_writable
 from ..losses import AuxiliarySoftmax, FlowGaussian, variance
 from ..metrics import (
     active_dimensions,
@@ -78,6 +79,7 @@ class LatentMonitor(keras.callbacks.Callback):
         ValueError: If an argument is out of range; before the first step, if the data do not fit
             the model.
         ImportError: If TensorFlow or TensorBoard is not installed.
+        OSError: Before the first step, if nothing can be written to `log_dir`.
 
     Note: TensorFlow writes the files under every backend. Under another one it is told to leave
     GPUs alone, unless it uses them already.
@@ -144,6 +146,7 @@ class LatentMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Tries the data on the model, and opens the event file."""
         self._terms()
+        check_writable(self.log_dir, folder=True)
         self._summary = _tensorflow().summary
         self._writer = self._summary.create_file_writer(self.log_dir)
         self._undrawn = None

@@ -138,7 +138,57 @@ class PlateauDecay(keras.callbacks.Callback):
             )
         self.best, self.best_epoch, self.decays = math.inf, None, []
         self._reference, self._stalled, self._kept = math.inf, 0, None
-        self._first_rate = self._learning_rate()
+        self._first_rate, self._ended = self._learning_rate(), False
+
+    def get_state(self):
+        """Returns what it remembers between epochs, for a checkpoint.
+
+        Returns:
+            Pair of a dict of JSON values, whose `ended` says whether it has ended the training, and
+            a list of arrays, the best weights.
+        """
+        values = {
+            "best": _finite(self.best),
+            "best_epoch": self.best_epoch,
+            "reference": _finite(self._reference),
+            "stalled": self._stalled,
+            "first_rate": self._first_rate,
+            "decays": [{**decay, "value": _finite(decay["value"])} for decay in self.decays],
+            "ended": self._ended,
+        }
+        return values, list(self._kept or ())
+
+    def set_state(self, values, arrays):
+        """Goes on from what `get_state` returned, once the training has begun.
+
+        Args:
+            values: Dict of JSON values.
+            arrays: List of arrays.
+
+        Raises:
+            ValueError: If they are those of another model or of another callback.
+        """
+        shapes = [tuple(array.shape) for array in arrays]
+        if shapes and shapes != [tuple(variable.shape) for variable in self._state()]:
+            raise ValueError(
+                "`arrays` must have the shapes of what the model learns. Received: those of "
+                f"{len(shapes)} other variables"
+            )
+        try:
+            self.best, self._reference = (
+                math.inf if values[name] is None else values[name] for name in ("best", "reference")
+            )
+            self.best_epoch, self._stalled = values["best_epoch"], values["stalled"]
+            self._first_rate, self._ended = values["first_rate"], values["ended"]
+            self.decays = [
+                {**decay, "value": math.nan if decay["value"] is None else decay["value"]}
+                for decay in values["decays"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"`values` must be what `get_state` returned. Missing: {error}"
+            ) from error
+        self._kept = list(arrays) or None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Notes the step that the epoch begins with."""
@@ -165,7 +215,7 @@ class PlateauDecay(keras.callbacks.Callback):
                 self._renew_optimizer()
         self.model.optimizer.learning_rate.assign(rate)
         if len(self.decays) == self.max_decays or rate < self.min_relative_rate * self._first_rate:
-            self.model.stop_training = True
+            self._ended = self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Leaves the best weights."""
@@ -235,6 +285,10 @@ class PlateauDecay(keras.callbacks.Callback):
             # Before its first step an optimiser starts the averages anew.
             steps = inner.gradient_accumulation_steps or 1
             next(v for v in inner.variables if v.name == "iteration").assign(steps)
+
+
+def _finite(value):
+    return value if math.isfinite(value) else None
 
 
 def _copy(variable):

@@ -1,5 +1,6 @@
 """Images in folders of PNG and JPEG files."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -48,14 +49,9 @@ class FolderSource(Source):
         self.shape = self._inspect(next(files for files in found.values() if files)[0][0])
 
     def _inspect(self, path):
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                mode = image.mode
-        except UnidentifiedImageError as error:
-            raise ValueError(f"'{path}' is not a readable image") from error
+        with _opened(path) as image:
+            width, height = image.size
+            mode = image.mode
         if mode not in EIGHT_BIT_MODES:
             raise ValueError(f"Images must have 8 bits a channel. Received: '{path}', mode {mode}")
         return height, width, 1 if mode in ("1", "L", "LA") else 3
@@ -80,15 +76,13 @@ class FolderSource(Source):
 
     def reader(self, part, geometry):
         """Returns a function from rows of the part to their stored images."""
-        from PIL import Image
-
         files = self._files[part.base][part.index]
         mode = "L" if self.shape[-1] == 1 else "RGB"
 
         def read(rows):
             images = []
             for path in files[rows]:
-                with Image.open(path) as image:
+                with _opened(path) as image:
                     pixels = np.asarray(image.convert(mode))
                 images.append(geometry(pixels.reshape(1, *pixels.shape[:2], -1))[0])
             return np.stack(images)
@@ -115,6 +109,25 @@ class FolderSource(Source):
             return (image, *(() if y is None else (y[row],)), row, tick)
 
         return ticks.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Opens an image; raises a `ValueError` with its path if it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError(f"'{path}' is not a readable image") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"'{path}' has more pixels than the {2 * Image.MAX_IMAGE_PIXELS:,} that are read: "
+            "make it smaller first"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read as an image: {error}") from error
 
 
 def _image_files(root):

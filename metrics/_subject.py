@@ -418,7 +418,13 @@ def _saved_model(path, data, likelihood):
         raise ValueError("`data` must come with a SavedModel. Received: none")
     import tensorflow as tf
 
-    details = json.loads(details.read_text("utf-8"))
+    try:
+        held = json.loads(details.read_text("utf-8"))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise ValueError(f"'{details}' is broken: it is no JSON object. Export the model again")
+    details = held
     loaded = tf.saved_model.load(str(path))
     encode, decode = loaded.signatures["encode"], loaded.signatures["decode"]
     _check_parts(details, encode.structured_outputs)

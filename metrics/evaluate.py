@@ -6,7 +6,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 
@@ -15,7 +14,9 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ..core.files import written
 from ..losses import FlowGaussian
 from ._estimate import Estimate, to_json
 from ._inputs import Encoded, NotMeasurable
@@ -79,7 +80,7 @@ class Evaluation:
         table = Table("quantity", "value", "standard error", "unit", "n", "estimator")
         for name, result in self.results.items():
             error = result.standard_error
-            table.add_row(
+            row = (
                 name,
                 f"{result.value:.4g}",
                 f"{error:.2g}" if np.isfinite(error) else "",
@@ -87,8 +88,10 @@ class Evaluation:
                 str(result.count),
                 result.estimator,
             )
+            # As text: what looks like markup in a name or a reason is none.
+            table.add_row(*map(Text, row))
         for name, reason in self.skipped.items():
-            table.add_row(name, "-", "", "", "", reason)
+            table.add_row(*map(Text, (name, "-", "", "", "", reason)))
         return table
 
     def __str__(self):
@@ -108,15 +111,14 @@ class Evaluation:
 
         Raises:
             FileExistsError: If the file exists, unless it may be replaced.
+            OSError: If it cannot be written.
         """
         path = Path(path)
         if path.exists() and not overwrite:
             raise FileExistsError(f"`path` must not exist unless overwrite=True. Received: {path}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
-        partial = path.with_name(f".partial-{path.name}")
-        partial.write_text(text, "utf-8")
-        os.replace(partial, path)
+        with written(path) as partial:
+            partial.write_text(text, "utf-8")
 
 
 def evaluate(

@@ -1,11 +1,13 @@
 """The command line: `vaezoo`, or `python -m vaezoo`."""
 
+import contextlib
 import enum
 import functools
 import importlib.util
 import inspect
 import os
 import shlex
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -15,7 +17,6 @@ import keras
 import numpy as np
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -31,7 +32,9 @@ from . import (
     settings,
     zoo,
 )
+from .core.files import check_writable, written
 from .data.text import SUFFIXES, text_path
+from .judge import check_target
 from .zoo._presets import check_arguments
 
 #: Part of "train" that is held out where a data set has no validation split of its own.
@@ -49,8 +52,6 @@ OPTIONS = {
     "xla": True,
     "monitor": True,
 }
-#: Those that decide what is computed, so that a run cannot go on with another value.
-DECISIVE = ("seed", "precision", "validation")
 
 
 class Precision(enum.StrEnum):
@@ -61,16 +62,54 @@ class Precision(enum.StrEnum):
     FLOAT16 = "mixed_float16"
 
 
+class Ended(KeyboardInterrupt):
+    """A signal by which others end a process: a batch queue, a terminal that is closed."""
+
+    def __init__(self, number):
+        super().__init__(signal.Signals(number).name)
+        # As a shell reports it.
+        self.code = 128 + number
+
+
+@contextlib.contextmanager
+def _noticed_signals():
+    """Turns SIGTERM and SIGHUP into `Ended`, so that a command can say how to go on."""
+
+    def end(number, frame):
+        raise Ended(number)
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What is ignored, as under `nohup`, stays ignored. Only the main thread has handlers.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            with contextlib.suppress(ValueError):
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Group(TyperGroup):
     """Commands whose errors are one line and exit code 2."""
 
     def invoke(self, ctx):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _noticed_signals():
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:
                 raise
+            except Ended as error:
+                _say_error(f"Ended by {error}", "")
+                raise typer.Exit(error.code) from None
+            except MemoryError as error:
+                if ctx.params.get("debug"):
+                    raise
+                _say_error(f"There is not enough memory for this. {error}")
+                raise typer.Exit(2) from error
             except (ValueError, TypeError, OSError, ImportError) as error:
                 if ctx.params.get("debug"):
                     raise
@@ -332,12 +371,13 @@ def train(
         raise ValueError("`--resume` needs `--out`, the directory of the run to continue")
     directory = out or runs.default_directory(preset)
     constructor, base = _known_preset(preset)
-    stored = None
+    stored, progress = None, None
     if resume:
         stored = runs.read_config(directory)
-        base = settings.from_json(stored["settings"])
+        base = _read_settings(directory, stored)
     given = settings.parse_overrides(assignments or [], base)
-    _add(given, "data", name_or_path=_absolute(data_name), data_dir=data_dir and data_dir.resolve())
+    _add(given, "data", name_or_path=data_name, data_dir=data_dir and str(data_dir.resolve()))
+    _find_data(given["data"], base["data"])
     _add(given, "data", batch_size=batch_size, limit=limit)
     _add(given, "training", epochs=epochs)
     options = {
@@ -352,19 +392,22 @@ def train(
 
     if resume:
         _check_same_run(directory, stored, preset, given, options)
-        options = {**stored["options"], **options}
+        options = {**OPTIONS, **stored["options"], **options}
         given = {section: {**base[section], **given[section]} for section in settings.SECTIONS}
+        progress = runs.read_progress(directory)
     else:
         runs.check_free(directory, overwrite)
+        check_writable(directory / runs.CONFIG)
         options = {**OPTIONS, **options}
 
     keras.utils.set_random_seed(options["seed"])
     keras.config.set_dtype_policy(options["precision"])
-    if "num_examples" in base["model"]:
-        trained_on, _ = _data_args(_merged(base["data"], given["data"]), options, 0)
-        given["model"].setdefault("num_examples", _described(trained_on).num_examples)
     known = runs.read_vocabulary(directory) if "vocabulary_sha256" in (stored or {}) else None
-    run = _build(preset, given, known)
+    with runs.asking_again(stored, given["data"]):
+        if "num_examples" in base["model"]:
+            trained_on, _ = _data_args(_merged(base["data"], given["data"]), options, 0)
+            given["model"].setdefault("num_examples", _described(trained_on).num_examples)
+        run = _build(preset, given, known)
     vocabulary = _vocabulary_in(run.data_args)
     config = {
         "preset": preset,
@@ -376,31 +419,49 @@ def train(
     }
     if vocabulary is not None:
         config["vocabulary_sha256"] = runs.fingerprint(vocabulary)
-    recorder = runs.RunRecorder(directory, config, resume, overwrite, vocabulary)
-    epochs, trained = run.fit_args["epochs"], len(recorder.history)
+    epochs, trained = run.fit_args["epochs"], len(progress.history) if progress else 0
     if resume:
         last = {"epoch": trained, "command": config["command"], "versions": runs.versions()}
-        config.update(command=stored["command"], resumed=[*stored["resumed"], last])
-    if trained >= epochs and (directory / runs.MODEL).exists():
+        config.update(command=stored["command"], resumed=[*stored.get("resumed", ()), last])
+        for name in runs.ASKED:
+            if name in stored["settings"]["data"]:
+                config["settings"]["data"].setdefault(name, stored["settings"]["data"][name])
+    finished = (directory / runs.MODEL).exists()
+    if resume and progress.ended and trained < epochs:
+        if finished:
+            raise ValueError(
+                f"'{directory}' has ended after {trained} epochs, with the last of its plateaus: "
+                "more epochs would not change it"
+            )
+        epochs = trained
+    if trained >= epochs and finished:
         raise ValueError(
             f"'{directory}' has all of its {epochs} epochs: ask for more with --epochs"
         )
-    train_args, validation_args = _data_args(run.data_args, options, trained)
-    train_data = data.load(**train_args)
-    if validation_args is None and run.settings["training"].get("plateau"):
-        raise ValueError(
-            "`--validation none` leaves the preset's learning rate without the bound that it "
-            "follows: give --set training.plateau=none along with it"
-        )
-    validation_data = validation_args and data.load(**validation_args)
+    recorder = runs.RunRecorder(directory, config, progress, overwrite, vocabulary)
+    with runs.asking_again(stored, given["data"]):
+        train_args, validation_args = _data_args(run.data_args, options, trained)
+        train_data = data.load(**train_args)
+        if validation_args is None and run.settings["training"].get("plateau"):
+            raise ValueError(
+                "`--validation none` leaves the preset's learning rate without the bound that it "
+                "follows: give --set training.plateau=none along with it"
+            )
+        validation_data = validation_args and data.load(**validation_args)
 
     compile_args = {**run.compile_args, "steps_per_execution": options["steps_per_execution"]}
     if not options["xla"]:
         compile_args["jit_compile"] = False
     run.model.compile(**compile_args)
-    if resume:
-        run.model.optimizer.build(run.model.trainable_variables)
-        run.model.load_weights(directory / runs.LAST)
+    # Checkpoints have the same variables from the first one on.
+    run.model.optimizer.build(run.model.trainable_variables)
+    if resume and (directory / runs.LAST).exists():
+        runs.load_weights(run.model, directory / runs.LAST)
+        if not trained and int(run.model.optimizer.iterations):
+            raise ValueError(
+                f"'{directory / runs.HISTORY}' has no epoch, and {runs.LAST} is of a later one: "
+                "nobody can tell where to go on. Start anew with --overwrite"
+            )
 
     console = _console()
     if not quiet:
@@ -414,6 +475,12 @@ def train(
             f"Run: {directory}",
             highlight=False,
         )
+    resumption = shlex.join(["vaezoo", "train", preset, "--out", str(directory), "--resume"])
+    for name in runs.ASKED:
+        if name in given["data"]:
+            flag = "--data-dir" if name == "data_dir" else f"--set data.{name}="
+            value = str(given["data"][name])
+            resumption += f" {flag}{' ' if name == 'data_dir' else ''}{shlex.quote(value)}"
     try:
         run.model.fit(
             train_data,
@@ -421,23 +488,30 @@ def train(
             epochs=epochs,
             initial_epoch=trained,
             callbacks=[
-                recorder,
-                *run.fit_args.get("callbacks", ()),
-                *_observers(directory, options, validation_args),
+                *recorder.around(run.fit_args.get("callbacks", ())),
+                # They change nothing, and draw while the checkpoint is already safe.
+                *_observers(directory, options, train_args, validation_args),
             ],
             verbose=0 if quiet else 1 if console.is_terminal else 2,
         )
-    except KeyboardInterrupt:
+        last = recorder.history[-1]
+        if last["loss"] is not None:
+            runs.save_model(run.model, directory / runs.MODEL)
+    except KeyboardInterrupt as error:
         if not (directory / runs.LAST).exists():
             raise
-        resumption = shlex.join(["vaezoo", "train", preset, "--out", str(directory), "--resume"])
+        by = f" by {error}" if isinstance(error, Ended) else ""
         _say_error(
-            f"Interrupted after {len(recorder.history)} of {epochs} epochs. The model as it was "
-            f"then: {directory / runs.LAST}. To continue: {resumption}",
+            f"Interrupted{by} after {len(recorder.history)} of {epochs} epochs. The model as it "
+            f"was then: {directory / runs.LAST}. To continue: {resumption}",
             "",
         )
-        raise typer.Exit(130) from None
-    last = recorder.history[-1]
+        raise typer.Exit(getattr(error, "code", 130)) from None
+    except Exception as error:
+        recorder.withdraw()
+        if isinstance(error, OSError) and recorder.history:
+            raise OSError(f"{error}. To continue then: {resumption}") from error
+        raise
     if last["loss"] is None:
         _say_error(
             f"The loss was no finite number in epoch {last['epoch']}, so training stopped. The "
@@ -445,7 +519,6 @@ def train(
             "--set training.learning_rate may help."
         )
         raise typer.Exit(1)
-    runs.save_model(run.model, directory / runs.MODEL)
     _print_summary(console, directory, recorder.history)
 
 
@@ -520,10 +593,17 @@ def sample(
     suffixes = (".txt" if text else ".png", ".npz")
     if out and out.suffix not in suffixes:
         raise ValueError(f"`--out` must end in {' or '.join(suffixes)}. Received: {out}")
-    if out and out.exists() and not overwrite:
-        raise FileExistsError(f"'{out}' exists: replace it with --overwrite, or name another --out")
+    if out:
+        check_target(out, overwrite)
     as_words = text and not (out and out.suffix == ".npz")
     vocabulary = sentences.vocabulary_of(model, file) if as_words else None
+    image = out and out.suffix == ".png"
+    if image:
+        config = runs.run_of(file) or {"settings": {"data": {}}}
+        value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
+        shape = model.prior.event_shape
+        scale = scale or max(1, TILE // shape[1])
+        grids.check_size(num, shape[:2], scale)
     x = model.generate(
         num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
     )
@@ -532,15 +612,14 @@ def sample(
         if out is None:
             typer.echo(lines, nl=False)
             return
-    out.parent.mkdir(parents=True, exist_ok=True)
     if as_words:
-        out.write_text(lines, "utf-8")
-    elif out.suffix == ".npz":
-        np.savez_compressed(out, x=x)
+        with written(out) as partial:
+            partial.write_text(lines, "utf-8")
+    elif image:
+        grids.save(out, grids.grid(x, value_range, scale))
     else:
-        config = runs.run_of(file) or {"settings": {"data": {}}}
-        value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
-        grids.save(out, grids.grid(x, value_range, scale or max(1, TILE // x.shape[1])))
+        with written(out) as partial:
+            np.savez_compressed(partial, x=x)
     _console().print(f"{num} samples of {model.name} ({file}): {out}", highlight=False)
 
 
@@ -578,6 +657,7 @@ def export(
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"'{out}' exists and is never overwritten: name another folder")
+    check_writable(out)
     file = runs.find_model(source)
     model = runs.load_model(file)
     vocabulary = sentences.vocabulary_of(model, file) if sentences.writes_text(model) else None
@@ -612,9 +692,32 @@ def _add(overrides, section, **values):
     overrides[section].update({k: v for k, v in values.items() if v is not None})
 
 
+def _read_settings(directory, stored):
+    """The settings of a run that goes on, without what only the command line may ask for."""
+    try:
+        base = settings.from_json(stored["settings"])
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split("Full object config")[0].split())
+        raise ValueError(
+            f"'{directory / runs.CONFIG}' has settings that cannot be read: {reason}"
+        ) from error
+    base["data"] = runs.without_asked(base["data"])
+    return base
+
+
+def _find_data(given, base):
+    """Replaces a name or path in the settings given by what is found from everywhere."""
+    name = given.get("name_or_path", base.get("name_or_path"))
+    in_folder = given.get("data_dir") and text_path(name, given["data_dir"])
+    if in_folder:
+        given["name_or_path"] = str(in_folder.resolve())
+    elif "name_or_path" in given:
+        given["name_or_path"] = _absolute(name)
+
+
 def _absolute(name):
     """Returns a path to data such that it is found from everywhere, a name as it is."""
-    if not name:
+    if not isinstance(name, str) or not name:
         return name
     path = Path(name).expanduser()
     means_path = os.sep in name or path.suffix in (".npz", ".npy", ".mat", *SUFFIXES)
@@ -630,9 +733,10 @@ def _check_same_run(directory, config, preset, given, options):
     for section, values in given.items():
         for key, value in values.items():
             stored = config["settings"][section].get(key)
-            if (section, key) != ("training", "epochs") and stored != settings.to_json(value):
+            free = (section, key) == ("training", "epochs") or key in runs.ASKED
+            if not free and _nameless(stored) != _nameless(settings.to_json(value)):
                 differences.append(f"its {section}.{key} is {stored}")
-    for name in DECISIVE:
+    for name in runs.DECISIVE:
         if options.get(name, config["options"][name]) != config["options"][name]:
             differences.append(f"its {name} is {config['options'][name]}")
     if differences:
@@ -640,6 +744,14 @@ def _check_same_run(directory, config, preset, given, options):
             f"'{directory}' already holds another run: {', '.join(differences)}. Leave out what "
             "differs to continue it, or name another directory with --out"
         )
+
+
+def _nameless(value):
+    """A setting without the names that Keras gives to layers in their order."""
+    if isinstance(value, dict):
+        dropped = ("name", "build_config")
+        return {key: _nameless(item) for key, item in value.items() if key not in dropped}
+    return [_nameless(item) for item in value] if isinstance(value, list) else value
 
 
 def _build(preset, overrides, vocabulary=None):
@@ -760,16 +872,19 @@ def _can_hold_out(args):
     return True
 
 
-def _observers(directory, options, validation_args):
+def _observers(directory, options, train_args, validation_args):
     if not importlib.util.find_spec("tensorflow"):
         return []
     folder = directory / runs.TENSORBOARD
     found = [keras.callbacks.TensorBoard(folder, write_graph=False)]
-    if options["monitor"] and validation_args:
+    if options["monitor"]:
         names = inspect.signature(data.load_arrays).parameters
-        args = {name: value for name, value in validation_args.items() if name in names}
+        # Without validation data, the first of the training data are watched.
+        watched = validation_args or {**train_args, "binarize": train_args["binarize"] and "fixed"}
+        args = {name: value for name, value in watched.items() if name in names}
         args["limit"] = min(args.get("limit") or MONITORED, MONITORED)
         x, labels = data.load_arrays(**args)
+        labels = labels if getattr(labels, "ndim", 0) == 1 else None
         vocabulary = _vocabulary_in(args)
         to_text = vocabulary and functools.partial(data.to_text, vocabulary=vocabulary)
         found.append(callbacks.LatentMonitor(x, labels, log_dir=folder, to_text=to_text))
@@ -780,31 +895,33 @@ def _observers(directory, options, validation_args):
 
 
 def _print_summary(console, directory, history):
-    key = "val_loss" if history[-1].get("val_loss") is not None else "loss"
-    scored = [record for record in history if record.get(key) is not None]
-    best = min(scored, key=lambda record: record[key])
-    last = history[-1]
+    last, best = history[-1], min(history, key=lambda record: runs.score(record)[0])
+    score, key = runs.score(last)
+    (lowest, _) = runs.score(best)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, text in {
-        "model": f"{directory / runs.MODEL} (epoch {last['epoch']}, {key} {last[key]:.2f} nats)",
-        "best": f"{directory / runs.BEST} (epoch {best['epoch']}, {key} {best[key]:.2f} nats)",
+        "model": f"{directory / runs.MODEL} (epoch {last['epoch']}, {key} {score:.2f} nats)",
+        "best": f"{directory / runs.BEST} (epoch {best['epoch']}, {key} {lowest:.2f} nats)",
         "history": str(directory / runs.HISTORY),
         "next": f"vaezoo sample {shlex.quote(str(directory))}",
         "": f"vaezoo export {shlex.quote(str(directory))} DIRECTORY",
         " ": f"tensorboard --logdir {shlex.quote(str(directory))}",
     }.items():
-        table.add_row(name, escape(text))
+        table.add_row(name, text)
     console.print(table)
 
 
 def _console():
-    console = Console()
+    # Paths, names and reasons are printed as they are: what looks like markup in them is none.
+    console = Console(markup=False)
     # Pipes and files get whole lines.
-    return console if console.is_terminal else Console(width=200)
+    return console if console.is_terminal else Console(markup=False, width=200)
 
 
 def _say_error(error, label="Error: "):
-    typer.secho(label + " ".join(str(error).split()), fg="red", err=True)
+    # A terminal that was closed hears nothing more.
+    with contextlib.suppress(OSError):
+        typer.secho(label + " ".join(str(error).split()), fg="red", err=True)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -4,8 +4,12 @@ import math
 
 import numpy as np
 
+from .core.files import written
+
 #: Pixels between images.
 GAP = 2
+#: Largest number of pixels of a grid: 300 MB in memory.
+MOST = 100_000_000
 
 
 def grid(images, value_range=(0.0, 1.0), scale=1):
@@ -29,6 +33,7 @@ def grid(images, value_range=(0.0, 1.0), scale=1):
         )
     low, high = value_range
     levels = np.clip((images - low) / (high - low), 0.0, 1.0)
+    check_size(len(images), images.shape[1:3], scale)
     tiles = np.rint(255 * levels).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     num, height, width, _ = tiles.shape
     columns = math.ceil(math.sqrt(num))
@@ -40,9 +45,29 @@ def grid(images, value_range=(0.0, 1.0), scale=1):
     return sheet
 
 
+def check_size(count, size, scale):
+    """Raises a `ValueError` for a grid of more than `MOST` pixels.
+
+    Args:
+        count: Number of images.
+        size: `(height, width)` of one.
+        scale: Pixels for each pixel of an image.
+    """
+    columns = math.ceil(math.sqrt(count))
+    sides = (math.ceil(count / columns), columns)
+    height, width = (n * (side * scale + GAP) - GAP for n, side in zip(sides, size, strict=True))
+    if height * width > MOST:
+        raise ValueError(
+            f"A grid may have {MOST:,} pixels: take a smaller scale or fewer images, or write the "
+            f"arrays to an .npz file. Received: {count:,} images of {size[0]} x {size[1]} at "
+            f"scale {scale:,}, {height:,} x {width:,} pixels"
+        )
+
+
 def save(path, image):
     """Writes a uint8 image `(height, width, 3)` as it is, pixel by pixel."""
     # Slow to import, and most commands draw nothing.
     from matplotlib.image import imsave
 
-    imsave(path, image)
+    with written(path) as partial:
+        imsave(partial, image)

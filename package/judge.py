@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import data, metrics, runs
+from .core.files import check_writable, written
 from .data.text import text_path
 from .sentences import vocabulary_of, writes_text
 
@@ -72,7 +73,7 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
     served = source.is_dir() and (source / "saved_model.pb").is_file()
     file = source if served else runs.find_model(source)
     config = None if served else runs.run_of(file)
-    args = dict(config["settings"]["data"]) if config else {}
+    args = runs.without_asked(config["settings"]["data"]) if config else {}
     if data_name is not None:
         args["name_or_path"] = data_name
     if "name_or_path" not in args:
@@ -85,14 +86,15 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
     if data_dir is not None:
         args["data_dir"] = data_dir
     model = file if served else runs.load_model(file)
-    if not served:
-        args = _read_by_its_vocabulary(args, model, file)
-    x, y = data.load_arrays(**{**args, "split": split, "limit": limit})
-    x = _reshaped(x, model)
     train = None
-    if with_train:
-        train_x, train_y = data.load_arrays(**{**args, "split": "train"})
-        train = (_reshaped(train_x, model), train_y)
+    with runs.asking_again(config if data_name is None else None, args):
+        if not served:
+            args = _read_by_its_vocabulary(args, model, file)
+        x, y = data.load_arrays(**{**args, "split": split, "limit": limit})
+        x = _reshaped(x, model)
+        if with_train:
+            train_x, train_y = data.load_arrays(**{**args, "split": "train"})
+            train = (_reshaped(train_x, model), train_y)
     drawn = ", binarised" if draws else ""
     description = f"{file} on {args['name_or_path']}[{split}], {len(x):,} examples{drawn}"
     folder = file.parent
@@ -121,11 +123,14 @@ def _reshaped(x, model):
 
 
 def check_target(path, overwrite):
-    """Raises a `FileExistsError` if a report would replace a file unasked."""
+    """Raises an `OSError` if a file would replace another unasked, or cannot be written at all."""
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder: name a file with --out")
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"'{path}' exists: replace it with --overwrite, or name another --out"
         )
+    check_writable(path)
 
 
 def register(app, console):
@@ -241,9 +246,9 @@ def register(app, console):
             check_target(path, overwrite)
         arguments = {"likelihood": likelihood} if likelihood else {}
         diagnosis = metrics.diagnose(model, x, seed=seed, **arguments)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        diagnosis.to_html(out)
-        diagnosis.to_json(beside)
+        for path, write in ((out, diagnosis.to_html), (beside, diagnosis.to_json)):
+            with written(path) as partial:
+                write(partial)
         screen = console()
         screen.print(description, highlight=False)
         screen.print(str(diagnosis), highlight=False, markup=False)

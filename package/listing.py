@@ -2,8 +2,8 @@
 
 import inspect
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from . import data, zoo
 from .data.load import OF_IMAGES, OF_TEXT
@@ -36,16 +36,16 @@ def presets_table(with_source):
             f"{networks['kind']} {units}".strip(),
             preset["source"],
         ]
-        table.add_row(*(escape(cell) for cell in row[: len(table.columns)]))
+        table.add_row(*row[: len(table.columns)])
     return table
 
 
 def preset_view(name, constructor, preset):
     """Yields what there is to say about one preset, to be printed one by one."""
     lines = inspect.getdoc(constructor).splitlines()
-    yield f"[bold]{name}[/]: {constructor.__name__}. {escape(lines[0])}"
-    yield f"Source: {escape(preset['source'])}"
-    yield from (escape(line) for line in lines if line.startswith("Reference:"))
+    yield Text.assemble((name, "bold"), f": {constructor.__name__}. {lines[0]}")
+    yield f"Source: {preset['source']}"
+    yield from (line for line in lines if line.startswith("Reference:"))
 
     table = _table("--set", "here", "default", "meaning")
     texts = argument_texts(constructor)
@@ -53,8 +53,8 @@ def preset_view(name, constructor, preset):
         if argument not in ("encoder", "decoder"):
             here = as_text(preset["model"][argument]) if argument in preset["model"] else ""
             row = (argument, here, as_text(parameter.default), texts.get(argument, ""))
-            table.add_row(*map(escape, row))
-    yield "\n[bold]Arguments of the model[/]"
+            table.add_row(*row)
+    yield Text("\nArguments of the model", "bold")
     yield table
 
     table = _table("--set", "here")
@@ -71,10 +71,10 @@ def preset_view(name, constructor, preset):
     idle = (*OF_IMAGES, "tokenizer") if text else OF_TEXT
     for section, functions in takes.items():
         for key, value in preset[section].items():
-            table.add_row(*map(escape, (f"{section}.{key}", as_text(value))))
+            table.add_row(f"{section}.{key}", as_text(value))
         names = {key: None for function in functions for key in _arguments(function)}
         also[section] = ", ".join(n for n in names if n not in (*preset[section], *_NOT_SET, *idle))
-    yield "\n[bold]Other settings[/]"
+    yield Text("\nOther settings", "bold")
     yield table
     yield f"Further keys of networks: {also['networks']}"
     yield "Further keys of training: optimizer, and arguments of that Keras optimiser"

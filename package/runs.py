@@ -9,25 +9,38 @@ tensorboard/      event files
 model.keras       the model after its last epoch
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import time
+import warnings
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from . import __version__, data, zoo
+from .core.files import naming, written
+from .settings import SECTIONS
 
 CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
 VOCABULARY = "vocabulary.txt"
 CHECKPOINTS, TENSORBOARD, MODEL = "checkpoints", "tensorboard", "model.keras"
 LAST, BEST = f"{CHECKPOINTS}/last.keras", f"{CHECKPOINTS}/best.keras"
+#: Options that decide what is computed, so that a run cannot go on with another value.
+DECISIVE = ("seed", "precision", "validation")
+#: Settings of data that only the command line may ask for: they make folders, or download.
+ASKED = ("download", "data_dir")
+#: What a checkpoint holds beside the model, for the run that goes on from it.
+STATE = "vaezoo_run"
 
 
 def default_directory(preset):
@@ -45,7 +58,13 @@ def check_free(directory, overwrite=False):
         return
     if not directory.exists() and not directory.is_symlink():
         return
-    config = _config_or_none(directory)
+    try:
+        config = _config_or_none(directory)
+    except ValueError as error:
+        raise FileExistsError(
+            f"'{directory}' exists, and nothing is written to it: {error}. Name another directory "
+            "with --out"
+        ) from error
     if config is None:
         raise FileExistsError(
             f"'{directory}' exists and holds no vaezoo run, so nothing is written to it: name "
@@ -63,6 +82,7 @@ def read_config(directory):
 
     Raises:
         FileNotFoundError: If there is no run.
+        ValueError: If its configuration cannot be used.
     """
     config = _config_or_none(directory)
     if config is None:
@@ -71,11 +91,63 @@ def read_config(directory):
 
 
 def _config_or_none(directory):
+    """The configuration, or None where there is no such file, or that of another program."""
+    path = directory / CONFIG
     try:
-        config = json.loads((directory / CONFIG).read_text("utf-8"))
-    except (OSError, ValueError):
+        config = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return config if isinstance(config, dict) and "preset" in config else None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no JSON"
+        raise ValueError(f"'{path}' cannot be read: {reason}") from error
+    if not isinstance(config, dict) or "preset" not in config:
+        return None
+    for name, parts in (("settings", SECTIONS), ("options", DECISIVE)):
+        held = config.get(name)
+        if not isinstance(held, dict):
+            raise ValueError(f"'{path}' is no configuration of a run: it has no {name!r}")
+        missing = [part for part in parts if part not in held]
+        if missing:
+            raise ValueError(
+                f"'{path}' is no configuration of a run: its {name!r} have no {missing[0]!r}"
+            )
+    wrong = [part for part in SECTIONS if not isinstance(config["settings"][part], dict)]
+    if wrong:
+        raise ValueError(
+            f"'{path}' is no configuration of a run: {wrong[0]!r} of its 'settings' must be an "
+            f"object. Received: {config['settings'][wrong[0]]!r}"
+        )
+    return config
+
+
+def without_asked(data_args):
+    """Returns settings of data, as a run's file has them, without what that may not ask for."""
+    return {name: value for name, value in data_args.items() if name not in ASKED}
+
+
+@contextlib.contextmanager
+def asking_again(config, given):
+    """Says in an error about data what the run was started with, if it is not given again.
+
+    Args:
+        config: Configuration of a run, or None.
+        given: Dict of the settings of data that the command line has.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError) as error:
+        held = config["settings"]["data"] if config else {}
+        asked = {
+            "data_dir": f"--data-dir {shlex.quote(str(held.get('data_dir')))}",
+            "download": "--set data.download=true, in `vaezoo train`",
+        }
+        again = [asked[name] for name in ASKED if held.get(name) and name not in given]
+        if not again:
+            raise
+        raise ValueError(
+            f"{error} (the run was started with {' and '.join(again)}, which a run's file may not "
+            "ask for: give it again)"
+        ) from error
 
 
 def run_of(model_file):
@@ -122,23 +194,118 @@ def with_vocabulary(data_args, vocabulary):
     return {**args, "vocabulary": vocabulary}
 
 
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        history: Records of the epochs that the last checkpoint has behind it.
+        callbacks: Dict of the states of callbacks by their class' name: each a pair of JSON values
+            and a list of arrays. None for a checkpoint that holds none.
+    """
+
+    history: list
+    callbacks: dict | None = None
+
+    @property
+    def ended(self):
+        """Whether a callback has ended the run."""
+        return any(state.get("ended") for state, _ in (self.callbacks or {}).values())
+
+
+def read_progress(directory):
+    """Reads how far the run in `directory` has come; without a checkpoint, nowhere.
+
+    Raises:
+        ValueError: If checkpoint or history cannot be read, or contradict each other.
+    """
+    file = directory / LAST
+    if not file.is_file():
+        if read_history(directory):
+            raise ValueError(
+                f"'{directory}' cannot be continued: {LAST} is missing, which its {HISTORY} tells "
+                "of. Start anew with --overwrite"
+            )
+        return Progress([])
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+            if f"{STATE}.json" not in members:
+                # Of a version that kept no more than the history.
+                return Progress(read_history(directory))
+            state = json.loads(archive.read(f"{STATE}.json"))
+            callbacks = {
+                name: (
+                    values,
+                    [_read_array(archive, f"{STATE}/{name}/{i}.npy") for i in range(count)],
+                )
+                for name, (values, count) in state["callbacks"].items()
+            }
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{file}' is broken, and the run cannot go on from it: start anew with --overwrite, "
+            f"or use {BEST}. ({' '.join(str(error).split())})"
+        ) from error
+    try:
+        kept = read_history(directory) == state["history"]
+        # One more line than the checkpoint has epochs: a loss that was no number.
+        reason = "" if kept else "it differs"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        warnings.warn(
+            f"'{directory / HISTORY}' is not that of the last checkpoint, after epoch "
+            f"{len(state['history'])}, and is written anew from it ({reason})",
+            stacklevel=2,
+        )
+    return Progress(state["history"], callbacks)
+
+
 def read_history(directory):
-    """Returns the records of the epochs that have a checkpoint behind them."""
+    """Returns the records of the epochs whose loss was a number.
+
+    Raises:
+        ValueError: If a line is no record of its epoch; the last one may have been cut short.
+    """
     try:
         lines = (directory / HISTORY).read_text("utf-8").splitlines()
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise ValueError(f"'{directory / HISTORY}' is broken: it is no text") from error
     records = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except ValueError:
-            # Cut short when the run was killed.
-            break
+        except ValueError as error:
+            if number == len(lines):
+                # Cut short when the run was killed.
+                break
+            raise ValueError(
+                f"'{directory / HISTORY}' is broken: line {number} is no JSON"
+            ) from error
+        if not isinstance(record, dict) or record.get("epoch") != number or "loss" not in record:
+            raise ValueError(
+                f"'{directory / HISTORY}' is broken: line {number} is no record of epoch {number}"
+            )
         if record["loss"] is None:
             break
         records.append(record)
     return records
+
+
+def score(record):
+    """What the best epoch is chosen by: `(value, name)`, lower is better.
+
+    It is the negative bound on validation data, without regularizers, wherever a model has one;
+    infinite where it is no number.
+    """
+    for names in (("val_distortion", "val_rate"), ("val_loss",), ("loss",)):
+        if all(name in record for name in names):
+            values = [record[name] for name in names]
+            finite = all(isinstance(value, int | float) for value in values)
+            name = "val_bound" if len(names) > 1 else names[0]
+            return (sum(values) if finite else math.inf), name
+    return math.inf, "loss"
 
 
 def versions():
@@ -167,60 +334,125 @@ def versions():
 class RunRecorder(keras.callbacks.Callback):
     """Writes the run directory, and claims it only when training is about to begin.
 
+    It goes among the callbacks by `around`, since what steers the training acts at the end of an
+    epoch, too: the best weights are kept before that, and the last checkpoint after it, with what
+    each of those callbacks remembers.
+
     Args:
         directory: Path of the run.
         config: JSON values, the run's configuration.
-        resume: Whether the run in `directory` goes on.
+        progress: `Progress` of the run in `directory` if it goes on, or None for a new one.
         overwrite: Whether a run that is already there is removed.
         vocabulary: Vocabulary of a run on text.
     """
 
-    def __init__(self, directory, config, resume=False, overwrite=False, vocabulary=None):
+    def __init__(self, directory, config, progress=None, overwrite=False, vocabulary=None):
         super().__init__()
-        self.directory, self.config = directory, config
-        self.resume, self.overwrite, self.vocabulary = resume, overwrite, vocabulary
-        self.history = read_history(directory) if resume else []
-        self._started = None
+        # What cannot be written is found before there is anything to write to.
+        self._config = json.dumps(config, indent=2)
+        self.directory, self.progress = directory, progress
+        self.overwrite, self.vocabulary = overwrite, vocabulary
+        self.history = list(progress.history) if progress else []
+        self._started, self._made, self._steering = None, None, ()
 
-    def on_train_begin(self, logs=None):
-        if not self.resume:
+    def around(self, callbacks):
+        """Returns callbacks that may change the model, with the recorder before and behind."""
+        self._steering = tuple(callbacks)
+        return [_Ahead(self), *callbacks, self]
+
+    def claim(self):
+        """Makes the directory and writes what is known at the start."""
+        if self.progress is None:
             check_free(self.directory, self.overwrite)
+        missing = [p for p in (self.directory, *self.directory.parents) if not p.exists()]
+        self._made = missing
+        if self.progress is None:
             self._clear()
-        (self.directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        if self.vocabulary is not None and not self.resume:
+        with naming(self.directory):
+            (self.directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        if self.vocabulary is not None and self.progress is None:
             # Before the configuration, which promises it.
-            self.vocabulary.save(self.directory / VOCABULARY)
-        self._write(CONFIG, json.dumps(self.config, indent=2))
+            with naming(self.directory / VOCABULARY):
+                self.vocabulary.save(self.directory / VOCABULARY)
+        self._write(CONFIG, self._config)
         if not (self.directory / VERSIONS).exists():
             self._write(VERSIONS, json.dumps(versions(), indent=2))
         self._write(HISTORY, "".join(map(_line, self.history)))
         if not (self.directory / LAST).exists():
-            self._save(LAST)
+            self._save_last()
+        # Of a run that was ended between the two.
+        waiting = self.directory / _WAITING
+        if waiting.is_file() and epoch_of(waiting) == len(self.history):
+            os.replace(waiting, self.directory / BEST)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def withdraw(self):
+        """Removes what `claim` has made, so that nothing is in the way of another try."""
+        if self._made is None or self.progress is not None or self.history:
+            return
+        self._clear()
+        for place in [self.directory, *self._made]:
+            # Another's files stay, and so do the folders that they lie in.
+            with contextlib.suppress(OSError):
+                if place in self._made:
+                    place.rmdir()
+
+    def on_train_begin(self, logs=None):
+        """Gives the callbacks back what they remembered."""
+        held = None if self.progress is None else self.progress.callbacks
+        for callback in self._remembering():
+            name = type(callback).__name__
+            if held and name in held:
+                callback.set_state(*held[name])
+            elif self.history:
+                warnings.warn(
+                    f"The checkpoint does not have what {name} remembers: it counts from this "
+                    "epoch on",
+                    stacklevel=2,
+                )
+
+    def begin(self):
+        """Starts the clock of an epoch."""
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        seconds = round(time.perf_counter() - self._started, 3)
-        record = {"epoch": epoch + 1, "seconds": seconds, **map_finite(values)}
+    def keep_best(self, logs):
+        """Keeps the model of an epoch that is the best so far, until the epoch is recorded."""
+        record = _record(len(self.history) + 1, 0.0, logs or {})
+        (self.directory / _WAITING).unlink(missing_ok=True)
         if record["loss"] is None:
             self.model.stop_training = True
+        elif all(score(record)[0] < score(other)[0] for other in self.history):
+            with averaged(self.model):
+                _save(self.model, self.directory / _WAITING, len(self.history) + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = dict(logs or {})
+        logs.setdefault("learning_rate", _learning_rate(self.model))
+        record = _record(epoch + 1, round(time.perf_counter() - self._started, 3), logs)
+        if record["loss"] is None:
+            self.model.stop_training = True
+            self.history.append(record)
         else:
-            # Before the record, which counts as the promise that the checkpoint is complete.
-            self._save(LAST)
-            if self._is_best(record):
-                self._copy(LAST, BEST)
-        self.history.append(record)
-        with (self.directory / HISTORY).open("a", encoding="utf-8") as file:
+            self.history.append(record)
+            try:
+                self._save_last()
+            except BaseException:
+                # The epoch is not recorded, and will be trained again.
+                self.history.pop()
+                raise
+            if (self.directory / _WAITING).exists():
+                with naming(self.directory / BEST):
+                    os.replace(self.directory / _WAITING, self.directory / BEST)
+        with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
             file.write(_line(record))
 
-    def _is_best(self, record):
-        def score(one):
-            value = one.get("val_loss", one["loss"])
-            return math.inf if value is None else value
+    def _remembering(self):
+        return [callback for callback in self._steering if hasattr(callback, "get_state")]
 
-        return all(score(record) < score(other) for other in self.history)
+    def _save_last(self):
+        states = {}
+        for callback in self._remembering() if self.history else ():
+            states[type(callback).__name__] = callback.get_state()
+        _save(self.model, self.directory / LAST, len(self.history), self.history, states)
 
     def _clear(self):
         for name in (CONFIG, VERSIONS, HISTORY, VOCABULARY, MODEL):
@@ -229,24 +461,116 @@ class RunRecorder(keras.callbacks.Callback):
             shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def _write(self, name, text):
-        partial = self.directory / f".{name}.partial"
-        partial.write_text(text, "utf-8")
-        os.replace(partial, self.directory / name)
+        with written(self.directory / name) as partial:
+            partial.write_text(text, "utf-8")
 
-    def _save(self, name):
-        save_model(self.model, self.directory / name)
 
-    def _copy(self, source, target):
-        partial = self.directory / f"{target}.partial"
-        shutil.copyfile(self.directory / source, partial)
-        os.replace(partial, self.directory / target)
+#: The best model of an epoch that is not recorded yet.
+_WAITING = f"{CHECKPOINTS}/.waiting-best.keras"
+
+
+class _Ahead(keras.callbacks.Callback):
+    """What a `RunRecorder` does before other callbacks act."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def on_train_begin(self, logs=None):
+        self.recorder.claim()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.recorder.begin()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.recorder.keep_best(logs)
+
+
+def _record(epoch, seconds, logs):
+    values = map_finite({name: float(value) for name, value in logs.items()})
+    record = {"epoch": epoch, "seconds": seconds, **values}
+    bound, name = score(record)
+    if name == "val_bound":
+        record.update(map_finite({name: bound}))
+    return record
+
+
+def _learning_rate(model):
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+@contextlib.contextmanager
+def averaged(model):
+    """Puts the optimizer's averages in the place of the weights for a while, where it has any."""
+    optimizer = model.optimizer
+    # In half precision Keras wraps the optimizer, to scale the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not (getattr(optimizer, "use_ema", False) and optimizer.built):
+        yield
+        return
+    pairs = list(
+        zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    )
+    raw = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(average.value)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, raw, strict=True):
+            variable.assign(value)
+
+
+def load_weights(model, file):
+    """Loads weights and optimizer of a checkpoint.
+
+    Raises:
+        ValueError: If it is broken, or that of another model.
+    """
+    try:
+        model.load_weights(file)
+    except Exception as error:
+        # Keras raises almost any kind for a broken file.
+        raise ValueError(f"'{file}' cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def save_model(model, path):
     """Saves a model so that `path` is the old file or the new one, never half of one."""
-    partial = path.with_name(f".partial-{path.name}")
-    model.save(partial)
-    os.replace(partial, path)
+    with written(path) as partial:
+        model.save(partial)
+
+
+def _save(model, path, epoch, history=(), states=None):
+    """Saves a model together with what a run goes on with."""
+    states = states or {}
+    state = {
+        "epoch": epoch,
+        "history": list(history),
+        "callbacks": {name: (values, len(arrays)) for name, (values, arrays) in states.items()},
+    }
+    with written(path) as partial:
+        model.save(partial)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(f"{STATE}.json", json.dumps(state, allow_nan=False))
+            for name, (_, arrays) in states.items():
+                for i, array in enumerate(arrays):
+                    member = f"{STATE}/{name}/{i}.npy"
+                    with archive.open(member, "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _read_array(archive, member):
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def epoch_of(file):
+    """Returns the epoch that a checkpoint was written after, or None if it does not tell."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return json.loads(archive.read(f"{STATE}.json"))["epoch"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def map_finite(values):
@@ -277,7 +601,7 @@ def find_model(path):
             if (path / name).is_file():
                 return path / name
         raise FileNotFoundError(f"'{path}' holds no model: neither {MODEL} nor {LAST}")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+    if path.suffix != ".keras":
         raise ValueError(f"'{path}' is not a .keras file")
     return path
 
@@ -288,6 +612,9 @@ def load_model(file):
     Raises:
         ValueError: If it is not a model of vaezoo.
     """
+    if not zipfile.is_zipfile(file):
+        # Keras says of such a file that it is not there.
+        raise ValueError(f"'{file}' is not a .keras file, or is empty or cut short")
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:

@@ -129,14 +129,22 @@ def test_summary_says_where_everything_is_and_what_comes_next(finished):
         assert text in result.stdout
 
 
+def recording(directory):
+    """A recorder whose training has begun, and the callbacks that it stands among."""
+    recorder = runs.RunRecorder(directory, {"preset": PRESET})
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callbacks = keras.callbacks.CallbackList(recorder.around([]), model=model)
+    callbacks.on_train_begin()
+    return recorder, callbacks
+
+
 def test_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path):
-    recorder = runs.RunRecorder(tmp_path / "run", {"preset": PRESET})
-    recorder.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
-    recorder.on_train_begin()
+    recorder, callbacks = recording(tmp_path / "run")
     for epoch, val_loss in enumerate([3.0, 1.0, 2.0]):
         recorder.model.layers[0].bias.assign([epoch])
-        recorder.on_epoch_begin(epoch)
-        recorder.on_epoch_end(epoch, {"loss": 5.0 - epoch, "val_loss": val_loss})
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_epoch_end(epoch, {"loss": 5.0 - epoch, "val_loss": val_loss})
 
     def bias(name):
         model = keras.saving.load_model(tmp_path / "run" / "checkpoints" / name)
@@ -146,12 +154,10 @@ def test_best_checkpoint_is_that_of_the_lowest_validation_loss(tmp_path):
 
 
 def test_history_is_strict_json_and_a_diverged_epoch_leaves_the_checkpoint(tmp_path):
-    recorder = runs.RunRecorder(tmp_path / "run", {"preset": PRESET})
-    recorder.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
-    recorder.on_train_begin()
+    recorder, callbacks = recording(tmp_path / "run")
     for epoch, loss in enumerate([1.0, float("nan")]):
-        recorder.on_epoch_begin(epoch)
-        recorder.on_epoch_end(epoch, {"loss": loss, "val_loss": float("inf")})
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_epoch_end(epoch, {"loss": loss, "val_loss": float("inf")})
         if epoch == 0:
             before = (tmp_path / "run" / "checkpoints" / "last.keras").read_bytes()
     assert recorder.model.stop_training
@@ -812,7 +818,7 @@ def test_texts_are_monitored_as_text(text_run, corpus, tmp_path):
     pytest.importorskip("tensorflow")
     vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
     args = {"name_or_path": str(corpus), "split": "test", "vocabulary": vocabulary}
-    monitor = _observers(tmp_path, {"monitor": True}, args)[1]
+    monitor = _observers(tmp_path, {"monitor": True}, None, args)[1]
     assert monitor.to_text(monitor.data[:2]) == ["bad !", "good fine !"]
 
 

@@ -1,3 +1,4 @@
+import json
 import math
 
 import keras
@@ -259,3 +260,66 @@ def test_a_schedule_for_a_learning_rate_is_refused(make_vae, images):
 def test_errors_at_construction(arguments, message):
     with pytest.raises(ValueError, match=message):
         PlateauDecay(**arguments)
+
+
+# -- an interrupted training ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", range(1, 6))
+def test_a_training_that_is_interrupted_ends_as_one_that_is_not(ready, stop):
+    x = np.random.default_rng(0).uniform(size=(40, 4, 4, 1)).astype("float32")
+    values = [5.0, 4.0, 4.5, 4.2, 3.9, 4.1, 4.0, 4.3]
+    options = {"patience": 2, "max_decays": 2, "min_relative_rate": 0.01}
+    start = [np.array(v.numpy()) for v in (*ready.variables, *ready.optimizer.variables)]
+
+    def variables():
+        return (*ready.variables, *ready.optimizer.variables)
+
+    def run(first, last, state=None):
+        script, decay = Script(values), PlateauDecay(monitor="script", **options)
+        restore = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: state and decay.set_state(*state[0])
+        )
+        kept = {}
+
+        def keep(epoch, logs):
+            kept["state"] = decay.get_state()
+            kept["variables"] = [np.array(v.numpy()) for v in variables()]
+
+        logs = ready.fit(
+            x, batch_size=10, initial_epoch=first, epochs=last, verbose=0, shuffle=False,
+            callbacks=[script, decay, restore, keras.callbacks.LambdaCallback(on_epoch_end=keep)],
+        ).history  # fmt: skip
+        return decay, logs, kept
+
+    whole, logs, _ = run(0, len(values))
+    whole_ended = [v.numpy() for v in ready.variables]
+    for variable, value in zip(variables(), start, strict=True):
+        variable.assign(value)
+    _, before, kept = run(0, stop)
+    for variable, value in zip(variables(), kept["variables"], strict=True):
+        variable.assign(value)
+    state, arrays = kept["state"]
+    second, after, _ = run(stop, len(values), [(json.loads(json.dumps(state)), arrays)])
+    assert len(logs["script"]) == 7
+    np.testing.assert_array_equal(before["script"] + after["script"], logs["script"])
+    np.testing.assert_array_equal(
+        before["learning_rate"] + after["learning_rate"], logs["learning_rate"]
+    )
+    assert second.decays == whole.decays
+    assert (second.best, second.best_epoch) == (whole.best, whole.best_epoch)
+    for variable, expected in zip(ready.variables, whole_ended, strict=True):
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_no_state_is_refused(ready):
+    decay = PlateauDecay()
+    decay.set_model(ready)
+    decay.on_train_begin()
+    state, _ = decay.get_state()
+    assert state["best"] is None
+    assert not state["ended"]
+    with pytest.raises(ValueError, match="`values` must be what `get_state` returned"):
+        decay.set_state({"best": None}, [])
+    with pytest.raises(ValueError, match="`arrays` must have the shapes of what the model learns"):
+        decay.set_state(state, [np.zeros(3)])
