@@ -53,7 +53,9 @@ def check_integer(name, value, least=1, most=None, optional=False):
     good = is_integer(value)
     good = good and (least is None or value >= least) and (most is None or value <= most)
     if not good:
-        if most is not None and least is not None:
+        if most is not None and least == most:
+            rule = f"{least}"
+        elif most is not None and least is not None:
             rule = f"an integer from {least} to {most}"
         elif most is not None:
             rule = f"an integer of at most {most}"
@@ -154,7 +156,7 @@ def check_seed(name, value, optional=True):
     return int(value)
 
 
-def check_integers(name, values, least=1, length=None, optional=False, also=None):
+def check_integers(name, values, least=1, length=None, optional=False, shortest=0, rule=None):
     """Checks a sequence of integers, such as a shape or the widths of layers.
 
     Args:
@@ -163,7 +165,8 @@ def check_integers(name, values, least=1, length=None, optional=False, also=None
         least: Smallest value allowed.
         length: How many there must be, or None.
         optional: Whether None is allowed, and returned as it is.
-        also: Wording of what else the caller allows, for the message.
+        shortest: How many there must be at least.
+        rule: Wording of all this for the message, where there is a better one.
 
     Returns:
         A tuple of ints.
@@ -175,11 +178,32 @@ def check_integers(name, values, least=1, length=None, optional=False, also=None
         return None
     listed = values.tolist() if hasattr(values, "tolist") else values
     good = isinstance(listed, (list, tuple)) and all(is_integer(v) and v >= least for v in listed)
-    if not good or length not in (None, len(listed)):
-        count = "a sequence of" if length is None else f"{length}"
-        rule = f"{count} integers of at least {least}"
-        raise wrong(name, " or ".join(filter(None, [rule, also, optional and "None"])), values)
+    if not good or length not in (None, len(listed)) or len(listed) < shortest:
+        count = "a non-empty sequence of" if shortest else "a sequence of"
+        kind = {0: "non-negative integers", 1: "positive integers"}.get(
+            least, f"integers of at least {least}"
+        )
+        rule = rule or f"{count if length is None else length} {kind}"
+        raise wrong(name, f"{rule} or None" if optional else rule, values)
     return tuple(int(value) for value in listed)
+
+
+def check_image_shape(name, shape, optional=False):
+    """Checks the shape of an image or of a stack of maps.
+
+    Args:
+        name: Name of the argument.
+        shape: List, tuple or one-dimensional array of three numbers.
+        optional: Whether None is allowed, and returned as it is.
+
+    Returns:
+        `(height, width, channels)`, a tuple of ints.
+
+    Raises:
+        ValueError: If it is no such shape.
+    """
+    rule = "(height, width, channels), three positive integers"
+    return check_integers(name, shape, length=3, optional=optional, rule=rule)
 
 
 def check_reals(name, values, interval="(-inf, inf)", length=None, optional=False):
@@ -263,7 +287,7 @@ def check_keys(what, given, known):
 
     Args:
         what: Wording of what the options belong to, such as `"options of mlp"`.
-        given: Names that were given.
+        given: Names that were given, or a dict of them and their values.
         known: Names that exist.
 
     Raises:
@@ -273,8 +297,9 @@ def check_keys(what, given, known):
     for key in given:
         if key not in known:
             listed = ", ".join(map(str, known)) or "none"
+            received = f"{key}={shown(given[key])}" if isinstance(given, dict) else shown(key)
             raise ValueError(
-                f"{what} must be among {listed}. Received: {shown(key)}{_nearest(key, known)}"
+                f"{what} must be among {listed}. Received: {received}{_nearest(key, known)}"
             )
 
 

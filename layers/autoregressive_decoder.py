@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ..core.checks import check_integer, check_integers
+from ..core.checks import check_image_shape, check_integer
 from ..losses import float32
 from ..losses._serialization import ArgumentsConfig
 
@@ -89,7 +89,7 @@ class AutoregressiveImageDecoder(AutoregressiveDecoder):
 
     def __init__(self, latent_dim, output_shape, **kwargs):
         super().__init__(latent_dim, **kwargs)
-        self.output_shape_ = check_integers("output_shape", output_shape, length=3)
+        self.output_shape_ = check_image_shape("output_shape", output_shape)
 
     def _argument(self, name):
         return self.output_shape_ if name == "output_shape" else super()._argument(name)

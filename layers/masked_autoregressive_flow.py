@@ -9,6 +9,7 @@ from keras import ops
 from ..core.checks import (
     check_choice,
     check_flag,
+    check_image_shape,
     check_integer,
     check_integers,
     check_keras,
@@ -244,7 +245,7 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        latent_shape = check_integers("latent_shape", latent_shape, length=3)
+        latent_shape = check_image_shape("latent_shape", latent_shape)
         num_blocks = check_integer("num_blocks", num_blocks)
         filters = check_integer("filters", filters)
         weight_norm = check_flag("weight_norm", weight_norm)

@@ -44,7 +44,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         self.filters = check_integer("filters", filters)
         pair = is_integer(kernel_size) and (kernel_size, kernel_size)
         self.kernel_size = check_integers(
-            "kernel_size", pair or kernel_size, length=2, also="one for both"
+            "kernel_size", pair or kernel_size, length=2, rule="a positive integer or two of them"
         )
         self.strides = check_integer("strides", strides)
         self.weight_norm = check_flag("weight_norm", weight_norm)

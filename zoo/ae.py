@@ -1,5 +1,6 @@
 """Auto-encoder: no rate at all."""
 
+from ..core.checks import check_flag
 from ..layers import GaussianHead, PointHead
 from ..losses import ELBO
 from ._presets import digits_mlp, mnist_mlp, text_lstm, text_tiny
@@ -45,6 +46,7 @@ def AE(
     Returns:
         An uncompiled `VAE`.
     """
+    deterministic = check_flag("deterministic", deterministic)
     head = (
         PointHead(latent_dim, num_samples)
         if deterministic

@@ -2,6 +2,7 @@
 
 import keras
 
+from ..core.checks import check_choice
 from ..layers import CholeskyReparam, Gaussian, GaussianHead
 from ..losses import EmpiricalBayesELBO
 from ._presets import digits_mlp, mnist_mlp
@@ -85,6 +86,7 @@ def HEBAE(
 
     Reference: Cheng et al. (2020), eqs. 7, 8 and 11, arXiv:2007.10389.
     """
+    check_choice("sigma", sigma, ("vector", "scalar"))
     reparam = CholeskyReparam(
         num_samples,
         seed,

@@ -1,6 +1,6 @@
 """IAF-VAE: a posterior bent by inverse autoregressive flows."""
 
-from ..core.checks import check_integer
+from ..core.checks import check_integer, check_real
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
 from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
@@ -76,6 +76,7 @@ def IAFVAE(
     Reference: Kingma et al. (2016), algorithm 1 and eq. 15, arXiv:1606.04934; in the form of Shen
     et al. (2021), DU-VAE, section 5.1, arXiv:2110.12381.
     """
+    free_bits = check_real("free_bits", free_bits, "[0, inf)")
     # The official code's epsilon for flows, whose encoder starts from tiny means.
     norm = None if gamma is None else MeanBatchNorm(gamma, mode="fixed", epsilon=1e-8)
     flow = _iaf(latent_dim, num_blocks, flow_width, context_layers)
@@ -91,7 +92,6 @@ def IAFVAE(
 
 
 def _iaf(latent_dim, num_blocks, flow_width, context_layers):
-    check_integer("latent_dim", latent_dim)
-    check_integer("flow_width", flow_width)
-    hidden_units = (flow_width * latent_dim,) * 2
+    latent_dim = check_integer("latent_dim", latent_dim)
+    hidden_units = (check_integer("flow_width", flow_width) * latent_dim,) * 2
     return InverseAutoregressiveFlow(num_blocks, hidden_units, context_layers=context_layers)

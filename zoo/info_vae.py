@@ -1,5 +1,6 @@
 """InfoVAE: mutual information is paid back, the aggregate posterior is matched."""
 
+from ..core.checks import check_real
 from ..layers import GaussianHead
 from ..losses import ELBO, MaximumMeanDiscrepancy
 from ._presets import digits_mlp, mnist_mlp
@@ -52,6 +53,7 @@ def InfoVAE(
 
     Reference: Zhao et al. (2017), eq. 6, arXiv:1706.02262.
     """
+    alpha, lam = check_real("alpha", alpha), check_real("lam", lam)
     if alpha > 1 or alpha + lam < 1:
         raise ValueError(
             "`alpha` must be at most 1 and `alpha + lam` at least 1. Received: "

@@ -2,6 +2,7 @@
 
 import keras
 
+from ..core.checks import check_real
 from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
 from ..losses import MuELBO
 from ._presets import digits_mlp
@@ -77,7 +78,7 @@ def MuVAE(
     head = GaussianHead(
         latent_dim,
         num_samples,
-        clip=LatentClip(clip_factor),
+        clip=LatentClip(check_real("clip_factor", clip_factor, "(0, inf)")),
         min_log_var=-10.0 if variance_mode == "raw_lv" else None,
         kernel_initializer=keras.initializers.VarianceScaling(
             2.0, "fan_in", "untruncated_normal", seed=seed

@@ -2,7 +2,7 @@
 
 import keras
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer, check_integers, check_keras
 from ..layers import FlatSoftmax, HierarchicalSoftmax
 from ..losses import AuxiliarySoftmax, InformationWeightedELBO
 from ._presets import dense_500, digits_mlp, with_index
@@ -89,6 +89,9 @@ def VAEAS(
 
     Reference: VAE-AS, section 3 and eqs. 9, 13 and 14.
     """
+    classifier_optimizer = check_keras(
+        "classifier_optimizer", classifier_optimizer, keras.optimizers
+    )
     measured = auxiliary_softmax(
         num_examples,
         alpha=alpha,
@@ -157,7 +160,10 @@ def auxiliary_softmax(
         ValueError: If an argument is out of range.
     """
     check_choice("softmax", softmax, ("auto", "flat", "tree"))
-    labels = num_examples if num_labels is None else num_labels
+    num_examples = check_integer("num_examples", num_examples, least=2)
+    labels = check_integer("num_labels", num_labels, most=num_examples, optional=True)
+    labels = num_examples if labels is None else labels
+    activation = check_keras("activation", activation, keras.activations)
     if softmax == "auto":
         softmax = "tree" if labels > TREE_FROM else "flat"
     if softmax == "tree":
@@ -168,7 +174,7 @@ def auxiliary_softmax(
         keras.layers.Dense(
             units, activation=activation, kernel_initializer="he_normal", dtype="float32"
         )
-        for units in hidden_units
+        for units in check_integers("hidden_units", hidden_units)
     ]
     return AuxiliarySoftmax(
         alpha,

@@ -1,5 +1,8 @@
 """VLAE: a lossy code under an autoregressive-flow prior and a local autoregressive decoder."""
 
+import inspect
+
+from ..core.checks import check_image_shape, check_integer, check_keys, check_kind, check_real
 from ..layers import (
     AutoregressiveFlowPrior,
     ConvAutoregressiveFlowPrior,
@@ -73,6 +76,9 @@ def VLAE(
     Reference: Chen et al. (2017), section 3, arXiv:1611.02731; in the form of Ma et al. (2019),
     arXiv:1901.01498.
     """
+    latent_dim = check_integer("latent_dim", latent_dim)
+    latent_shape = check_image_shape("latent_shape", latent_shape, optional=True)
+    free_bits = check_real("free_bits", free_bits, "[0, inf)")
     return VAE(
         encoder,
         decoder,
@@ -91,19 +97,19 @@ def VLAE(
 def _flow_prior(prior, latent_dim, latent_shape):
     if isinstance(prior, Prior):
         return prior
-    if prior == "standard_normal":
+    if isinstance(prior, str) and prior == "standard_normal":
         return StandardNormal()
-    if prior is not None and not isinstance(prior, dict):
-        raise TypeError(
-            "`prior` must be a vaezoo Prior, a dict of options of the flow prior, "
-            f"'standard_normal' or None. Received: {prior!r}"
-        )
+    rule = "a vaezoo Prior, a dict of options of the flow prior or 'standard_normal'"
+    options = check_kind("prior", prior, dict, rule, optional=True) or {}
+    make = AutoregressiveFlowPrior if latent_shape is None else ConvAutoregressiveFlowPrior
+    known = [name for name in inspect.signature(make).parameters if name != "latent_shape"]
+    check_keys("The options in `prior`", options, known)
     if latent_shape is None:
-        return AutoregressiveFlowPrior(**(prior or {}))
+        return make(**options)
     rows, columns, channels = latent_shape
     if rows * columns * channels != latent_dim:
         raise ValueError(
             "`latent_shape` must hold `latent_dim` values. Received: "
-            f"latent_shape={tuple(latent_shape)}, latent_dim={latent_dim}"
+            f"latent_shape={latent_shape}, latent_dim={latent_dim}"
         )
-    return ConvAutoregressiveFlowPrior(tuple(latent_shape), **(prior or {}))
+    return make(latent_shape, **options)

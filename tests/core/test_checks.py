@@ -103,9 +103,9 @@ def test_sequences_of_integers_become_tuples(values):
 
 @pytest.mark.parametrize("values", [3, "34", [3, 0], [3, 4.0], np.array([[3]]), {3: 4}, None])
 def test_other_sequences_are_refused(values):
-    with pytest.raises(ValueError, match="`s` must be a sequence of integers of at least 1"):
+    with pytest.raises(ValueError, match="`s` must be a sequence of positive integers"):
         checks.check_integers("s", values)
-    with pytest.raises(ValueError, match="`s` must be 3 integers"):
+    with pytest.raises(ValueError, match="`s` must be 3 positive integers"):
         checks.check_integers("s", [3, 4], length=3)
 
 
@@ -124,8 +124,8 @@ def test_none_is_allowed_where_it_is_optional():
 def test_other_choices_are_named():
     with pytest.raises(ValueError, match="`r` must be a finite, positive number or 'own' or None."):
         checks.check_real("r", "owm", "(0, inf)", optional=True, also="'own'")
-    with pytest.raises(ValueError, match="must be 2 integers of at least 1 or one for both. "):
-        checks.check_integers("s", (1, 0), length=2, also="one for both")
+    with pytest.raises(ValueError, match="must be one or two. Received: s="):
+        checks.check_integers("s", (1, 0), length=2, rule="one or two")
 
 
 @pytest.mark.parametrize("values", [[0.5, 1], (0.5, np.int64(1)), np.array([0.5, 1], "float32")])
@@ -162,7 +162,7 @@ def test_what_keras_knows_by_name():
 def test_keys_are_listed_and_the_nearest_is_offered():
     checks.check_keys("Options", {"gamma": 1}, ["gamma", "beta"])
     with pytest.raises(
-        ValueError, match="Options must be among gamma, beta. Received: 'gama'.*'gam"
+        ValueError, match="Options must be among gamma, beta. Received: gama=1 .*'gam"
     ):
         checks.check_keys("Options", {"gama": 1}, ["gamma", "beta"])
 

@@ -260,7 +260,7 @@ def test_errors():
         MaskedAutoregressiveFlow(hidden_units=(0,))
     with pytest.raises(ValueError, match=r"latent_shape=\(4, 4\)"):
         ConvAutoregressiveFlow((4, 4))
-    with pytest.raises(ValueError, match="`latent_shape` must be 3 integers of at least 1"):
+    with pytest.raises(ValueError, match="`latent_shape` must be .height, width, channels"):
         ConvAutoregressiveFlow((4, 4, 0))
     with pytest.raises(ValueError, match="`filters` must be a positive integer"):
         ConvAutoregressiveFlow(MAPS, filters=0)

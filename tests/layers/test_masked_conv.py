@@ -260,7 +260,7 @@ def test_fully_masked_output_keeps_finite_gradient(gradient):
     [
         (lambda: MaskedConv2D(0, 3), "`filters` must be a positive integer. Received: filters=0"),
         (lambda: MaskedConv2D(4, 4), "`kernel_size` must be odd. Received: kernel_size=4"),
-        (lambda: MaskedConv2D(4, (3, 0)), "`kernel_size` must be 2 integers of at least 1 or one"),
+        (lambda: MaskedConv2D(4, (3, 0)), "`kernel_size` must be a positive integer or two"),
         (
             lambda: MaskedConv2D(4, 3, "C"),
             "`mask_type` must be one of 'A', 'B'. .*mask_type='C'",

@@ -4,27 +4,8 @@ import math
 
 import keras
 
+from ...core.checks import check_flag, check_image_shape, check_integer, check_keras
 from ...layers import with_latent_skips
-
-
-def check_positive(name, value):
-    """Raises a `ValueError` unless `value` is a positive integer."""
-    if not _is_positive(value):
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-
-
-def check_sizes(name, values, at_least=0):
-    """Returns a sequence of positive integers as a tuple, or raises a `ValueError`."""
-    if (
-        not isinstance(values, (tuple, list))
-        or len(values) < at_least
-        or not all(map(_is_positive, values))
-    ):
-        kind = "non-empty " if at_least else ""
-        raise ValueError(
-            f"`{name}` must be a {kind}sequence of positive integers. Received: {name}={values!r}"
-        )
-    return tuple(values)
 
 
 def check_image(name, shape, multiple=1):
@@ -35,26 +16,18 @@ def check_image(name, shape, multiple=1):
         shape: (height, width, channels).
         multiple: What the height and width must be multiples of.
     """
-    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(map(_is_positive, shape)):
-        raise ValueError(
-            f"`{name}` must be (height, width, channels), three positive integers. "
-            f"Received: {name}={shape!r}"
-        )
+    shape = check_image_shape(name, shape)
     if shape[0] % multiple or shape[1] % multiple:
         raise ValueError(
             f"`{name}` must have a height and width that are multiples of {multiple}; the 'conv' "
             f"networks take any size. Received: {name}={shape!r}"
         )
-    return tuple(shape)
-
-
-def _is_positive(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return shape
 
 
 def fresh(initializer):
     """An initialiser for one layer: an unseeded object repeats its draw wherever it is used."""
-    initializer = keras.initializers.get(initializer)
+    initializer = check_keras("kernel_initializer", initializer, keras.initializers)
     return initializer.clone() if hasattr(initializer, "clone") else initializer
 
 
@@ -68,20 +41,23 @@ def he_normal(fan_in):
 
 
 def check_output(params_per_value, num_classes, output_activation):
-    """Raises a `ValueError` unless the arguments of `likelihood_params` agree."""
-    check_positive("params_per_value", params_per_value)
+    """Returns the first two arguments of `likelihood_params` as plain Python.
+
+    Raises:
+        ValueError: If one is out of range, or they do not agree.
+    """
+    check_keras("output_activation", output_activation, keras.activations)
+    params_per_value = check_integer("params_per_value", params_per_value)
+    num_classes = check_integer("num_classes", num_classes, least=2, optional=True)
     if num_classes is None:
-        return
-    if not _is_positive(num_classes) or num_classes < 2:
-        raise ValueError(
-            f"`num_classes` must be an integer of at least 2. Received: {num_classes=}"
-        )
+        return params_per_value, None
     if params_per_value != 1 or output_activation is not None:
         raise ValueError(
             "`params_per_value` must be 1 and `output_activation` None when `num_classes` is "
             f"given: the outputs are logits. Received: {num_classes=}, {params_per_value=}, "
             f"{output_activation=}"
         )
+    return params_per_value, num_classes
 
 
 def likelihood_params(layer, channels, output_activation, params_per_value, num_classes):
@@ -110,4 +86,5 @@ def likelihood_params(layer, channels, output_activation, params_per_value, num_
 def decoder_model(z, params, skip, name):
     """The functional decoder, with latent skips if asked."""
     decoder = keras.Model(z, params, name=name)
+    skip = check_flag("skip", skip)
     return with_latent_skips(decoder) if skip else decoder

@@ -2,11 +2,10 @@
 
 import keras
 
+from ...core.checks import check_integer, check_integers, check_keras
 from ._parts import (
     check_image,
     check_output,
-    check_positive,
-    check_sizes,
     decoder_model,
     fresh,
     likelihood_params,
@@ -40,8 +39,9 @@ def conv_encoder(
         ValueError: If a size is not a positive integer.
     """
     input_shape = check_image("input_shape", input_shape)
-    filters = check_sizes("filters", filters, at_least=1)
-    check_positive("kernel_size", kernel_size)
+    filters = check_integers("filters", filters, shortest=1)
+    kernel_size = check_integer("kernel_size", kernel_size)
+    activation = check_keras("activation", activation, keras.activations)
     x = h = keras.Input(input_shape, name="x")
     for number, width in enumerate(filters, 1):
         h = keras.layers.Conv2D(
@@ -98,11 +98,12 @@ def conv_decoder(
         ValueError: If a size is not a positive integer, or `num_classes` comes with another
             option for the output.
     """
-    check_positive("latent_dim", latent_dim)
+    latent_dim = check_integer("latent_dim", latent_dim)
     height, width, channels = check_image("output_shape", output_shape)
-    filters = check_sizes("filters", filters, at_least=1)
-    check_positive("kernel_size", kernel_size)
-    check_output(params_per_value, num_classes, output_activation)
+    filters = check_integers("filters", filters, shortest=1)
+    kernel_size = check_integer("kernel_size", kernel_size)
+    activation = check_keras("activation", activation, keras.activations)
+    params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
     sizes = [(height, width)]
     for _ in filters:
         sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))

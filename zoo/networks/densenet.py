@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
+from ...core.checks import check_integer, check_integers, check_real
 from ...layers.weight_normalization import WeightNormConv2D
 from ...losses._serialization import ArgumentsConfig
-from ._parts import check_image, check_positive, check_sizes
+from ._parts import check_image
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -33,9 +34,7 @@ class GaussianFeatures(ArgumentsConfig, keras.layers.Layer):
 
     def __init__(self, limit=7.0, **kwargs):
         super().__init__(**kwargs)
-        if not limit > 0:
-            raise ValueError(f"`limit` must be positive. Received: limit={limit}")
-        self.limit = limit
+        self.limit = check_real("limit", limit, "(0, inf)")
 
     def call(self, maps):
         size = maps.shape[1] * maps.shape[2] * maps.shape[3] // 2
@@ -88,14 +87,15 @@ def densenet_encoder(
         Windows of stride 2 are centred on even pixels, as in the official code. Before the release
         of 0.1.0 they lay one pixel further down and to the right; models saved then keep them.
     """
-    growth = check_sizes("growth", growth, at_least=1)
-    steps = check_sizes("steps", steps, at_least=1)
+    growth = check_integers("growth", growth, shortest=1)
+    steps = check_integers("steps", steps, shortest=1)
     if len(growth) != len(steps):
         raise ValueError(
             "`growth` and `steps` must have one entry a block each. Received: "
             f"growth={growth}, steps={steps}"
         )
-    check_positive("latent_channels", latent_channels)
+    latent_channels = check_integer("latent_channels", latent_channels)
+    max_log_var = check_real("max_log_var", max_log_var, "(0, inf)")
     input_shape = check_image("input_shape", input_shape, multiple=2 ** (len(steps) - 1))
     x = keras.Input(input_shape, name="x")
     h = keras.layers.Rescaling(2.0, -1.0, name="to_unit_range")(x)

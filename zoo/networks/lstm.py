@@ -3,11 +3,19 @@
 import keras
 from keras import ops
 
-from ...core.checks import check_choice, check_integer, check_real
+from ...core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_real,
+    check_seed,
+    is_integer,
+    wrong,
+)
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
 from ...losses._replicas import SavesNoise, SeedGenerator
-from ._parts import check_positive, fresh
+from ._parts import fresh
 
 
 def lstm_encoder(
@@ -58,12 +66,13 @@ def lstm_encoder(
     of the flows `bias_scale=0` besides, and all have `num_biases=2`; the presets say so.
     """
     length = _check_text("input_shape", input_shape)
-    _check_sizes(vocabulary_size, embedding_dim, units)
-    _check_scales(scale=scale, embedding_scale=embedding_scale)
-    if bias_scale is not None:
-        bias_scale = check_real("bias_scale", bias_scale, "[0, inf)")
-    if pad_id != 0:
-        raise ValueError(f"`pad_id` must be 0. Received: pad_id={pad_id}")
+    vocabulary_size = check_integer("vocabulary_size", vocabulary_size, least=2)
+    embedding_dim = check_integer("embedding_dim", embedding_dim)
+    units = check_integer("units", units)
+    scale = check_real("scale", scale, "(0, inf)", optional=True)
+    embedding_scale = check_real("embedding_scale", embedding_scale, "(0, inf)", optional=True)
+    bias_scale = check_real("bias_scale", bias_scale, "[0, inf)", optional=True)
+    check_integer("pad_id", pad_id, least=0, most=0)
     x = keras.Input((length,), dtype="int32", name="x")
     embedded = keras.layers.Embedding(
         vocabulary_size,
@@ -156,14 +165,20 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)
-        check_positive("latent_dim", latent_dim)
+        latent_dim = check_integer("latent_dim", latent_dim)
         self._length = _check_text("output_shape", output_shape)
-        _check_sizes(vocabulary_size, embedding_dim, units)
-        _check_scales(scale=scale, embedding_scale=embedding_scale)
-        for option in ("embedding_dropout", "output_dropout", "word_dropout"):
-            rate = locals()[option]
-            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-                raise ValueError(f"`{option}` must lie in [0, 1). Received: {option}={rate}")
+        vocabulary_size = check_integer("vocabulary_size", vocabulary_size, least=2)
+        embedding_dim = check_integer("embedding_dim", embedding_dim)
+        units = check_integer("units", units)
+        scale = check_real("scale", scale, "(0, inf)", optional=True)
+        embedding_scale = check_real("embedding_scale", embedding_scale, "(0, inf)", optional=True)
+        embedding_dropout = check_real("embedding_dropout", embedding_dropout, "[0, 1)")
+        output_dropout = check_real("output_dropout", output_dropout, "[0, 1)")
+        word_dropout = check_real("word_dropout", word_dropout, "[0, 1)")
+        every_step = check_flag("every_step", every_step)
+        tie_embeddings = check_flag("tie_embeddings", tie_embeddings)
+        num_biases = check_integer("num_biases", num_biases, 1, 2)
+        seed = check_seed("seed", seed)
         if initial_state is not None:
             check_choice("initial_state", initial_state, ("cell", "hidden"))
         elif not every_step:
@@ -171,17 +186,12 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
                 "`every_step` must be True when `initial_state` is None: the code enters nowhere "
                 "else. Received: every_step=False, initial_state=None"
             )
-        ids = {"pad": pad_id, "start": start_id, "end": end_id, "unknown": unknown_id}
-        for kind, number in ids.items():
-            if number not in range(vocabulary_size):
-                raise ValueError(
-                    f"`{kind}_id` must lie in [0, vocabulary_size). Received: {kind}_id={number}, "
-                    f"vocabulary_size={vocabulary_size}"
-                )
-        if max_length is not None:
-            check_integer("max_length", max_length)
-        if (max_length or self._length or 2) < 2:
-            raise ValueError(f"`max_length` must be at least 2. Received: max_length={max_length}")
+        largest = vocabulary_size - 1
+        pad_id = check_integer("pad_id", pad_id, 0, largest)
+        start_id = check_integer("start_id", start_id, 0, largest)
+        end_id = check_integer("end_id", end_id, 0, largest)
+        unknown_id = check_integer("unknown_id", unknown_id, 0, largest)
+        max_length = check_integer("max_length", max_length, least=2, optional=True)
         self.vocabulary_size, self.embedding_dim, self.units = vocabulary_size, embedding_dim, units
         self.initial_state, self.every_step = initial_state, every_step
         self.embedding_dropout, self.output_dropout = embedding_dropout, output_dropout
@@ -476,28 +486,8 @@ def _embeddings(scale):
 
 
 def _check_text(name, shape):
-    if (
-        not isinstance(shape, (tuple, list))
-        or len(shape) != 1
-        or not (shape[0] is None or (isinstance(shape[0], int) and shape[0] >= 2))
-    ):
-        raise ValueError(
-            f"`{name}` must be (None,), or (T,) with T of at least 2. Received: {name}={shape!r}"
-        )
-    return shape[0]
-
-
-def _check_sizes(vocabulary_size, embedding_dim, units):
-    check_positive("vocabulary_size", vocabulary_size)
-    if vocabulary_size < 2:
-        raise ValueError(
-            f"`vocabulary_size` must be at least 2. Received: vocabulary_size={vocabulary_size}"
-        )
-    check_positive("embedding_dim", embedding_dim)
-    check_positive("units", units)
-
-
-def _check_scales(**scales):
-    for name, scale in scales.items():
-        if scale is not None and (not isinstance(scale, (int, float)) or not scale > 0):
-            raise ValueError(f"`{name}` must be positive. Received: {name}={scale!r}")
+    listed = shape.tolist() if hasattr(shape, "tolist") else shape
+    good = isinstance(listed, (tuple, list)) and len(listed) == 1
+    if not good or not (listed[0] is None or (is_integer(listed[0]) and listed[0] >= 2)):
+        raise wrong(name, "(None,), or (T,) with T of at least 2", shape)
+    return None if listed[0] is None else int(listed[0])

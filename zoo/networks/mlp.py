@@ -4,10 +4,9 @@ import math
 
 import keras
 
+from ...core.checks import check_integer, check_integers, check_keras
 from ._parts import (
     check_output,
-    check_positive,
-    check_sizes,
     decoder_model,
     fresh,
     likelihood_params,
@@ -44,8 +43,9 @@ def mlp_encoder(
 
     Reference: Kingma & Welling (2014), appendix C, arXiv:1312.6114.
     """
-    input_shape = check_sizes("input_shape", input_shape, at_least=1)
-    hidden_units = check_sizes("hidden_units", hidden_units)
+    input_shape = check_integers("input_shape", input_shape, shortest=1)
+    hidden_units = check_integers("hidden_units", hidden_units)
+    activation = check_keras("activation", activation, keras.activations)
     x = keras.Input(input_shape, name="x")
     h = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     h = _hidden(h, hidden_units, activation, kernel_initializer)
@@ -94,10 +94,11 @@ def mlp_decoder(
 
     Reference: Kingma & Welling (2014), appendix C, arXiv:1312.6114.
     """
-    check_positive("latent_dim", latent_dim)
-    output_shape = check_sizes("output_shape", output_shape, at_least=1)
-    hidden_units = check_sizes("hidden_units", hidden_units)
-    check_output(params_per_value, num_classes, output_activation)
+    latent_dim = check_integer("latent_dim", latent_dim)
+    output_shape = check_integers("output_shape", output_shape, shortest=1)
+    hidden_units = check_integers("hidden_units", hidden_units)
+    activation = check_keras("activation", activation, keras.activations)
+    params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
     *grid, channels = output_shape
     z = keras.Input((latent_dim,), name="z")
     h = _hidden(z, hidden_units, activation, kernel_initializer)

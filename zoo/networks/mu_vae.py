@@ -2,10 +2,10 @@
 
 import keras
 
+from ...core.checks import check_integer
 from ._parts import (
     check_image,
     check_output,
-    check_positive,
     decoder_model,
     he_normal,
     likelihood_params,
@@ -88,9 +88,9 @@ def mu_vae_decoder(
 
     Reference: mu-VAE, table of the CNN.
     """
-    check_positive("latent_dim", latent_dim)
+    latent_dim = check_integer("latent_dim", latent_dim)
     height, width, channels = check_image("output_shape", output_shape, multiple=4)
-    check_output(params_per_value, num_classes, output_activation)
+    params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
 
     def transposed(h, filters, strides, activation, name):
         return keras.layers.Conv2DTranspose(
@@ -141,8 +141,8 @@ def mu_vae_classifier(
 
     Reference: mu-VAE, table of the CNN.
     """
-    check_positive("latent_dim", latent_dim)
-    check_output(1, num_classes, None)
+    latent_dim = check_integer("latent_dim", latent_dim)
+    num_classes = check_integer("num_classes", num_classes, least=2)
     z = h = keras.Input((latent_dim,), name="z")
     for number in (1, 2, 3):
         h = _dense(1024, h.shape[-1], _ACTIVATION, f"dense_{number}")(h)

@@ -5,12 +5,13 @@ import math
 import keras
 from keras import ops
 
+from ...core.checks import check_choice, check_flag, check_integer, check_integers
 from ...layers._raster import Raster, cut
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, channel_group
 from ...layers.weight_normalization import WeightNormDense
 from ...losses import float32
-from ._parts import check_image, check_output, check_positive, check_sizes
+from ._parts import check_image, check_output
 
 
 def _whole(layer, inputs):
@@ -39,21 +40,22 @@ class _PixelCNN(AutoregressiveImageDecoder):
         channel_order,
         **kwargs,
     ):
-        check_positive("latent_dim", latent_dim)
+        latent_dim = check_integer("latent_dim", latent_dim)
+        channel_order = check_flag("channel_order", channel_order)
         super().__init__(latent_dim, check_image("output_shape", output_shape), **kwargs)
-        self.kernels = check_sizes("kernels", kernels, at_least=1)
+        self.kernels = check_integers("kernels", kernels, shortest=1)
         if any(size % 2 == 0 for size in self.kernels):
             raise ValueError(f"`kernels` must be odd. Received: kernels={kernels!r}")
-        check_positive("filters", filters)
-        check_positive("latent_maps", latent_maps)
-        check_output(params_per_value, num_classes, None)
+        filters = check_integer("filters", filters)
+        latent_maps = check_integer("latent_maps", latent_maps)
+        params_per_value, num_classes = check_output(params_per_value, num_classes, None)
         self.filters, self.latent_maps = filters, latent_maps
         self.params_per_value, self.num_classes = params_per_value, num_classes
+        params_per_pixel = check_integer("params_per_pixel", params_per_pixel, optional=True)
         self.params_per_pixel, self.channel_order = params_per_pixel, channel_order
         channels = self.output_shape_[-1]
         self._outputs = channels * params_per_value * (num_classes or 1)
         if params_per_pixel is not None:
-            check_positive("params_per_pixel", params_per_pixel)
             if params_per_value != 1 or num_classes is not None:
                 raise ValueError(
                     "`params_per_value` must be 1 and `num_classes` None when `params_per_pixel` "
@@ -241,14 +243,6 @@ def _by_fan_in():
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def _check_normalization(normalization, *choices):
-    if normalization not in choices:
-        raise ValueError(
-            f"`normalization` must be one of {', '.join(map(repr, choices))}. Received: "
-            f"normalization={normalization!r}"
-        )
-
-
 @keras.saving.register_keras_serializable(package="vaezoo")
 class ResidualPixelCNN(_PixelCNN):
     """Residual PixelCNN with delayed skip connections, conditioned on z by feature maps.
@@ -332,13 +326,14 @@ class ResidualPixelCNN(_PixelCNN):
             channel_order,
             **kwargs,
         )
+        filters, latent_maps, latent_dim = self.filters, self.latent_maps, self.latent_dim
         if filters % 2 or filters < 2 * self.channel_groups:
             raise ValueError(
                 "`filters` must be even, and at least twice the channels that are decoded one "
                 f"after the other. Received: filters={filters}, of {self.channel_groups} channels"
             )
-        _check_normalization(normalization, "batch", "weight", None)
-        self.direct, self.normalization = direct, normalization
+        check_choice("normalization", normalization, ("batch", "weight", None))
+        self.direct, self.normalization = check_flag("direct", direct), normalization
         dtype, groups = {"dtype": self.dtype_policy}, {"channel_groups": self.channel_groups}
         units = math.prod(self.output_shape_[:2]) * latent_maps
         self.to_maps = (
@@ -483,12 +478,13 @@ class GatedPixelCNN(_PixelCNN):
             **kwargs,
         )
         groups = self.channel_groups
+        filters, latent_maps, latent_dim = self.filters, self.latent_maps, self.latent_dim
         if filters % groups:
             raise ValueError(
                 "`filters` must be a multiple of the channels that are decoded one after the "
                 f"other. Received: filters={filters}, of {groups} channels"
             )
-        _check_normalization(normalization, "weight", None)
+        check_choice("normalization", normalization, ("weight", None))
         self.normalization = normalization
         dtype = {"dtype": self.dtype_policy}
         units = math.prod(self.output_shape_[:2]) * latent_maps

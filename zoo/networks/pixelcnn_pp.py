@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from ...core.checks import check_choice
+from ...core.checks import check_choice, check_image_shape, check_integer, check_real
 from ...layers._raster import Raster, cut
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.logistic_mixture import DiscretizedLogisticMixture
@@ -16,7 +16,7 @@ from ...layers.weight_normalization import (
     WeightNormDense,
 )
 from ...losses import float32
-from ._parts import check_image, check_positive, check_sizes
+from ._parts import check_image
 from .pixelcnn import _build, _whole
 
 #: Standard deviation of what a gated unit adds, and of the code's part in it, after the
@@ -434,20 +434,17 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         field="full",
         **kwargs,
     ):
-        check_positive("latent_dim", latent_dim)
-        counts = {
-            "filters": filters,
-            "units_per_level": units_per_level,
-            "levels": levels,
-            "condition_filters": condition_filters,
-        }
-        for name, value in counts.items():
-            check_positive(name, value)
+        latent_dim = check_integer("latent_dim", latent_dim)
+        filters = check_integer("filters", filters)
+        units_per_level = check_integer("units_per_level", units_per_level)
+        levels = check_integer("levels", levels)
+        condition_filters = check_integer("condition_filters", condition_filters)
+        dropout = check_real("dropout", dropout, "[0, 1)")
+        num_mixtures = check_integer("num_mixtures", num_mixtures)
+        latent_shape = check_image_shape("latent_shape", latent_shape, optional=True)
         check_choice("field", field, ("full", "small"))
         multiple = 2 ** (levels - 1) if field == "full" else 1
         super().__init__(latent_dim, check_image("output_shape", output_shape, multiple), **kwargs)
-        if isinstance(dropout, bool) or not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={dropout}")
         self.latent_shape, self.dropout, self.field = latent_shape, dropout, field
         self.filters, self.units_per_level, self.levels = filters, units_per_level, levels
         self.num_mixtures, self.condition_filters = num_mixtures, condition_filters
@@ -496,8 +493,8 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
                     f"`latent_shape` is None. Received: output_shape={self.output_shape_}"
                 )
             return height // 4, width // 4, 16
-        shape = check_sizes("latent_shape", self.latent_shape)
-        if len(shape) != 3 or math.prod(shape) != self.latent_dim:
+        shape = self.latent_shape
+        if math.prod(shape) != self.latent_dim:
             raise ValueError(
                 "`latent_shape` must be three numbers whose product is `latent_dim`, or None to "
                 f"make maps from any code. Received: latent_shape={self.latent_shape}, "

@@ -1,8 +1,8 @@
 """Pairs of networks by name."""
 
-import difflib
 import inspect
 
+from ...core.checks import check_choice, check_integers, check_keys, check_kind
 from .conv import conv_decoder, conv_encoder
 from .densenet import densenet_encoder
 from .lstm import LSTMDecoder, lstm_encoder
@@ -75,13 +75,11 @@ def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options
     encoder_kind, decoder_kind = encoder.pop("kind", kind), decoder.pop("kind", kind)
     known_to_encoder, known_to_decoder = _options(make_encoder), _options(make_decoder)
     known_to_both = list(dict.fromkeys(known_to_encoder + known_to_decoder))
-    _check_known(f"the {kind!r} networks", options, known_to_both)
-    _check_known(f"the {encoder_kind!r} encoder", encoder, known_to_encoder)
-    _check_known(f"the {decoder_kind!r} decoder", decoder, known_to_decoder)
-    mirrored = {
-        name: value[::-1] if name in _MIRRORED and isinstance(value, (tuple, list)) else value
-        for name, value in options.items()
-    }
+    check_keys(f"The options of the {kind!r} networks", options, known_to_both)
+    check_keys(f"The options of the {encoder_kind!r} encoder", encoder, known_to_encoder)
+    check_keys(f"The options of the {decoder_kind!r} decoder", decoder, known_to_decoder)
+    sizes = {n: check_integers(n, v)[::-1] for n, v in options.items() if n in _MIRRORED}
+    mirrored = {**options, **sizes}
     for_encoder = {n: v for n, v in options.items() if n in known_to_encoder} | encoder
     for_decoder = {n: v for n, v in mirrored.items() if n in known_to_decoder} | decoder
     return (
@@ -99,11 +97,13 @@ def makers(kind, encoder=None, decoder=None):
     Raises:
         ValueError: If a kind is unknown.
     """
-    _check_kind("kind", kind, DECODERS)
+    check_choice("kind", kind, tuple(DECODERS))
+    check_kind("encoder", encoder, dict, "a dict of options", optional=True)
+    check_kind("decoder", decoder, dict, "a dict of options", optional=True)
     encoder_kind = (encoder or {}).get("kind", _ENCODER_OF.get(kind, kind))
     decoder_kind = (decoder or {}).get("kind", kind)
-    _check_kind("encoder['kind']", encoder_kind, ENCODERS)
-    _check_kind("decoder['kind']", decoder_kind, DECODERS)
+    check_choice("encoder['kind']", encoder_kind, tuple(ENCODERS))
+    check_choice("decoder['kind']", decoder_kind, tuple(DECODERS))
     return ENCODERS[encoder_kind], DECODERS[decoder_kind]
 
 
@@ -118,25 +118,3 @@ def _options(function):
         for name, parameter in inspect.signature(function).parameters.items()
         if name not in _SET and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-
-
-def _check_kind(argument, kind, known):
-    if kind not in known:
-        raise ValueError(
-            f"`{argument}` must be one of {', '.join(known)}{_guess(kind, known)}. "
-            f"Received: {argument}={kind!r}"
-        )
-
-
-def _check_known(what, options, known):
-    for name in options:
-        if name not in known:
-            raise ValueError(
-                f"The options of {what} are {', '.join(known)}{_guess(name, known)}. "
-                f"Received: {name}={options[name]!r}"
-            )
-
-
-def _guess(name, known):
-    close = difflib.get_close_matches(str(name), known, n=2)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -4,12 +4,11 @@ import math
 
 import keras
 
+from ...core.checks import check_choice, check_integer, check_integers
 from ...layers.weight_normalization import WeightNormConv2D, WeightNormConv2DTranspose
 from ._parts import (
     check_image,
     check_output,
-    check_positive,
-    check_sizes,
     decoder_model,
     likelihood_params,
 )
@@ -61,9 +60,9 @@ def resnet_encoder(
         in all); here it is the plain head of every model (703,808).
     """
     input_shape = check_image("input_shape", input_shape)
-    filters = check_sizes("filters", filters, at_least=1)
-    check_positive("features", features)
-    _check_normalization(normalization)
+    filters = check_integers("filters", filters, shortest=1)
+    features = check_integer("features", features)
+    check_choice("normalization", normalization, ("batch", "weight", None))
     x = h = keras.Input(input_shape, name="x")
     for number, width in enumerate(filters, 1):
         block = f"block_{number}"
@@ -128,11 +127,11 @@ def resnet_decoder(
     Note:
         The initialisation from data sees each transposed convolution before its edge is cut off.
     """
-    check_positive("latent_dim", latent_dim)
+    latent_dim = check_integer("latent_dim", latent_dim)
     height, width, channels = check_image("output_shape", output_shape)
-    filters = check_sizes("filters", filters, at_least=1)
-    _check_normalization(normalization)
-    check_output(params_per_value, num_classes, output_activation)
+    filters = check_integers("filters", filters, shortest=1)
+    check_choice("normalization", normalization, ("batch", "weight", None))
+    params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
     sizes = [(height, width)]
     for _ in filters:
         sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
@@ -214,11 +213,3 @@ def _cut(h, kernel_size, size, name):
 
 def _elu(h, name):
     return keras.layers.Activation("elu", name=name)(h)
-
-
-def _check_normalization(normalization):
-    if normalization not in ("batch", "weight", None):
-        raise ValueError(
-            "`normalization` must be 'batch', 'weight' or None. Received: "
-            f"normalization={normalization!r}"
-        )

@@ -4,12 +4,10 @@ import math
 
 import keras
 
-from ...core.checks import check_choice
+from ...core.checks import check_choice, check_integer, check_integers
 from ._parts import (
     check_image,
     check_output,
-    check_positive,
-    check_sizes,
     decoder_model,
     likelihood_params,
 )
@@ -55,7 +53,7 @@ def wae_encoder(
 
     Reference: Cheng et al. (2020), appendix, CelebA, arXiv:2007.10389.
     """
-    filters = check_sizes("filters", filters, at_least=1)
+    filters = check_integers("filters", filters, shortest=1)
     input_shape = check_image("input_shape", input_shape, multiple=2 ** len(filters))
     check_choice("batch_norm", batch_norm, tuple(_NORMALIZATIONS))
     x = h = keras.Input(input_shape, name="x")
@@ -121,12 +119,12 @@ def wae_decoder(
         batch normalisation and ReLU, as in HEBAE's published code; the paper's listing prints one
         filter, and neither.
     """
-    check_positive("latent_dim", latent_dim)
-    filters = check_sizes("filters", filters, at_least=1)
+    latent_dim = check_integer("latent_dim", latent_dim)
+    filters = check_integers("filters", filters, shortest=1)
     factor = 2 ** (len(filters) - 1)
     height, width, channels = check_image("output_shape", output_shape, multiple=factor)
     check_choice("batch_norm", batch_norm, tuple(_NORMALIZATIONS))
-    check_output(params_per_value, num_classes, output_activation)
+    params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
 
     def transposed(h, filters, strides, activation, name):
         return keras.layers.Conv2DTranspose(

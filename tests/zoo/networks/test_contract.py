@@ -149,7 +149,10 @@ def test_shapes_that_are_no_image_are_refused(network, shape):
         ({"latent_dim": 2.5}, "`latent_dim` must be .* latent_dim=2.5"),
         ({"latent_dim": True}, "`latent_dim` must be .* latent_dim=True"),
         ({"params_per_value": 0}, "`params_per_value` must be .* params_per_value=0"),
-        ({"num_classes": 1}, "`num_classes` must be an integer of at least 2. .* num_classes=1"),
+        (
+            {"num_classes": 1},
+            "`num_classes` must be an integer of at least 2 or None. .* num_classes=1",
+        ),
         (
             {"num_classes": 4, "output_activation": "tanh"},
             "`output_activation` None when `num_classes` is given.*output_activation='tanh'",

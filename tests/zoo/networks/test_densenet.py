@@ -133,7 +133,10 @@ def test_saves_and_reloads(tmp_path):
         ({"growth": (2, 0)}, "`growth` must be a non-empty sequence"),
         ({"steps": ()}, "`steps` must be a non-empty sequence"),
         ({"latent_channels": 0}, "`latent_channels` must be a positive integer.*=0"),
-        ({"max_log_var": 0.0}, "`limit` must be positive. Received: limit=0.0"),
+        (
+            {"max_log_var": 0.0},
+            "`max_log_var` must be a finite, positive number. Received: max_log_var=0.0",
+        ),
     ],
 )
 def test_bad_arguments(changes, message):

@@ -231,15 +231,21 @@ def test_weights_start_as_the_papers_do(untrained):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocabulary_size": 1}, "`vocabulary_size` must be at least 2"),
+        ({"vocabulary_size": 1}, "`vocabulary_size` must be an integer of at least 2"),
         ({"units": 0}, "`units` must be a positive integer"),
-        ({"scale": 0.0}, "`scale` must be positive. Received: scale=0.0"),
-        ({"embedding_scale": -1.0}, "`embedding_scale` must be positive"),
-        ({"word_dropout": 1.0}, r"`word_dropout` must lie in \[0, 1\). Received: word_dropout=1.0"),
+        ({"scale": 0.0}, "`scale` must be a finite, positive number or None. Received: scale=0.0"),
+        ({"embedding_scale": -1.0}, "`embedding_scale` must be a finite, positive number"),
+        (
+            {"word_dropout": 1.0},
+            r"`word_dropout` must be a number in \[0, 1\). Received: word_dropout=1.0",
+        ),
         ({"initial_state": "both"}, "`initial_state` must be one of 'cell', 'hidden'"),
         ({"initial_state": None, "every_step": False}, "the code enters nowhere else"),
-        ({"end_id": 7}, r"`end_id` must lie in \[0, vocabulary_size\). Received: end_id=7"),
-        ({"max_length": 1}, "`max_length` must be at least 2. Received: max_length=1"),
+        ({"end_id": 7}, r"`end_id` must be an integer from 0 to 6. Received: end_id=7"),
+        (
+            {"max_length": 1},
+            "`max_length` must be an integer of at least 2 or None. Received: max_length=1",
+        ),
     ],
 )
 def test_arguments_of_the_decoder_are_checked(options, message):

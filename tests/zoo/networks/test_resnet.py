@@ -188,7 +188,7 @@ def test_outputs_for_the_likelihoods():
         ({"filters": ()}, r"`filters` must be a non-empty sequence of .* filters=\(\)"),
         (
             {"normalization": "layer"},
-            "`normalization` must be 'batch', 'weight' or None. Received: normalization='layer'",
+            "`normalization` .*'batch', 'weight', None. Received: normalization='layer'",
         ),
     ],
 )
