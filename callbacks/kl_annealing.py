@@ -24,8 +24,9 @@ class KLAnnealing(keras.callbacks.Callback):
         epochs: Positive int, epochs until `stop` is reached; or nothing with a `schedule`.
         start: Non-negative float, weight of the first epoch.
         stop: Non-negative float, weight from epoch `epochs` on.
-        schedule: Schedule in epochs, such as `CyclicalSchedule(40)` or one of Keras' own
-            (`keras.optimizers.schedules.LearningRateSchedule`), in place of the other arguments.
+        schedule: Schedule of the number of epochs, such as `CyclicalSchedule(40)` (of either unit)
+            or one of Keras' own (`keras.optimizers.schedules.LearningRateSchedule`), in place of
+            the other arguments.
 
     Raises:
         ValueError: If neither or both of `epochs` and `schedule` are given, or a weight is negative
@@ -56,13 +57,17 @@ class KLAnnealing(keras.callbacks.Callback):
         self.schedule = schedule
         self.final = _checked(final_value(schedule), "in the end")
 
+    def _at(self, epoch):
+        in_epochs = getattr(self.schedule, "counts_epochs", False)
+        return self.schedule.at_epoch(epoch) if in_epochs else self.schedule(epoch)
+
     def on_train_begin(self, logs=None):
         """Finds the weight."""
         self._variable()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the weight of this epoch."""
-        self._beta = _checked(self.schedule(epoch), f"in epoch {epoch}")
+        self._beta = _checked(self._at(epoch), f"in epoch {epoch}")
         self._variable().assign(self._beta)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -128,6 +128,11 @@ class PlateauDecay(keras.callbacks.Callback):
         self.warm_up, self.compare_with = warm_up, compare_with
         self._names = names
 
+    @property
+    def first_decay(self):
+        """First epoch, counted from 0, whose end may lower the learning rate."""
+        return max(self.start_epoch, self.warm_up + self.patience)
+
     def on_train_begin(self, logs=None):
         """Starts to count."""
         if not isinstance(self.model.optimizer.learning_rate, keras.Variable):

@@ -5,16 +5,17 @@ import math
 import keras
 from keras import ops
 
-from ..core.checks import check_integer, check_real, check_seed
+from ..core.checks import check_choice, check_integer, check_real, check_seed
 from ..losses._replicas import SavesNoise, SeedGenerator
 from ..losses._serialization import ArgumentsConfig
+from ..losses.schedules import UNITS, Clock
 
 #: Variance at which a Gaussian's differential entropy is zero.
 ENTROPY_FLOOR = 1.0 / (2.0 * math.pi * math.e)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
+class VarianceDropout(SavesNoise, Clock, ArgumentsConfig, keras.layers.Layer):
     """Floors a posterior's variance and, in training, drops it to the floor at random.
 
         s2     = exp(log_var) + floor
@@ -30,6 +31,7 @@ class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
         seed: Optional int that fixes the masks.
         start_step: Non-negative int, number of training steps during which the layer is the
             identity (the official code waits for the end of the KL warm-up; the paper does not).
+        unit: `"steps"`, or `"epochs"`: `start_step` is then a number of epochs, see `Schedule`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -45,7 +47,9 @@ class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     Reference: Shen et al. (2021), DU-VAE, algorithm 1, arXiv:2110.12381.
     """
 
-    def __init__(self, keep_prob, floor=ENTROPY_FLOOR, seed=None, start_step=0, **kwargs):
+    def __init__(
+        self, keep_prob, floor=ENTROPY_FLOOR, seed=None, start_step=0, unit="steps", **kwargs
+    ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         keep_prob = check_real("keep_prob", keep_prob, "(0, 1]")
@@ -56,7 +60,11 @@ class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
                 f"floor={floor}, keep_prob={keep_prob}"
             )
         self.keep_prob, self.floor, self.seed = keep_prob, floor, check_seed("seed", seed)
-        self.start_step = check_integer("start_step", start_step, least=0)
+        self.unit = check_choice("unit", unit, UNITS)
+        if self.counts_epochs:
+            self.start_step = check_real("start_step", start_step, "[0, inf)")
+        else:
+            self.start_step = check_integer("start_step", start_step, least=0)
         self.noise = SeedGenerator(self.seed)
 
     def build(self, input_shape):
@@ -71,7 +79,10 @@ class VarianceDropout(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     def call(self, log_var, training=False):
         if self.start_step == 0:
             return self._regularize(log_var, training)
-        active = self.step >= self.start_step
+        if not training and self.counts_epochs and self.steps_per_epoch is None:
+            # Not trained yet.
+            return log_var
+        active = self.step + self.shift >= self.in_steps(self.start_step)
         if training:
             self.step.assign_add(1)
         return ops.where(active, self._regularize(log_var, training), log_var)

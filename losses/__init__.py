@@ -26,6 +26,7 @@ from .objective import Loss, Objective, Regularizer, Terms
 from .schedules import (
     CosineSchedule,
     CyclicalSchedule,
+    InEpochs,
     LinearSchedule,
     Schedule,
     SigmoidSchedule,
@@ -43,6 +44,7 @@ __all__ = [
     "FreeBits",
     "HierarchicalGaussian",
     "ImportanceWeightedELBO",
+    "InEpochs",
     "InformationWeightedELBO",
     "LinearSchedule",
     "Loss",

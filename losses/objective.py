@@ -8,7 +8,7 @@ from keras import ops
 
 from ..core.checks import check_kind, check_real
 from ._serialization import ArgumentsConfig
-from .schedules import final_value
+from .schedules import counts_epochs, final_value, initial_value
 
 
 class Terms(NamedTuple):
@@ -68,10 +68,12 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         super().__init__(name=label, dtype="float32")
         if isinstance(value, type) or not callable(value):
             value = check_real(label, value, "[0, inf)", also="a schedule of the training step")
+        # What counts epochs counts those of one model.
+        value = value.copy() if counts_epochs(value) else value
         self.initial = value
         self.schedule = value if callable(value) else None
         self._held = False
-        start = float(self.schedule(0)) if self.schedule else value
+        start = initial_value(self.schedule) if self.schedule else value
         # Replicas agree on both, so the first one's value is everybody's.
         self.variable = self.add_weight(
             name="value",

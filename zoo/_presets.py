@@ -50,8 +50,7 @@ LONG, SHORT = (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3), (7, 7, 7, 5, 5, 3, 3)
 def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
     """Settings of DU-VAE's OMNIGLOT runs: residual encoder, residual PixelCNN of 13 layers.
 
-    The rate's weight rises over the first 10 epochs of the full training set (447 batches each of
-    OMNIGLOT, 1,160 of MNIST).
+    The rate's weight rises over the first 10 epochs.
 
     Args:
         source: Where the settings are from, or the row of the table.
@@ -60,7 +59,7 @@ def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
         **model: Arguments of the constructor.
     """
     if anneal:
-        model.setdefault("beta", LinearSchedule(10 * {"omniglot": 447, "mnist": 1160}[data]))
+        model.setdefault("beta", LinearSchedule(10, unit="epochs"))
     if data == "omniglot":
         source = f"Shen et al. (2021), DU-VAE, table 1, {source}"
     return {
@@ -220,18 +219,17 @@ def digits_resnet(**model):
 
 
 #: Corpora of DU-VAE's text runs: table, epochs, sizes of the networks, and what data there are.
-#: Each has 100,000 texts, 3,125 batches an epoch. Files are the user's own.
+#: Each has 100,000 texts. Files are the user's own.
 TEXTS = {
     "yahoo": {"table": 1, "epochs": 100, "networks": {"embedding_dim": 512, "units": 1024}},
     "yelp": {"table": 1, "epochs": 150, "networks": {"embedding_dim": 512, "units": 1024}},
     "yelp_sentences": {
         "table": 2,
-        "epochs": 150,
+        "epochs": 100,
         "networks": {"embedding_dim": 128, "units": 512},
         "data": {"limit": 100_000},
     },
 }
-TEXT_BATCHES = 3125
 
 
 def _uniform(scale):
@@ -273,7 +271,7 @@ def text_lstm(
 ):
     """Settings of DU-VAE's runs on text: an LSTM reads, another writes, by SGD.
 
-    The rate's weight rises over 10 epochs of the full training set, which count for no selection.
+    The rate's weight rises over 10 epochs, which count for no selection.
     The papers' batches have sentences of a single length; `buckets` in `data` gives such batches,
     one shape of the compiled step for each length.
 
@@ -289,7 +287,7 @@ def text_lstm(
     """
     texts = TEXTS[corpus]
     if anneal:
-        model.setdefault("beta", LinearSchedule(10 * TEXT_BATCHES))
+        model.setdefault("beta", LinearSchedule(10, unit="epochs"))
     decay = {
         "patience": 5,
         "max_decays": 5,
@@ -324,7 +322,7 @@ def text_lstm(
 def text_tiny(anneal=True, **model):
     """Settings for any sentences with small networks; the weight rises over three epochs."""
     if anneal:
-        model.setdefault("beta", LinearSchedule(3 * 250))
+        model.setdefault("beta", LinearSchedule(3, unit="epochs"))
     return {
         "networks": {
             "kind": "lstm",

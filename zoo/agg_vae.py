@@ -18,7 +18,6 @@ from ._index import split_index
 from ._inner_batches import RecentBatches, inner_batches
 from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
 from ._presets import (
-    TEXT_BATCHES,
     digits_mlp,
     digits_pixelcnn,
     omniglot_resnet_pixelcnn,
@@ -29,7 +28,9 @@ from ._training_step import OwnStepVAE
 
 PRESETS = {
     "digits_mlp": digits_mlp(),
-    "omniglot": omniglot_resnet_pixelcnn("Agg-VAE", beta=LinearSchedule(10 * 447, start=0.1)),
+    "omniglot": omniglot_resnet_pixelcnn(
+        "Agg-VAE", beta=LinearSchedule(10, start=0.1, unit="epochs")
+    ),
     "digits_pixelcnn": digits_pixelcnn(),
     **{
         corpus: text_lstm(
@@ -37,11 +38,11 @@ PRESETS = {
             "Agg-VAE",
             # He et al. (2019) wait for less.
             plateau={"patience": 2},
-            beta=LinearSchedule(10 * TEXT_BATCHES, start=0.1),
+            beta=LinearSchedule(10, start=0.1, unit="epochs"),
         )
         for corpus in ("yahoo", "yelp", "yelp_sentences")
     },
-    "text_tiny": text_tiny(beta=LinearSchedule(3 * 250, start=0.1)),
+    "text_tiny": text_tiny(beta=LinearSchedule(3, start=0.1, unit="epochs")),
 }
 
 #: Steps of a window: of texts, and of everything else.

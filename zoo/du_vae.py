@@ -124,9 +124,9 @@ def du_regularizers(
             f"`gamma_norm` must be 'rms' or 'per_dim'. Received: gamma_norm={gamma_norm!r}"
         )
     norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm], epsilon=epsilon)
-    start_step = 0
+    start_step, unit = 0, "steps"
     if isinstance(beta, Schedule):
-        start_step = beta.first_step_at(reg_start_weight)
+        start_step, unit = beta.first_step_at(reg_start_weight), beta.unit
     elif callable(beta):
         if reg_start_weight > 0:
             raise ValueError(
@@ -138,4 +138,4 @@ def du_regularizers(
             "`reg_start_weight` must not exceed a constant `beta`, or the regularisers never "
             f"start. Received: reg_start_weight={reg_start_weight}, beta={beta}"
         )
-    return norm, VarianceDropout(keep_prob, floor, seed=seed, start_step=start_step)
+    return norm, VarianceDropout(keep_prob, floor, seed=seed, start_step=start_step, unit=unit)

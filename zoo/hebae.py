@@ -4,7 +4,7 @@ import keras
 
 from ..core.checks import check_choice
 from ..layers import CholeskyReparam, Gaussian, GaussianHead
-from ..losses import EmpiricalBayesELBO
+from ..losses import EmpiricalBayesELBO, InEpochs
 from ._presets import digits_mlp, mnist_mlp
 from .vae import VAE
 
@@ -18,8 +18,10 @@ PRESETS = {
         "model": {"latent_dim": 64, "weight": 12.288, "likelihood": Gaussian(scale=0.5**0.5)},
         "training": {
             "epochs": 100,
-            "learning_rate": keras.optimizers.schedules.PiecewiseConstantDecay(
-                [30 * 2025, 50 * 2025, 70 * 2025], [1e-4, 5e-5, 1e-5, 1e-6]
+            "learning_rate": InEpochs(
+                keras.optimizers.schedules.PiecewiseConstantDecay(
+                    [30.0, 50.0, 70.0], [1e-4, 5e-5, 1e-5, 1e-6]
+                )
             ),
         },
         "data": {
@@ -33,8 +35,10 @@ PRESETS = {
     "digits_mlp": digits_mlp(),
 }
 PRESETS["mnist_mlp"]["networks"]["encoder"] = {"hidden_units": (784, 800)}
-PRESETS["mnist_mlp"]["training"]["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(
-    1e-3, decay_steps=468, decay_rate=0.995, staircase=True
+PRESETS["mnist_mlp"]["training"]["learning_rate"] = InEpochs(
+    keras.optimizers.schedules.ExponentialDecay(
+        1e-3, decay_steps=1, decay_rate=0.995, staircase=True
+    )
 )
 
 

@@ -23,7 +23,6 @@ from ..losses._replicas import num_tf_replicas
 from ._checks import explains_memory, is_number, is_target
 from ._index import example_weight, split_index
 from ._presets import (
-    TEXT_BATCHES,
     _images,
     _uniform,
     digits_mlp,
@@ -50,8 +49,8 @@ PRESETS = {
     "digits_mlp": digits_mlp(),
     "omniglot": {
         "networks": {"kind": "gated_pixelcnn", "input_shape": (28, 28, 1)},
-        # 447 batches an epoch; the weight rises from 0.1 by 1 / (10 epochs) in each step.
-        "model": {"latent_dim": 32, "beta": LinearSchedule(9 * 447, start=0.1)},
+        # The weight rises from 0.1 by 1 / (10 epochs) in each step.
+        "model": {"latent_dim": 32, "beta": LinearSchedule(9, start=0.1, unit="epochs")},
         "training": {"epochs": 100, "learning_rate": 1e-3, "global_clipnorm": 5.0},
         "data": _images("omniglot", 50),
         "source": "Kim et al. (2018), table 3, with DU-VAE's residual encoder",
@@ -76,11 +75,11 @@ PRESETS = {
                 "head": {"use_bias": True, "kernel_initializer": _uniform(0.1)},
                 "decoder": {**_UNIFORM, "initial_state": "hidden"},
             },
-            beta=LinearSchedule(9 * TEXT_BATCHES, start=0.1),
+            beta=LinearSchedule(9, start=0.1, unit="epochs"),
         )
         for corpus in ("yahoo", "yelp")
     },
-    "text_tiny": text_tiny(beta=LinearSchedule(3 * 250, start=0.1), refine_steps=5),
+    "text_tiny": text_tiny(beta=LinearSchedule(3, start=0.1, unit="epochs"), refine_steps=5),
 }
 
 #: Examples that an untrained model takes its training batches to have: Keras' default.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer
 from ..layers import (
     AutoregressiveDecoder,
     GaussianHead,
@@ -25,6 +25,7 @@ from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_repli
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, check_values, checked_data, explains_memory, is_target
 from ._decoding import check_beam, draw_options, path_between
+from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from ._index import example_weight, indexed, split_index
 from ._presets import dense_500, digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 
@@ -398,6 +399,7 @@ class VAE(ArgumentsConfig, keras.Model):
         super().compile(
             optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs
         )
+        own_learning_rate(self.optimizer)
 
     def get_compile_config(self):
         """Returns the arguments of `compile` as they were given."""
@@ -446,7 +448,12 @@ class VAE(ArgumentsConfig, keras.Model):
             TypeError: If the data are not numbers.
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
                 not finite, in batches too small for a batch statistic of the model, or without
-                the indices that it needs.
+                the indices that it needs; or if a schedule counts in epochs and nothing says how
+                long these are.
+
+        Warns:
+            If a schedule of the objective does not end in time: before the training, and before
+            a `PlateauDecay` may lower the learning rate.
         """
         # As in Keras, the split counts only where no validation data are given.
         held_out = validation_split if validation_data is None else 0.0
@@ -454,6 +461,8 @@ class VAE(ArgumentsConfig, keras.Model):
         if self.num_examples is not None:
             x, y = indexed(x, y, self.num_examples, held_out)
         self._initialize_from(first)
+        length = length_of_epoch(x, batch_size, kwargs.get("steps_per_epoch"), held_out)
+        self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
         if validation_data is not None:
             val_x, val_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
             size = kwargs.get("validation_batch_size") or batch_size
@@ -476,6 +485,39 @@ class VAE(ArgumentsConfig, keras.Model):
             validation_data,
             **kwargs,
         )
+
+    def _count_epochs(self, length, epochs, initial_epoch, callbacks):
+        if not self.compiled:
+            # Keras has its own words for that.
+            return
+        if length is not None:
+            self.set_steps_per_epoch(length)
+            warn_of_ramps(self, length, epochs, initial_epoch, callbacks)
+        elif clocks_of(self):
+            raise ValueError(
+                "`steps_per_epoch` must be given, because a schedule counts in epochs and `x` does "
+                "not say how many batches it has; or tell a `tf.data.Dataset` its length by "
+                "`dataset.apply(tf.data.experimental.assert_cardinality(n))`. Received: "
+                "steps_per_epoch=None"
+            )
+
+    def set_steps_per_epoch(self, steps_per_epoch):
+        """Says how many steps an epoch has to all schedules of `unit="epochs"`.
+
+        `fit` does so; a loop of one's own over `train_on_batch` has to, before its first step. If
+        there are such schedules and the number is new, the training step is compiled anew.
+
+        Args:
+            steps_per_epoch: Positive int.
+
+        Raises:
+            RuntimeError: If the model is not compiled.
+            ValueError: If it is no positive integer.
+        """
+        if not self.compiled:
+            raise RuntimeError("`set_steps_per_epoch` must be called after `compile`.")
+        if tell_clocks(clocks_of(self), check_integer("steps_per_epoch", steps_per_epoch)):
+            self.train_function = None
 
     def _initialize_from(self, batch):
         """Data-dependent initialisation of weight-normalised layers that have seen nothing yet."""

@@ -8,9 +8,11 @@ from vaezoo.losses import (
     ELBO,
     CosineSchedule,
     CyclicalSchedule,
+    InEpochs,
     LinearSchedule,
     Schedule,
     SigmoidSchedule,
+    final_value,
 )
 
 STEPS = 20
@@ -188,3 +190,75 @@ def test_schedule_is_read_inside_the_compiled_step():
     np.testing.assert_allclose(history["beta"], [np.mean(np.arange(8) / 10)], rtol=1e-6)
     model.fit(x, batch_size=2, verbose=0)
     np.testing.assert_allclose(objective.beta.numpy(), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (LinearSchedule, {"start": 0.1}),
+        (SigmoidSchedule, {"steepness": 4.0}),
+        (CosineSchedule, {"stop": 3.0}),
+        (CyclicalSchedule, {"cycles": 3, "rise": 0.7}),
+    ],
+)
+def test_epochs_are_whole_steps(kind, options):
+    in_epochs, in_steps = kind(10, unit="epochs", **options), kind(4470, **options)
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be known.*unit='epochs'"):
+        in_epochs(0)
+    assert float(in_epochs.initial) == pytest.approx(float(in_steps(0)), abs=1e-7)
+    assert in_epochs.set_steps_per_epoch(447)
+    times = np.arange(4500)
+    np.testing.assert_array_equal(in_epochs(times), in_steps(times))
+    assert in_epochs.final == in_steps.final
+    np.testing.assert_allclose(in_epochs.at_epoch(3.0), in_steps(1341), rtol=1e-6)
+    halfway = float(in_steps(2235))
+    assert in_epochs.first_step_at(halfway) == pytest.approx(
+        in_steps.first_step_at(halfway) / 447, abs=3e-3
+    )
+
+
+def test_a_position_in_epochs_is_kept():
+    schedule = LinearSchedule(4, unit="epochs")
+    schedule.set_steps_per_epoch(10)
+    assert float(schedule(20)) == 0.5
+    assert not schedule.set_steps_per_epoch(10, 20)
+    assert schedule.set_steps_per_epoch(5, 20)
+    assert [float(schedule(step)) for step in (20, 25, 30)] == [0.5, 0.75, 1.0]
+    assert schedule.set_steps_per_epoch(20, 25)
+    assert [float(schedule(step)) for step in (25, 45)] == [0.75, 1.0]
+    revived = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert revived.get_config() == schedule.get_config()
+    assert float(revived(25)) == 0.75
+    assert "clock" not in LinearSchedule(4).get_config()
+
+
+def test_half_an_epoch_and_bad_units():
+    schedule = LinearSchedule(0.5, unit="epochs")
+    schedule.set_steps_per_epoch(10)
+    assert [float(schedule(step)) for step in (1, 5)] == pytest.approx([0.2, 1.0])
+    for steps, unit, message in (
+        (10, "epoch", "`unit` must be one of 'steps', 'epochs'"),
+        (0, "epochs", "`steps` must be a finite, positive number"),
+        (0.5, "steps", "`steps` must be a positive integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LinearSchedule(steps, unit=unit)
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be a positive integer"):
+        schedule.set_steps_per_epoch(0)
+
+
+def test_schedules_of_keras_in_epochs():
+    decay = keras.optimizers.schedules.ExponentialDecay
+    schedule = InEpochs(decay(0.1, 1, 0.995, staircase=True))
+    assert float(final_value(schedule)) == pytest.approx(0.0, abs=1e-6)
+    # Epochs of lengths whose reciprocal is rounded.
+    for steps in (468, 93, 49):
+        schedule = InEpochs(decay(0.1, 1, 0.995, staircase=True))
+        schedule.set_steps_per_epoch(steps)
+        epochs = np.arange(10 * steps) // steps
+        for step in range(0, 10 * steps, steps - 1):
+            assert float(schedule(step)) == pytest.approx(0.1 * 0.995 ** epochs[step], rel=1e-6)
+    revived = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert float(revived(49)) == pytest.approx(0.1 * 0.995)
+    with pytest.raises(TypeError, match="`schedule` must be a Keras schedule"):
+        InEpochs(0.1)

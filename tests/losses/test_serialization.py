@@ -23,6 +23,8 @@ INSTANCES = [
     losses.SigmoidSchedule(5, 0.1, 2.0, 6.0),
     losses.CosineSchedule(5, 0.1, 2.0),
     losses.CyclicalSchedule(8, 2, 0.7, 0.1, 2.0),
+    losses.CosineSchedule(2.5, 0.1, unit="epochs"),
+    losses.InEpochs(losses.LinearSchedule(5, 0.1)),
     layers.Bernoulli(),
     layers.ContinuousBernoulli(name="shade"),
     layers.Gaussian(0.5, 1e-4),

@@ -565,7 +565,8 @@ def test_text_presets_are_rows_of_the_tables(model):
         assert arguments.pop("latent_dim") == 32
         if model != "beta_vae":
             schedule = arguments.pop("beta")
-            weights = [float(schedule(step)) for step in (0, 3125, 31_250)]
+            assert schedule.unit == "epochs"
+            weights = [float(schedule.at_epoch(epoch)) for epoch in (0, 1, 10)]
             np.testing.assert_allclose(weights, [*start, 1.0], rtol=1e-5)
         assert arguments == row
         sentences = corpus == "yelp_sentences"
@@ -575,7 +576,7 @@ def test_text_presets_are_rows_of_the_tables(model):
         assert sizes == ((128, 512) if sentences else (512, 1024))
         training = settings["training"]
         assert (training["optimizer"], training["learning_rate"]) == ("sgd", 1.0)
-        epochs = 30 if model == "sa_vae" else {"yahoo": 100}.get(corpus, 150)
+        epochs = 30 if model == "sa_vae" else {"yelp": 150}.get(corpus, 100)
         assert training["epochs"] == epochs
         plateau = training["plateau"]
         assert plateau["start_epoch"] == 15
@@ -595,7 +596,8 @@ def test_a_text_preset_trains_on_sentences(sentences):
     run.model.compile(**{**run.compile_args, **QUICK})
     history = run.model.fit(sentences(256), verbose=0, **{**run.fit_args, "epochs": 4}).history
     assert history["distortion"][-1] < 0.9 * history["distortion"][0]
-    np.testing.assert_allclose(history["beta"][0], 3.5 / 750, rtol=1e-3)
+    # Eight batches an epoch, and a ramp over three epochs.
+    np.testing.assert_allclose(history["beta"], [3.5 / 24, 11.5 / 24, 19.5 / 24, 1.0], rtol=1e-3)
     assert run.model.generate(2, seed=0).shape == (2, 64)
 
 
