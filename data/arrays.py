@@ -158,13 +158,16 @@ def mat_file(path):
     """Opens a MATLAB file laid out as OMNIGLOT's `chardata.mat`.
 
     Each column of `data` and of `testdata` is an image, stored column by column; `target` and
-    `testtarget` mark its class by a one.
+    `testtarget` mark its alphabet by a one, `targetchar` and `testtargetchar` number its character.
     """
     from scipy.io import loadmat
 
-    names = {"train": ("data", "target"), "test": ("testdata", "testtarget")}
+    names = {
+        "train": ("data", "target", "targetchar"),
+        "test": ("testdata", "testtarget", "testtargetchar"),
+    }
     try:
-        content = loadmat(path, variable_names=[name for pair in names.values() for name in pair])
+        content = loadmat(path, variable_names=[name for trio in names.values() for name in trio])
     # Each version of the format fails in its own way, down to the decompression.
     except Exception as error:
         raise ValueError(
@@ -172,7 +175,12 @@ def mat_file(path):
         ) from error
     splits = {
         split: (_upright(content[x], x, path), _classes(content.get(y)))
-        for split, (x, y) in names.items()
+        for split, (x, y, _) in names.items()
+        if x in content
+    }
+    characters = {
+        split: _characters(content, y, character, path)
+        for split, (x, y, character) in names.items()
         if x in content
     }
     if not splits:
@@ -180,7 +188,42 @@ def mat_file(path):
             f"'{path}' must hold `data`, `testdata` or both, as OMNIGLOT's chardata.mat does. "
             "Received: neither"
         )
-    return ArraySource(str(path), "mat", splits)
+    return _MatSource(str(path), splits, characters)
+
+
+class _MatSource(ArraySource):
+    """Images of OMNIGLOT, labelled by alphabet, or by alphabet and character."""
+
+    def __init__(self, name, splits, characters):
+        super().__init__(name, "mat", splits)
+        self._splits, self._characters = splits, characters
+
+    def with_characters(self):
+        """Returns the source with labels `(N, 2)`."""
+        missing = [split for split, labels in self._characters.items() if labels is None]
+        if missing:
+            raise ValueError(
+                f"labels='characters' needs `target` and `targetchar` of each split in "
+                f"{self.name!r}. Missing: those of {missing[0]!r}"
+            )
+        splits = {split: (x, self._characters[split]) for split, (x, _) in self._splits.items()}
+        return ArraySource(self.name, "mat", splits)
+
+
+def _characters(content, alphabet, character, path):
+    """Alphabet and character `(N, 2)`, or None where either is not there."""
+    if alphabet not in content or character not in content:
+        return None
+    numbers = np.asarray(content[character])
+    # A row or column of numbers, or a one in each column as for the alphabets.
+    numbers = numbers.ravel() if 1 in numbers.shape else np.argmax(numbers, axis=0)
+    alphabets = _classes(content[alphabet])
+    if numbers.shape != alphabets.shape or np.any(numbers != np.rint(numbers)):
+        raise ValueError(
+            f"`{character}` must have a whole number for each of the {len(alphabets)} images. "
+            f"Received: shape={np.shape(content[character])} in '{path}'"
+        )
+    return np.stack([alphabets, numbers.astype("int64")], axis=1)
 
 
 def _upright(columns, name, path):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.checks import check_flag
 from . import pipeline
 from .arguments import check_choice, check_int
 from .batches import resolved_backend, resolved_order
@@ -133,7 +134,8 @@ def load(
             ink is 1 in every set.
         value_range: `(low, high)` that black and white are mapped to.
         labels: True (of text, "auto" means the same) for labels where there are any, False for
-            none, or the name of the TFDS feature that holds them.
+            none, or the name of the TFDS feature that holds them. Of OMNIGLOT, `"characters"` gives
+            alphabet and character, y int32 `(batch, 2)`, what `metrics.alphabet_probe` reads.
         with_index: Whether each example goes with its index, for objectives that tell the
             training examples apart. It is the place 0..n-1 among the n examples that `split`,
             `validation_split` and `limit` select, as `load_arrays` has them and `describe` counts
@@ -189,6 +191,14 @@ def load(
         "too_long": too_long,
         "buckets": buckets,
     }
+    _check_flags(with_index=with_index, download=download)
+    _check_flags(
+        or_none=True,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        in_memory=in_memory,
+        invert=invert,
+    )
     text = text_path(name_or_path, data_dir)
     if text is not None:
         _refuse(
@@ -336,6 +346,8 @@ def load_arrays(
         "too_long": too_long,
         "length": length,
     }
+    _check_flags(download=download)
+    _check_flags(or_none=True, invert=invert)
     text = text_path(name_or_path, data_dir)
     if text is not None:
         _refuse(
@@ -442,6 +454,12 @@ def _refuse(name_or_path, held, **given):
                 f"`{argument}` is of {other}, but '{name_or_path}' holds {held}. Received: "
                 f"{argument}={value!r}"
             )
+
+
+def _check_flags(or_none=False, **flags):
+    for name, value in flags.items():
+        if not (or_none and value is None):
+            check_flag(name, value)
 
 
 def _text_labels(labels):

@@ -28,6 +28,8 @@ def open_source(name_or_path, data_dir=None, download=False, label=None):
         source = _open_path(path)
     else:
         source = _open_name(text, path, data_dir, download, label)
+    if label == "characters" and source.kind == "mat":
+        return source.with_characters()
     if label is not None and source.kind != "tfds":
         raise ValueError(
             "`labels` names a feature for TFDS sets only; here it must be True or False. "

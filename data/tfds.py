@@ -29,21 +29,23 @@ class TFDSSource(Source):
                 f"Images must be uint8. Received: {features['image'].np_dtype} in {name!r}"
             )
         numeric = [key for key in features if key != "image" and _is_number(features[key])]
-        if label is not None and label not in numeric:
-            raise ValueError(
-                f"`labels` must name a numeric feature of {name!r}: {sorted(numeric)}. "
-                f"Received: labels={label!r}"
-            )
-        self._label = label or ("label" if "label" in numeric else None)
-        self.counts = {split: info.num_examples for split, info in builder.info.splits.items()}
-        self.shape = tuple(features["image"].shape)
-        self.num_classes = getattr(
-            features[self._label] if self._label else None, "num_classes", None
-        )
         # Aligned faces fill the middle of 178x218; strokes are 0 on 255, while ink is 1 elsewhere.
         base = name.split("/")[0].split(":")[0]
         self.crop = (140, 140) if base == "celeb_a" else None
         self.invert = base == "omniglot"
+        characters = label == "characters" and base == "omniglot"
+        if label is not None and label not in numeric and not characters:
+            raise ValueError(
+                f"`labels` must name a numeric feature of {name!r}: {sorted(numeric)}. "
+                f"Received: labels={label!r}"
+            )
+        chosen = label or ("label" if "label" in numeric else None)
+        self._labels = ("alphabet", "label") if characters else (chosen,) if chosen else ()
+        self.counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+        self.shape = tuple(features["image"].shape)
+        self.num_classes = getattr(
+            features[self._labels[0]] if len(self._labels) == 1 else None, "num_classes", None
+        )
 
     def _elements(self, part, geometry, shuffle=False, seed=None, with_rows=False):
         """Returns a `tf.data.Dataset` of `(image, [label], row)`, sliced, decoded in parallel.
@@ -54,7 +56,7 @@ class TFDSSource(Source):
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
-        wanted = {"image": True, **({self._label: True} if self._label else {})}
+        wanted = dict.fromkeys(("image", *self._labels), True)
         # By default 16 files take turns; stored order, which slices are cut from, has one by one.
         turns = {} if shuffle else {"interleave_cycle_length": 1}
         config = tfds.ReadConfig(
@@ -85,7 +87,8 @@ class TFDSSource(Source):
 
         def decode(example):
             image = tf.ensure_shape(geometry.tensor(raw(example) * factor), shape)
-            label = () if self._label is None else (_narrow(example[self._label]),)
+            label = [_narrow(example[key]) for key in self._labels]
+            label = [tf.stack(label)] if len(label) > 1 else label
             return (image, *label, row(example["tfds_id"]) if with_rows else np.int64(0))
 
         elements = open_split(split, shuffle_files=shuffle)

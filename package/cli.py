@@ -32,6 +32,7 @@ from . import (
     settings,
     zoo,
 )
+from .core.checks import SEEDS
 from .core.files import check_writable, written
 from .data.text import SUFFIXES, text_path
 from .judge import check_target
@@ -114,6 +115,14 @@ class _Group(TyperGroup):
                 if ctx.params.get("debug"):
                     raise
                 _say_error(error)
+                raise typer.Exit(2) from error
+            except Exception as error:
+                # What the backend says of data that it reads itself, with its graph behind it.
+                backend = type(error).__module__.split(".")[0] in ("tensorflow", "jax", "jaxlib")
+                if ctx.params.get("debug") or not backend:
+                    raise
+                reason = str(error).split("[[{{")[0].split("\n")[0]
+                _say_error(f"{type(error).__name__}: {reason} (--debug shows where)")
                 raise typer.Exit(2) from error
 
 
@@ -237,8 +246,8 @@ def train(
             metavar="SPLIT",
             help="What to evaluate after each epoch: a split such as 'test', 'none', or 'auto': "
             "the validation split, or a twelfth of the training split where there is none, which "
-            "is then not trained on.",
-            show_default="auto",
+            "is then not trained on. With 'none' the latent code is watched on training data.",
+            show_default="the preset's training.validation, else auto",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -279,6 +288,7 @@ def train(
         typer.Option(
             metavar="N",
             min=0,
+            max=SEEDS - 1,
             help="Fixes initial weights, noise, order and binarisation of the training data.",
             show_default="0",
             rich_help_panel="Training",
@@ -398,7 +408,13 @@ def train(
     else:
         runs.check_free(directory, overwrite)
         check_writable(directory / runs.CONFIG)
-        options = {**OPTIONS, **options}
+        wanted = {**base["training"], **given["training"]}.get("validation", "auto")
+        wanted = "none" if wanted is None else wanted
+        if not isinstance(wanted, str):
+            raise ValueError(
+                f"training.validation must be a split, 'auto' or 'none'. Received: {wanted!r}"
+            )
+        options = {**OPTIONS, "validation": wanted, **options}
 
     keras.utils.set_random_seed(options["seed"])
     keras.config.set_dtype_policy(options["precision"])
@@ -534,7 +550,8 @@ def sample(
         int, typer.Option("-n", "--num", metavar="N", min=1, help="How many samples.")
     ] = 64,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Equal seeds give equal samples.")
+        int,
+        typer.Option(metavar="N", min=0, max=SEEDS - 1, help="Equal seeds give equal samples."),
     ] = 0,
     draw: Annotated[
         bool,

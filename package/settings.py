@@ -1,7 +1,9 @@
 """Settings as text: `--set key=value` on the command line, JSON in a run directory."""
 
 import ast
+import difflib
 import inspect
+import os
 import re
 
 import keras
@@ -48,32 +50,64 @@ def parse_overrides(assignments, base):
 
 
 def parse_value(text):
-    """Reads a Python literal, or one of our classes with literal arguments; else it is a string.
+    """Reads a Python literal, or one of our classes with such arguments; else it is a string.
 
-    Nothing is evaluated: `LinearSchedule(1000)` is looked up by name among the public classes of
-    `vaezoo.losses`, `vaezoo.layers` and `keras.optimizers.schedules`.
+    Nothing is evaluated: `GaussianHead(2, clip=LatentClip(3.0))` is looked up by name, each class
+    for itself, among the public ones of `vaezoo.losses`, `vaezoo.layers` and
+    `keras.optimizers.schedules`.
 
     Raises:
-        ValueError: If a class does not take the arguments.
+        ValueError: If a class does not take the arguments, or one of them is neither a literal nor
+            such a class.
     """
     text = text.strip()
     if text.lower() in _CONSTANTS:
         return _CONSTANTS[text.lower()]
     try:
         node = ast.parse(text, mode="eval").body
-        if not isinstance(node, ast.Call):
-            return ast.literal_eval(node)
-        arguments = [ast.literal_eval(value) for value in node.args]
-        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
-    kind = _public_class(node.func)
-    if kind is None:
+    if isinstance(node, ast.Call) and _public_class(node.func) is None and not _meant(node.func):
         return text
     try:
-        return kind(*arguments, **named)
-    except TypeError as error:
+        return _made(node)
+    except (TypeError, _NotLiteral) as error:
+        if not any(isinstance(part, ast.Call) for part in ast.walk(node)):
+            return text
         raise ValueError(f"`{text}` cannot be made: {error}") from error
+
+
+class _NotLiteral(Exception):
+    """Something that only evaluation could tell the value of."""
+
+
+def _made(node):
+    """Returns the value of a node of literals and constructor calls."""
+    if isinstance(node, ast.Call):
+        kind = _public_class(node.func)
+        if kind is None:
+            near = _meant(node.func)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise _NotLiteral(
+                f"`{ast.unparse(node.func)}` is no class of vaezoo's losses or layers{hint}"
+            )
+        arguments = [_made(value) for value in node.args]
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise _NotLiteral("`**` is not read here")
+        named = {keyword.arg: _made(keyword.value) for keyword in node.keywords}
+        return kind(*arguments, **named)
+    if isinstance(node, ast.List | ast.Tuple):
+        items = [_made(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_made(key): _made(value) for key, value in zip(node.keys, node.values, strict=True)}
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        part = ast.unparse(node)
+        if part.lower() in _CONSTANTS:
+            return _CONSTANTS[part.lower()]
+        raise _NotLiteral(f"`{part}` is neither a literal nor a class of vaezoo") from error
 
 
 def _public_class(node):
@@ -85,6 +119,17 @@ def _public_class(node):
     return None
 
 
+def _meant(node):
+    """Names of public classes that a misspelled one resembles."""
+    known = [
+        name
+        for namespace in _NAMESPACES
+        for name in dir(namespace)
+        if _public_class(ast.Name(name)) is not None
+    ]
+    return difflib.get_close_matches(ast.unparse(node), known, 1, 0.8)
+
+
 def to_json(value):
     """Returns settings as JSON values, Keras objects as their configurations."""
     if isinstance(value, dict):
@@ -93,7 +138,7 @@ def to_json(value):
         return [to_json(item) for item in value]
     if hasattr(value, "get_config"):
         return keras.saving.serialize_keras_object(value)
-    return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def from_json(value):
@@ -114,8 +159,13 @@ def as_text(value):
     if not hasattr(value, "get_config"):
         return str(value)
     config = value.get_config()
+
+    def shown(part):
+        held = isinstance(part, dict) and "class_name" in part
+        return as_text(from_json(part)) if held else repr(part)
+
     parts = [
-        f"{name}={config[name]!r}"
+        f"{name}={shown(config[name])}"
         for name, parameter in inspect.signature(type(value)).parameters.items()
         if name in config and config[name] != parameter.default and name != "name"
     ]

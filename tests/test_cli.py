@@ -4,6 +4,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import matplotlib.image
@@ -223,6 +224,26 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path):
         (["--set", "networks.units=[16]"], "Received: units=[16]"),
         (["--set", "data.binarise=fixed"], "did you mean binarize"),
         (["--set", "data.binarize=never"], "binarize='never'"),
+        (["--set", "data.shuffle=maybe"], "`shuffle` must be True or False"),
+        (["--set", "data.drop_remainder=maybe"], "`drop_remainder` must be True or False"),
+        (["--set", "data.in_memory=maybe"], "`in_memory` must be True or False"),
+        (["--set", "data.invert=maybe"], "`invert` must be True or False"),
+        (["--set", "data.download=maybe"], "`download` must be True or False"),
+        (["--set", "data.with_index=maybe"], "`with_index` must be True or False"),
+        (["--set", "training.use_ema=maybe"], "`use_ema` must be True or False"),
+        (["--set", "training.learning_rate=-1.0"], "`learning_rate` must be a number in (0, 1000]"),
+        (["--set", "training.learning_rate=1e6"], "`learning_rate` must be a number in (0, 1000]"),
+        (["--set", "training.learning_rate=nan"], "Received: learning_rate='nan'"),
+        (["--set", "training.learning_rate=0"], "`learning_rate` must be a number in (0, 1000]"),
+        (["--set", "training.epochs=0"], "`epochs` must be a positive integer"),
+        (["--set", "training.epochs=-1"], "`epochs` must be a positive integer"),
+        (["--set", "training.epochs=ten"], "`epochs` must be a positive integer"),
+        (["--set", "training.optimizer=adan"], "`optimizer` must be one of"),
+        (["--set", "training.lerning_rate=1"], "did you mean learning_rate"),
+        (["--set", "training.ema_momentum=2"], "`ema_momentum` must be a number in [0, 1]"),
+        (["--set", "training.plateau=5"], "`plateau` must be a dict of arguments"),
+        (["--set", 'training.plateau={"patiense": 3}'], "did you mean patience"),
+        (["--set", "training.validation=3"], "must be a split, 'auto' or 'none'"),
         (["--set", "training.speed=1"], "speed"),
         (["--set", "learning_rate=0.1"], "--set training.learning_rate=0.1"),
         (["--set", "beta=LinearSchedule(steps=0)"], "steps=0"),
@@ -308,7 +329,7 @@ def test_resume_writes_the_model_that_a_kill_prevented(copied):
 
 
 def test_a_loss_that_diverges_ends_the_run_and_says_so(tmp_path):
-    rate = ["--set", "training.learning_rate=1e30", "--epochs", "9"]
+    rate = ["--set", "training.learning_rate=1000", "--epochs", "9"]
     result = train(tmp_path / "run", *rate, code=1)
     assert "The loss was no finite number in epoch" in result.stderr
     assert len(epochs_of(tmp_path / "run")) < 9
@@ -416,6 +437,36 @@ def test_digits_keep_their_own_splits_and_validation_has_one_draw():
     assert validation_args["binarize"] == "fixed"
     assert validation_args["split"] == "validation"
     assert _data_args(args, {**OPTIONS, "validation": "none"}, 0)[1] is None
+
+
+def test_presets_say_what_is_held_out_and_the_command_line_follows(tmp_path):
+    known = vaezoo.zoo.presets()
+    for name in ("mu_vae_mnist_cnn", "mu_vae_fashion_mnist_cnn", "hebae_mnist_mlp"):
+        assert known[name][1]["training"]["validation"] == "none"
+    run = tmp_path / "run"
+    preset = ["--set", "training.validation=none", "--set", "training.optimizer=sgd"]
+    preset += ["--set", "training.global_clipnorm=1", "--set", "training.learning_rate=1"]
+    train(run, "--epochs", "1", *preset)
+    assert json_of(run)["options"]["validation"] == "none"
+    # A number is a number, with or without a point.
+    assert json_of(run)["settings"]["training"]["learning_rate"] == 1
+    (record,) = map(json.loads, (run / "history.jsonl").read_text().splitlines())
+    assert record["learning_rate"] == 1.0
+    assert "val_loss" not in record
+    train(tmp_path / "other", "--epochs", "1", *preset, "--validation", "auto")
+    assert json_of(tmp_path / "other")["options"]["validation"] == "auto"
+
+
+def test_without_validation_the_training_data_are_watched(tmp_path):
+    pytest.importorskip("tensorflow", reason="event files are written through TensorFlow")
+    from vaezoo.callbacks import LatentMonitor
+
+    args = {"name_or_path": "digits", "binarize": "dynamic", "limit": 20, "seed": 0}
+    _, monitor = _observers(tmp_path, {"monitor": True}, args, None)
+    assert isinstance(monitor, LatentMonitor)
+    x, y = vaezoo.data.load_arrays("digits", "train", binarize="fixed", limit=20)
+    np.testing.assert_array_equal(monitor.data, x)
+    np.testing.assert_array_equal(monitor.labels, y)
 
 
 @pytest.mark.both_backends
@@ -591,13 +642,52 @@ def test_module_can_be_run():
         ("a+b", "a+b"),
         ("__import__('os')", "__import__('os')"),
         ("open('x')", "open('x')"),
-        ("LinearSchedule(steps=[].clear())", "LinearSchedule(steps=[].clear())"),
+        ("f'{1}'", "f'{1}'"),
+        ("[1, none]", [1, None]),
         ("tensorflow/x", "tensorflow/x"),
     ],
 )
 def test_values_are_literals_or_strings(text, value):
     assert settings.parse_value(text) == value
     assert type(settings.parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("LinearSchedule(steps=[].clear())", r"`\[\].clear` is no class"),
+        ("GaussianHead(2, clip=open('x'))", "`open` is no class"),
+        ("GaussianHead(2, clip=LatentClp(3.0))", "did you mean LatentClip"),
+        ("GausianHead(2)", "did you mean GaussianHead"),
+        ("LinearSchedule(**{})", r"`\*\*` is not read here"),
+        ("LatentClip(x)", "`x` is neither a literal nor a class"),
+        ("[LatentClip(x)]", "`x` is neither a literal nor a class"),
+        ("LatentClip(3.0, pace=1)", "pace"),
+    ],
+)
+def test_what_would_have_to_be_evaluated_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        settings.parse_value(text)
+
+
+def test_objects_are_made_within_objects():
+    head = settings.parse_value("GaussianHead(2, clip=LatentClip(2.0))")
+    stored = json.loads(json.dumps(settings.to_json({"head": head, "places": [Path("a/b")]})))
+    loaded = settings.from_json(stored)
+    assert isinstance(loaded["head"], vaezoo.layers.GaussianHead)
+    assert loaded["head"].clip.factor == 2.0
+    assert "clip=LatentClip(factor=2.0)" in settings.as_text(head)
+    assert loaded["places"] == [os.path.join("a", "b")]
+
+
+def test_a_head_of_ones_own_is_trained_and_resumed(tmp_path):
+    head = ["--set", "head=GaussianHead(2, clip=LatentClip(3.0))"]
+    command = ["train", "vae_digits_mlp", "--out", tmp_path / "run", *TINY, *head]
+    cli(*command, "--epochs", "1")
+    cli(*command, "--epochs", "2", "--resume")
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.head.clip.factor == 3.0
+    assert model.latent_dim == 2
 
 
 def test_objects_are_made_by_name_and_survive_json():

@@ -132,7 +132,8 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         training: Optional dict that overrides `epochs`, `learning_rate`, `optimizer`, further
             arguments of the optimiser, and `plateau`, the arguments of
             `vaezoo.callbacks.PlateauDecay` or None. That follows validation data, which `fit` must
-            then be given.
+            then be given. `validation` is read by the command line alone: what its `--validation`
+            is by default.
         data: Optional dict that overrides arguments of `vaezoo.data.load`.
 
     Returns:

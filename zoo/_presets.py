@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import keras
 
+from ..core.checks import check_choice, check_flag, check_integer, check_real
 from ..layers import get_likelihood
 from ..losses import LinearSchedule
 from . import networks as _networks
@@ -371,6 +372,10 @@ def build_preset(name, constructor, settings, overrides):
         for section, value in settings.items()
     }
     check_arguments("model", settings["model"], constructor, name)
+    head = settings["model"].get("head")
+    if hasattr(head, "latent_dim") and "latent_dim" not in overrides["model"]:
+        # The networks are made for the codes of the head that was given.
+        settings["model"]["latent_dim"] = head.latent_dim
     network = dict(settings["networks"])
     input_shape = tuple(network.pop("input_shape"))
     latent_dim, kind = settings["model"].get("latent_dim"), network.pop("kind")
@@ -392,13 +397,14 @@ def build_preset(name, constructor, settings, overrides):
         model.head.set_projection(**head)
     model.build((None, *input_shape))
     training = dict(settings["training"])
-    fit_args = {"epochs": training.pop("epochs")}
-    callbacks = _callbacks(training.pop("plateau", None), training.get("use_ema", False))
+    fit_args = {"epochs": check_integer("epochs", training.pop("epochs"))}
+    # Where to hold out what is for the command line, which loads the data.
+    training.pop("validation", None)
+    plateau = training.pop("plateau", None)
+    optimizer = _optimizer(training, name)
+    callbacks = _callbacks(plateau, optimizer.use_ema, name)
     if callbacks:
         fit_args["callbacks"] = callbacks
-    optimizer = keras.optimizers.get(
-        {"class_name": training.pop("optimizer", "adam"), "config": training}
-    )
     compile_args = {"optimizer": optimizer, "jit_compile": "auto"}
     return Preset(name, model, compile_args, fit_args, dict(settings["data"]), settings)
 
@@ -427,17 +433,76 @@ def _output_of(likelihood, network, kind, input_shape):
     }
 
 
-def _callbacks(plateau, use_ema):
+def _optimizer(training, preset):
+    """Makes the optimizer of a preset's settings.
+
+    Args:
+        training: Dict of the optimizer's arguments and its name, `optimizer`.
+        preset: Name for messages.
+    """
+    training = dict(training)
+    name = training.pop("optimizer", "adam")
+    kinds = {
+        key.lower(): kind
+        for key, kind in vars(keras.optimizers).items()
+        if inspect.isclass(kind)
+        and issubclass(kind, keras.optimizers.Optimizer)
+        and kind not in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
+    }
+    check_choice("optimizer", name.lower() if isinstance(name, str) else name, sorted(kinds))
+    kind = kinds[name.lower()]
+    others = ("epochs", "optimizer", "plateau", "validation")
+    check_arguments("training", training, kind, preset, others)
+    defaults = inspect.signature(kind).parameters
+    for key, value in training.items():
+        default = defaults[key].default
+        if key == "learning_rate" and callable(value):
+            continue
+        if value is None and default is None:
+            continue
+        if isinstance(default, bool):
+            training[key] = check_flag(key, value)
+        elif key in ("ema_overwrite_frequency", "gradient_accumulation_steps"):
+            training[key] = check_integer(key, value)
+        elif isinstance(default, float) or key in _REAL:
+            # Keras takes no int for a learning rate.
+            training[key] = float(check_real(key, value, _REAL.get(key, "(-inf, inf)")))
+    return kind(**training)
+
+
+#: Arguments of optimizers that are numbers, and where they must lie. No training survives steps of
+#: more than a thousand times the gradient.
+_REAL = {
+    "learning_rate": "(0, 1000]",
+    "clipnorm": "(0, inf)",
+    "global_clipnorm": "(0, inf)",
+    "clipvalue": "(0, inf)",
+    "weight_decay": "[0, inf)",
+    "ema_momentum": "[0, 1]",
+    "beta_1": "[0, 1)",
+    "beta_2": "[0, 1)",
+}
+
+
+def _callbacks(plateau, use_ema, preset):
     from ..callbacks import PlateauDecay
 
-    found = [PlateauDecay(**plateau)] if plateau else []
+    found = []
+    if plateau is not None and not isinstance(plateau, dict):
+        raise ValueError(
+            "`plateau` must be a dict of arguments of `PlateauDecay`, or None. Received: "
+            f"plateau={plateau!r}"
+        )
+    if plateau:
+        check_arguments("training.plateau", plateau, PlateauDecay, preset)
+        found = [PlateauDecay(**plateau)]
     # Validation then sees the averages.
     return [*found, keras.callbacks.SwapEMAWeights()] if use_ema else found
 
 
-def check_arguments(section, arguments, function, preset):
-    """Raises a `ValueError` for arguments that `function` does not take."""
-    valid = list(inspect.signature(function).parameters)
+def check_arguments(section, arguments, function, preset, others=()):
+    """Raises a `ValueError` for arguments that neither `function` takes nor are among others."""
+    valid = [*others, *inspect.signature(function).parameters]
     for name in arguments:
         if name not in valid:
             near = difflib.get_close_matches(name, valid, 3)

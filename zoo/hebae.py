@@ -40,6 +40,8 @@ PRESETS["mnist_mlp"]["training"]["learning_rate"] = InEpochs(
         1e-3, decay_steps=1, decay_rate=0.995, staircase=True
     )
 )
+# The paper trains on all 60,000 images.
+PRESETS["mnist_mlp"]["training"]["validation"] = "none"
 
 
 def HEBAE(

@@ -124,8 +124,8 @@ def chardata(tmp_path):
     target = np.eye(5)[np.arange(80) % 5].T
     content = {
         "data": columns(images[:60]), "target": target[:, :60],
-        "targetchar": np.ones((1, 60)), "testdata": columns(images[60:]),
-        "testtarget": target[:, 60:], "testtargetchar": np.ones((1, 20)),
+        "targetchar": np.arange(60)[None] // 20 + 1.0, "testdata": columns(images[60:]),
+        "testtarget": target[:, 60:], "testtargetchar": np.arange(20)[None] % 3 + 1.0,
     }  # fmt: skip
     scipy_io = pytest.importorskip("scipy.io")
     scipy_io.savemat(tmp_path / "chardata.mat", content, do_compression=True)
@@ -147,6 +147,33 @@ def test_omniglot_of_a_matlab_file_is_upright(chardata):
     assert describe(path, "test") == (str(path), "test", 20, (28, 28, 1), 5, "mat")
     assert describe(path, "validation", validation_split=10).num_examples == 10
     assert describe(path, "train", validation_split=10).num_examples == 50
+
+
+def test_omniglot_of_a_matlab_file_has_characters(chardata, tmp_path):
+    path, images = chardata
+    x, y = load_arrays(path, labels="characters")
+    np.testing.assert_array_equal(x[..., 0], images[:60].astype("float32"))
+    assert y.dtype == np.int32
+    assert y.tolist() == [[n % 5, n // 20 + 1] for n in range(60)]
+    _, y = load_arrays(path, "test[:4]", labels="characters")
+    assert y.tolist() == [[0, 1], [1, 2], [2, 3], [3, 1]]
+    assert describe(path, labels="characters").num_classes is None
+    loadmat, savemat = (getattr(pytest.importorskip("scipy.io"), n) for n in ("loadmat", "savemat"))
+    content = {key: value for key, value in loadmat(path).items() if key[0] != "_"}
+    # A one for each character, as alphabets have it.
+    marked = {**content, "targetchar": np.eye(4)[np.arange(60) // 20 + 1].T}
+    savemat(tmp_path / "marked.mat", marked)
+    assert load_arrays(tmp_path / "marked.mat", labels="characters")[1][:, 1].max() == 3
+    savemat(tmp_path / "short.mat", {**content, "targetchar": np.ones((1, 59))})
+    with pytest.raises(ValueError, match="`targetchar` must have a whole number for each"):
+        load_arrays(tmp_path / "short.mat")
+    del content["testtargetchar"]
+    savemat(tmp_path / "less.mat", content)
+    assert load_arrays(tmp_path / "less.mat")[1].shape == (60,)
+    with pytest.raises(ValueError, match="needs `target` and `targetchar` of each split"):
+        load_arrays(tmp_path / "less.mat", labels="characters")
+    with pytest.raises(ValueError, match="`labels` names a feature for TFDS sets only"):
+        load_arrays("digits", labels="characters")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -350,3 +377,18 @@ def test_images_below_the_crop_are_refused(tmp_path, backend):
     dataset = load(tmp_path, crop=6, batch_size=2, shuffle=False, backend=backend)
     with pytest.raises(Exception, match="crop|offset"):
         next(iter(dataset))
+
+
+def test_an_image_of_too_many_pixels_is_one_sentence(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("a", "b"):
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 30), "uint8")
+        image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    # As 14,000 x 13,000 are for its own limit.
+    monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 400)
+    with pytest.raises(ValueError, match="a.png' has more pixels than the 800 that are read"):
+        load_arrays(tmp_path, image_size=4)
+    (tmp_path / "a.png").write_bytes((tmp_path / "b.png").read_bytes()[:400])
+    monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="a.png' cannot be read as an image|is not a readable"):
+        load_arrays(tmp_path, image_size=4)
