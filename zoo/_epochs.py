@@ -12,14 +12,13 @@ from ..losses.objective import Weight
 from ..losses.schedules import counts_epochs
 
 
-def length_of_epoch(x, batch_size=None, steps_per_epoch=None, held_out=0.0):
+def length_of_epoch(x, batch_size=None, steps_per_epoch=None):
     """Number of training steps of an epoch, or None where only its end tells.
 
     Args:
         x: What `fit` trains on, checked.
         batch_size: Positive int, or None for Keras' default.
         steps_per_epoch: What `fit` was given.
-        held_out: Part of an array that Keras splits off for validation.
     """
     if steps_per_epoch is not None:
         return steps_per_epoch
@@ -30,7 +29,7 @@ def length_of_epoch(x, batch_size=None, steps_per_epoch=None, held_out=0.0):
         # -1 is infinite, -2 unknown.
         return number if number > 0 else None
     if hasattr(x, "shape"):
-        return math.ceil(math.floor(x.shape[0] * (1.0 - held_out)) / (batch_size or 32))
+        return math.ceil(x.shape[0] / (batch_size or 32))
     try:
         return len(x)
     except TypeError:

@@ -130,7 +130,7 @@ class RecentBatches(InnerBatches):
         self._kept.append(batch)
 
 
-def inner_batches(x, y, sample_weight, batch_size, held_out, count, generator):
+def inner_batches(x, y, sample_weight, batch_size, count, generator):
     """Finds others for the batches that `fit` makes of its data.
 
     Args:
@@ -138,7 +138,6 @@ def inner_batches(x, y, sample_weight, batch_size, held_out, count, generator):
         y: What goes with an array, or None.
         sample_weight: Weights that go with an array, or None.
         batch_size: Positive int, of arrays.
-        held_out: Part of an array that Keras splits off for validation.
         count: Positive int, batches in a stack.
         generator: NumPy generator.
 
@@ -150,11 +149,7 @@ def inner_batches(x, y, sample_weight, batch_size, held_out, count, generator):
         return batches.ahead_of(x), batches
     if not hasattr(x, "dtype"):
         return x, RecentBatches(x, count, generator)
-    rows = max(1, int(np.floor(len(x) * (1.0 - held_out))))
-    arrays = keras.tree.map_structure(
-        lambda leaf: None if leaf is None else leaf[:rows], (x, y, sample_weight)
-    )
-    return x, RandomRows(arrays, batch_size, count, generator)
+    return x, RandomRows((x, y, sample_weight), batch_size, count, generator)
 
 
 def as_arrays(batch):

@@ -13,9 +13,9 @@ from keras import ops
 from ..losses import ELBO, LinearSchedule
 from ..losses._gradients import while_loop
 from ..losses._replicas import num_devices
-from ._checks import check_count, is_target
-from ._index import split_index
+from ._checks import check_count
 from ._inner_batches import RecentBatches, inner_batches
+from ._inputs import Batch
 from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
 from ._presets import (
     digits_mlp,
@@ -363,8 +363,7 @@ class AggressiveVAE(OwnStepVAE):
         count = getattr(self.likelihood, "num_predicted", None)
         if count is None:
             return rows
-        y, _ = split_index(y)
-        return ops.sum(ops.cast(count(y if y is not None and is_target(x, y) else x), "float32"))
+        return ops.sum(ops.cast(count(Batch.unpack(x, y).target), "float32"))
 
     def _weights_of(self, part):
         """Weights to differentiate by where one part moves: all where all are clipped together."""
@@ -413,24 +412,25 @@ class AggressiveVAE(OwnStepVAE):
             ValueError: As `VAE.fit` does; or under several devices.
         """
         self._check_devices()
-        held_out = validation_split if validation_data is None else 0.0
-        measured = validation_data
-        if held_out and hasattr(x, "dtype"):
-            measured = x[int(np.floor(len(x) * (1.0 - held_out))) :]
+        return super().fit(
+            x,
+            y,
+            batch_size,
+            epochs,
+            verbose,
+            callbacks,
+            validation_split,
+            validation_data,
+            **kwargs,
+        )
+
+    def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
         size = kwargs.get("validation_batch_size") or batch_size or 32
-        callbacks = self._callbacks(callbacks, measured, size)
-        x = self._draw_from(x, y, batch_size or 32, held_out, kwargs)
+        callbacks = self._callbacks(callbacks, validation_data, size)
+        data = self._draw_from(data, batch_size or 32)
         try:
-            return super().fit(
-                x,
-                y,
-                batch_size,
-                epochs,
-                verbose,
-                callbacks,
-                validation_split,
-                validation_data,
-                **kwargs,
+            return super()._fit(
+                data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs
             )
         finally:
             self._pool, self._stacks = None, False
@@ -450,7 +450,7 @@ class AggressiveVAE(OwnStepVAE):
                     "The aggressive phase of this training never ends by itself: give `fit` "
                     "`validation_data`, for the callback `AggressiveTraining` to watch the mutual "
                     "information of.",
-                    stacklevel=3,
+                    stacklevel=6,
                 )
             else:
                 own = [AggressiveTraining(batch_size=batch_size)]
@@ -459,25 +459,15 @@ class AggressiveVAE(OwnStepVAE):
         rest = [callback for callback in given if not isinstance(callback, AggressiveTraining)]
         return [*own, *rest, _FollowsPhase()]
 
-    def _draw_from(self, x, y, batch_size, held_out, options):
+    def _draw_from(self, data, batch_size):
+        if not inspect.isgenerator(data.x) and not self.phase.active:
+            return data
         seeds = np.random.randint(2**31) if self.seed is None else [self.seed, self._steps_taken()]
         generator = np.random.default_rng(seeds)
-        weights = options.get("sample_weight")
-        unknown = self.num_examples is not None or options.get("class_weight") is not None
-        unknown = unknown or not all(
-            leaf is None or hasattr(leaf, "dtype") for leaf in keras.tree.flatten((y, weights))
-        )
-        if x is None or (hasattr(x, "dtype") and unknown):
-            # Of what Keras or `VAE.fit` add to rows, only the batches themselves know.
-            self._pool = RecentBatches(None, self.max_inner_steps, generator)
-            return x
-        if not inspect.isgenerator(x) and not self.phase.active:
-            return x
-        y = x if y is None and weights is not None else y
         x, self._pool = inner_batches(
-            x, y, weights, batch_size, held_out, self.max_inner_steps, generator
+            data.x, data.y, data.sample_weight, batch_size, self.max_inner_steps, generator
         )
-        return x
+        return data._replace(x=x)
 
     def _steps_taken(self):
         return int(ops.convert_to_numpy(self.optimizer.iterations)) if self.compiled else 0

@@ -20,8 +20,8 @@ from ..losses import (
 )
 from ..losses._gradients import value_and_gradients, value_and_gradients_at
 from ..losses._replicas import num_tf_replicas
-from ._checks import explains_memory, is_number, is_target
-from ._index import example_weight, split_index
+from ._checks import explains_memory, is_number
+from ._inputs import Batch, example_weight
 from ._presets import (
     _images,
     _uniform,
@@ -406,7 +406,7 @@ class SemiAmortizedVAE(OwnStepVAE):
             product = PRODUCTS[self.svi_backward](step_loss, weights, factors)
             found, through = follow_back(product, path, found, weights, descent, limit)
             by_weights = [a + b for a, b in zip(by_weights, through, strict=True)]
-            target = _target(x, y)
+            target = Batch.unpack(x, y).target
             with scope(weights):
                 first = self.terms(target, self._output(start, target, noise, training=True))
             gain = first.distortion + first.kl - terms.distortion - terms.kl
@@ -441,7 +441,7 @@ class SemiAmortizedVAE(OwnStepVAE):
             # With the noise that the refined draws were made from.
             mean, log_var = (ops.expand_dims(part, 1) for part in y_pred.posterior)
             noise = (y_pred.z - mean) * ops.exp(-0.5 * log_var)
-            first = self._terms_at(_target(x, y), guess, noise)
+            first = self._terms_at(Batch.unpack(x, y).target, guess, noise)
             gain = first.distortion + first.kl - terms.distortion - terms.kl
             self.gain_tracker.update_state(gain, example_weight(sample_weight))
         return value
@@ -504,11 +504,6 @@ class SemiAmortizedVAE(OwnStepVAE):
         z = reparameterize(posterior, noise)
         log_qz = log_prob_by_coordinate(posterior, z)
         return self.terms(x, Output(posterior, z, self.params(z, x), log_qz))
-
-
-def _target(x, y):
-    y, _ = split_index(y)
-    return y if y is not None and is_target(x, y) else x
 
 
 def _added_losses(model):

@@ -23,10 +23,19 @@ from ..losses import ELBO, Objective, Terms
 from ..losses._compiled import compiled, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
-from ._checks import check_count, check_values, checked_data, explains_memory, is_target
+from ._checks import check_count, explains_memory
 from ._decoding import check_beam, draw_options, path_between
 from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
-from ._index import example_weight, indexed, split_index
+from ._inputs import (
+    Batch,
+    Reader,
+    check_batch,
+    check_steps,
+    check_values,
+    clear_errors,
+    example_weight,
+    read_data,
+)
 from ._presets import dense_500, digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
 
 PRESETS = {
@@ -68,9 +77,13 @@ class VAE(ArgumentsConfig, keras.Model):
         distortion   = E_q[-log p(x|z)]                            (nats)
         loss         = objective(...), by default distortion + rate
 
-    Trains by `fit` from arrays, `tf.data`, `PyDataset` or generators of `x` or `(x, y)`; a `y` of
-    the shape of `x` is the target of the reconstruction, any other `y` is taken for labels and
-    left alone. Logs show `loss`, and `distortion`, `rate` at weight 1 whatever is optimised.
+    Trains by `fit` from arrays, data frames, `tf.data`, `PyDataset` or generators of `x`, `(x, y)`
+    or `(x, y, sample_weight)`. A `y` of the shape of `x` is the target of the reconstruction.
+    Labels, `(batch,)`, `(batch, 1)`, one-hot or attributes `(batch, C)`, of any dtype, or a dict of
+    such arrays, are left out. What may be a target of a wrong shape is refused: more than two axes,
+    or as many numbers as `x` has. Every batch is checked: its shape, finite numbers, and the
+    support of the likelihood for what is reconstructed. Logs show `loss`, and `distortion`, `rate`
+    at weight 1 whatever is optimised.
 
     Args:
         encoder: Layer `(batch, *event) -> (batch, F)`.
@@ -325,17 +338,17 @@ class VAE(ArgumentsConfig, keras.Model):
         Returns:
             `(loss, terms, report)`: scalar in nats, `Terms`, and the objective's further values.
         """
-        y, index = split_index(y)
-        target = y if y is not None and is_target(x, y) else x
-        if self.autoregressive and target is not x:
+        batch = Batch.unpack(x, y, sample_weight)
+        if self.autoregressive and batch.target is not x:
             # What is predicted is what the decoder has to see.
-            output = output._replace(params=self.params(output.z, target, training))
-        terms = self.terms(target, output, index)
+            output = output._replace(params=self.params(output.z, batch.target, training))
+        terms = self.terms(batch.target, output, batch.index)
         loss = self.objective(terms, training=training)
         per_example = loss.per_example
-        sample_weight = example_weight(sample_weight)
-        if sample_weight is not None:
-            per_example = per_example * ops.cast(sample_weight, per_example.dtype)
+        if batch.weight is not None:
+            # Other numbers of weights must fail, not be broadcast.
+            weight = ops.reshape(batch.weight, ops.shape(per_example))
+            per_example = per_example * ops.cast(weight, per_example.dtype)
         shared = loss.batch
         for extra in self.losses:
             shared = shared + ops.sum(ops.cast(extra, "float32"))
@@ -455,34 +468,47 @@ class VAE(ArgumentsConfig, keras.Model):
             If a schedule of the objective does not end in time: before the training, and before
             a `PlateauDecay` may lower the learning rate.
         """
-        # As in Keras, the split counts only where no validation data are given.
-        held_out = validation_split if validation_data is None else 0.0
-        x, first = checked_data(self, x, y, batch_size, training=True, held_out=held_out)
-        if self.num_examples is not None:
-            x, y = indexed(x, y, self.num_examples, held_out)
-        self._initialize_from(first)
-        length = length_of_epoch(x, batch_size, kwargs.get("steps_per_epoch"), held_out)
-        self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
-        if validation_data is not None:
-            val_x, val_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-            size = kwargs.get("validation_batch_size") or batch_size
-            val_x, _ = checked_data(self, val_x, val_y, size, training=False)
-            validation_data = keras.utils.pack_x_y_sample_weight(
-                val_x, _target(val_x, val_y, weights), weights
-            )
-        if hasattr(x, "element_spec"):
-            # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
-            kwargs.setdefault("shuffle", False)
-        y = _target(x, y, kwargs.get("sample_weight"))
-        return super().fit(
+        epochs = check_integer("epochs", epochs)
+        check_steps(kwargs)
+        data = read_data(
+            self,
             x,
             y,
+            kwargs.pop("sample_weight", None),
+            batch_size=batch_size,
+            training=True,
+            class_weight=kwargs.pop("class_weight", None),
+            # As in Keras, the split counts only where no validation data are given.
+            validation_split=validation_split,
+            split=validation_data is None,
+        )
+        validation = data.held_out
+        if validation_data is not None:
+            validation = read_data(
+                self,
+                *keras.utils.unpack_x_y_sample_weight(validation_data),
+                batch_size=kwargs.get("validation_batch_size") or batch_size,
+            ).packed
+        self._initialize_from(data.first)
+        length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
+        self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
+        if hasattr(data.x, "element_spec"):
+            # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
+            kwargs.setdefault("shuffle", False)
+        with clear_errors():
+            return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
+
+    def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
+        """Trains on `Data`."""
+        return super().fit(
+            data.x,
+            data.y,
             batch_size,
             epochs,
             verbose,
             callbacks,
-            validation_split,
-            validation_data,
+            validation_data=validation_data,
+            sample_weight=data.sample_weight,
             **kwargs,
         )
 
@@ -572,9 +598,11 @@ class VAE(ArgumentsConfig, keras.Model):
         """
         # `fit` has checked its validation data and hands over its own iterator.
         if not kwargs.get("_use_cached_eval_dataset"):
-            x, _ = checked_data(self, x, y, batch_size, training=False)
-        y = _target(x, split_index(y)[0], sample_weight)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+            check_steps(kwargs)
+            data = read_data(self, x, y, sample_weight, batch_size=batch_size)
+            x, y, sample_weight = data.x, data.y, data.sample_weight
+        with clear_errors():
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     @explains_memory
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
@@ -594,8 +622,26 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
                 not finite.
         """
-        x, _ = checked_data(self, x, None, batch_size, training=False)
-        return super().predict(x, batch_size, verbose, **kwargs)
+        check_steps(kwargs)
+        data = read_data(self, x, batch_size=batch_size, observed=False)
+        with clear_errors():
+            return super().predict(data.x, batch_size, verbose, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Takes a step as `keras.Model.train_on_batch` does, after checking the batch as `fit`."""
+        reader = Reader(self, training=True, class_weight=class_weight)
+        batch = check_batch(self, reader, x, y, sample_weight)
+        return super().train_on_batch(*batch, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Evaluates as `keras.Model.test_on_batch` does, after checking the batch."""
+        batch = check_batch(self, Reader(self), x, y, sample_weight)
+        return super().test_on_batch(*batch, return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
+        x, _, _ = check_batch(self, Reader(self, observed=False), x)
+        return super().predict_on_batch(x)
 
     # -- use -------------------------------------------------------------------------------------
 
@@ -1043,11 +1089,6 @@ def _padded(arrays, rows):
         return arrays
     arrays = [ops.convert_to_numpy(array) for array in arrays]
     return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
-
-
-def _target(x, y, sample_weight):
-    """The `y` for sample weights to go with: without one Keras drops them in silence."""
-    return x if y is None and sample_weight is not None else y
 
 
 def _seed(seed):

@@ -407,7 +407,7 @@ def generator():
 def test_rows_are_drawn_without_repetition_and_with_what_belongs_to_them():
     x = np.arange(50, dtype="float32")[:, None]
     y, weight = x[:, 0].astype(int), 0.5 * x[:, 0]
-    _, batches = inner_batches(x, y, weight, 16, 0.2, 6, generator())
+    _, batches = inner_batches(x[:40], y[:40], weight[:40], 16, 6, generator())
     first = (x[:16], y[:16], weight[:16])
     stack = batches.stack(first)
     assert [leaf.shape for leaf in stack] == [(6, 16, 1), (6, 16), (6, 16)]
@@ -417,7 +417,6 @@ def test_rows_are_drawn_without_repetition_and_with_what_belongs_to_them():
         assert len(set(numbers)) == 16
         np.testing.assert_array_equal(rows[:, 0], numbers)
         np.testing.assert_array_equal(weights, 0.5 * numbers)
-    # What Keras holds out for validation is not trained on.
     seen = {n for _ in range(20) for n in batches.stack(first)[1].ravel()}
     assert seen == set(range(40))
     # A ragged last batch is filled up with rows of its own.
@@ -449,7 +448,7 @@ def test_memory_does_not_grow_with_the_data():
         for number in itertools.count():
             yield (np.full((2, 1), number, "float32"),)
 
-    x, batches = inner_batches(endless(), None, None, 32, 0.0, 3, generator())
+    x, batches = inner_batches(endless(), None, None, 32, 3, generator())
     assert inspect.isgenerator(x)
     for (batch,) in itertools.islice(x, KEPT + 100):
         stack = batches.stack((batch, None, None))[0]
