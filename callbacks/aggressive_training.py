@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice, check_integer
+from ..core.checks import check_choice, check_integer, check_seed
 from ..metrics import mutual_information
 
 STOPS = ("auto", "drop", "patience")
@@ -53,12 +53,10 @@ class AggressiveTraining(keras.callbacks.Callback):
     def __init__(self, validation_data=None, stop="auto", patience=5, batch_size=32, seed=0):
         super().__init__()
         check_choice("stop", stop, STOPS)
-        check_integer("patience", patience)
-        check_integer("batch_size", batch_size)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-            raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
-        self.validation_data, self.stop, self.patience = validation_data, stop, patience
-        self.batch_size, self.seed = batch_size, seed
+        self.validation_data, self.stop = validation_data, stop
+        self.patience = check_integer("patience", patience)
+        self.batch_size = check_integer("batch_size", batch_size)
+        self.seed = check_seed("seed", seed, optional=False)
         self._data, self.history = None, []
 
     def use(self, validation_data):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_choice, check_integer, check_real
 from ..metrics import active_units
 from ..metrics._inputs import Encoded
 from ..metrics._subject import as_subject, check_array
@@ -79,31 +80,16 @@ class CollapseWarning(keras.callbacks.Callback):
     ):
         super().__init__()
         data = check_array("data", data)
-        for name, value, least in (
-            ("start_epoch", start_epoch, 0),
-            ("patience", patience, 1),
-            ("max_actions", max_actions, 1),
-            ("batch_size", batch_size, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
-                )
-        for name, value in (("min_rate", min_rate), ("threshold", threshold)):
-            if not value >= 0:
-                raise ValueError(f"`{name}` must be non-negative. Received: {name}={value}")
-        if not 0 < min_share <= 1:
-            raise ValueError(f"`min_share` must lie in (0, 1]. Received: min_share={min_share}")
-        if act not in (None, *ACTIONS):
-            raise ValueError(
-                f"`act` must be None or one of {', '.join(ACTIONS)}. Received: act={act!r}"
-            )
-        if not factor > 1:
-            raise ValueError(f"`factor` must be above 1. Received: factor={factor}")
-        self.data, self.start_epoch, self.patience = data, start_epoch, patience
-        self.min_rate, self.min_share, self.threshold = min_rate, min_share, threshold
-        self.act, self.factor, self.max_actions = act, factor, max_actions
-        self.batch_size = batch_size
+        self.data = data
+        self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
+        self.patience = check_integer("patience", patience)
+        self.min_rate = check_real("min_rate", min_rate, "[0, inf)")
+        self.min_share = check_real("min_share", min_share, "(0, 1]")
+        self.threshold = check_real("threshold", threshold, "[0, inf)")
+        self.act = check_choice("act", act, (*ACTIONS, None))
+        self.factor = check_real("factor", factor, "(1, inf)")
+        self.max_actions = check_integer("max_actions", max_actions)
+        self.batch_size = check_integer("batch_size", batch_size)
 
     def on_train_begin(self, logs=None):
         """Tries the data on the model, and looks for what can be acted on."""

@@ -2,6 +2,7 @@
 
 import keras
 
+from ..core.checks import check_kind, check_real
 from ..losses import RootMeanSquare
 from ._gains import gain_statistics, has_gain, normalization_layers, target_of
 
@@ -41,20 +42,16 @@ class GammaRenormalization(keras.callbacks.Callback):
 
     def __init__(self, gamma=None, layers=None):
         super().__init__()
-        if gamma is not None and not 0 < gamma < float("inf"):
-            raise ValueError(f"`gamma` must be positive. Received: gamma={gamma}")
+        gamma = check_real("gamma", gamma, "(0, inf)", optional=True)
         if isinstance(layers, (str, keras.layers.Layer)):
             layers = [layers]
         if layers is not None:
-            layers = list(layers)
+            rule = "a list of layers or of names of layers"
+            layers = list(check_kind("layers", layers, (list, tuple), rule))
             if not layers:
                 raise ValueError("`layers` must not be empty. Received: layers=[]")
             for item in layers:
-                if not isinstance(item, (str, keras.layers.Layer)):
-                    raise TypeError(
-                        "`layers` must hold layers or names of layers. Received: "
-                        f"{type(item).__name__}"
-                    )
+                check_kind("layers", item, (str, keras.layers.Layer), rule)
         self.gamma, self.layers = gamma, layers
 
     def on_train_begin(self, logs=None):

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from ..core.checks import check_integer, check_kind
 from ..losses import LinearSchedule, final_value
 
 
@@ -43,18 +44,11 @@ class KLAnnealing(keras.callbacks.Callback):
                 "Either `epochs` or `schedule` must be given. Received: "
                 f"epochs={epochs}, schedule={schedule}"
             )
-        if epochs is not None and (
-            isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1
-        ):
-            raise ValueError(f"`epochs` must be a positive integer. Received: epochs={epochs}")
+        epochs = check_integer("epochs", epochs, optional=True)
         if schedule is None:
             schedule = LinearSchedule(epochs, start, stop)
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            raise TypeError(
-                "`schedule` must be a vaezoo or Keras schedule. Received: "
-                f"{type(schedule).__name__}"
-            )
-        self.schedule = schedule
+        kind = keras.optimizers.schedules.LearningRateSchedule
+        self.schedule = check_kind("schedule", schedule, kind, "a vaezoo or Keras schedule")
         self.final = _checked(final_value(schedule), "in the end")
 
     def _at(self, epoch):

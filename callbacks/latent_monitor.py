@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_range, check_real, check_seed
 from ..core.files import check_writable
 from ..losses import AuxiliarySoftmax, FlowGaussian, variance
 from ..metrics import (
@@ -104,27 +105,15 @@ class LatentMonitor(keras.callbacks.Callback):
         super().__init__()
         self.data = _checked_data(data)
         self.labels = None if labels is None else _checked_labels(labels, len(self.data))
-        for name, value, least in (
-            ("frequency", frequency, 1),
-            ("image_frequency", 1 if image_frequency is None else image_frequency, 1),
-            ("num_images", num_images, 1),
-            ("num_traversals", num_traversals, 1),
-            ("max_dimensions", max_dimensions, 1),
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
-                )
-        low, high = traversal_range
-        if not -np.inf < low < high < np.inf:
-            raise ValueError(
-                "`traversal_range` must be a pair of rising numbers. Received: "
-                f"traversal_range={traversal_range}"
-            )
-        if not threshold >= 0:
-            raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")
+        frequency = check_integer("frequency", frequency)
+        image_frequency = check_integer("image_frequency", image_frequency, optional=True)
+        num_images = check_integer("num_images", num_images)
+        num_traversals = check_integer("num_traversals", num_traversals)
+        max_dimensions = check_integer("max_dimensions", max_dimensions)
+        batch_size = check_integer("batch_size", batch_size)
+        seed = check_seed("seed", seed, optional=False)
+        low, high = check_range("traversal_range", traversal_range)
+        threshold = check_real("threshold", threshold, "[0, inf)")
         if to_text is not None and not callable(to_text):
             raise TypeError(
                 f"`to_text` must be a function or None. Received: {type(to_text).__name__}"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_flag, check_integer, check_real
 
 
 class PlateauDecay(keras.callbacks.Callback):
@@ -93,39 +93,17 @@ class PlateauDecay(keras.callbacks.Callback):
                 "`monitor` must be a name from the logs, or several joined by '+'. Received: "
                 f"monitor={monitor!r}"
             )
-        if not 0 < factor < 1:
-            raise ValueError(f"`factor` must lie in (0, 1). Received: factor={factor}")
-        if not 0 <= min_relative_rate < 1:
-            raise ValueError(
-                "`min_relative_rate` must lie in [0, 1). Received: "
-                f"min_relative_rate={min_relative_rate}"
-            )
-        if not 0 < step_factor <= 1:
-            raise ValueError(
-                f"`step_factor` must lie in (0, 1]. Received: step_factor={step_factor}"
-            )
-        check_choice("compare_with", compare_with, ("best", "decay"))
-        for name, value, least in (
-            ("patience", patience, 1),
-            ("start_epoch", start_epoch, 0),
-            ("warm_up", warm_up, 0),
-            ("max_decays", max_decays, 1),
-        ):
-            if name == "max_decays" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
-                )
-        self.factor, self.patience, self.monitor = factor, patience, monitor
-        self.start_epoch, self.max_decays, self.min_relative_rate = (
-            start_epoch,
-            max_decays,
-            min_relative_rate,
-        )
-        self.step_factor, self.restore_best = step_factor, restore_best
-        self.reset_optimizer, self.repeat = reset_optimizer, repeat
-        self.warm_up, self.compare_with = warm_up, compare_with
+        self.factor, self.monitor = check_real("factor", factor, "(0, 1)"), monitor
+        self.patience = check_integer("patience", patience)
+        self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
+        self.max_decays = check_integer("max_decays", max_decays, optional=True)
+        self.min_relative_rate = check_real("min_relative_rate", min_relative_rate, "[0, 1)")
+        self.step_factor = check_real("step_factor", step_factor, "(0, 1]")
+        self.restore_best = check_flag("restore_best", restore_best)
+        self.reset_optimizer = check_flag("reset_optimizer", reset_optimizer)
+        self.warm_up = check_integer("warm_up", warm_up, least=0)
+        self.compare_with = check_choice("compare_with", compare_with, ("best", "decay"))
+        self.repeat = check_flag("repeat", repeat)
         self._names = names
 
     @property

@@ -109,30 +109,37 @@ def _lies_in(value, interval):
     return above and (value <= high if interval[-1] == "]" else value < high)
 
 
-def check_flag(name, value):
+def check_flag(name, value, optional=False):
     """Checks a bool, Python's or NumPy's, and returns it as Python's.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        optional: Whether None is allowed, and returned as it is.
 
     Raises:
         ValueError: If it is anything else.
     """
+    if optional and value is None:
+        return None
     if type(value).__name__ not in ("bool", "bool_"):
-        raise wrong(name, "True or False", value)
+        raise wrong(name, "True, False or None" if optional else "True or False", value)
     return bool(value)
 
 
 def check_choice(name, value, choices):
-    """Checks that a value is one of several, and returns it.
+    """Checks that a value is one of several, and returns that one.
 
     Raises:
         ValueError: If it is another one.
     """
-    # A bool or an array equals numbers and raises beside strings.
-    if not any(value is choice for choice in choices) and not (
-        isinstance(value, (str, int)) and value in choices
-    ):
-        known = ", ".join(repr(choice) for choice in choices)
-        raise wrong(name, f"one of {known}", value, _nearest(value, choices))
-    return value
+    for choice in choices:
+        # A bool equals numbers, and an array raises beside strings.
+        comparable = is_integer(value) or isinstance(value, str)
+        if value is choice or (comparable and value == choice):
+            return choice
+    known = ", ".join(repr(choice) for choice in choices)
+    raise wrong(name, f"one of {known}", value, _nearest(value, choices))
 
 
 def check_seed(name, value, optional=True):
@@ -233,6 +240,26 @@ def check_reals(name, values, interval="(-inf, inf)", length=None, optional=Fals
         rule = f"{count} {rule.replace('number', 'numbers')}"
         raise wrong(name, f"{rule} or None" if optional else rule, values)
     return tuple(check_real(name, value) for value in listed)
+
+
+def check_range(name, value):
+    """Checks a pair of rising numbers, such as black and white.
+
+    Args:
+        name: Name of the argument.
+        value: List, tuple or one-dimensional array of two numbers.
+
+    Returns:
+        A tuple of two floats.
+
+    Raises:
+        ValueError: If it is no such pair.
+    """
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    good = isinstance(listed, (list, tuple)) and len(listed) == 2
+    if not (good and all(_lies_in(end, "(-inf, inf)") for end in listed) and listed[0] < listed[1]):
+        raise wrong(name, "two finite numbers, the lower first", value)
+    return float(listed[0]), float(listed[1])
 
 
 def check_kind(name, value, kinds, rule, optional=False):

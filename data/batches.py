@@ -4,7 +4,7 @@ import importlib.util
 
 import keras
 
-from .arguments import check_choice
+from ..core.checks import check_choice, check_flag
 from .source import tensorflow
 
 
@@ -40,8 +40,10 @@ def resolved_order(split, shuffle, drop_remainder, batch_size, count):
     Raises:
         ValueError: If dropping the remainder would leave none of `count` examples.
     """
-    shuffle = split.startswith("train") if shuffle is None else bool(shuffle)
-    drop_remainder = shuffle if drop_remainder is None else bool(drop_remainder)
+    shuffle = check_flag("shuffle", shuffle, optional=True)
+    shuffle = split.startswith("train") if shuffle is None else shuffle
+    drop_remainder = check_flag("drop_remainder", drop_remainder, optional=True)
+    drop_remainder = shuffle if drop_remainder is None else drop_remainder
     if drop_remainder and count < batch_size:
         raise ValueError(
             "`batch_size` must not exceed the number of examples when an incomplete batch is "

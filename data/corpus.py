@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.checks import wrong
+
 BOM = b"\xef\xbb\xbf"
 LARGEST_LABEL = 2**31 - 1
 
@@ -137,8 +139,8 @@ def decoded(raw, place):
 
 def check_labels(labels):
     """Raises unless `labels` is "auto", True or False."""
-    if not (isinstance(labels, bool) or labels == "auto"):
-        raise ValueError(f"`labels` must be 'auto', True or False. Received: labels={labels!r}")
+    if not (isinstance(labels, bool) or (isinstance(labels, str) and labels == "auto")):
+        raise wrong("labels", "'auto', True or False", labels)
 
 
 def _examples(lines_or_file, labels, num_classes=None):

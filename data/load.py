@@ -1,13 +1,20 @@
 """`load`: any set of images or text as training batches; `load_arrays`: the same as arrays."""
 
-import numbers
 from typing import NamedTuple
 
 import numpy as np
 
-from ..core.checks import check_flag
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_range,
+    check_seed,
+    is_integer,
+    wrong,
+)
 from . import pipeline
-from .arguments import check_choice, check_int
 from .batches import resolved_backend, resolved_order
 from .images import fixed_draw, fixed_draws, scaled
 from .selection import select
@@ -191,14 +198,12 @@ def load(
         "too_long": too_long,
         "buckets": buckets,
     }
-    _check_flags(with_index=with_index, download=download)
-    _check_flags(
-        or_none=True,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
-        in_memory=in_memory,
-        invert=invert,
-    )
+    with_index = check_flag("with_index", with_index)
+    download = check_flag("download", download)
+    shuffle = check_flag("shuffle", shuffle, optional=True)
+    drop_remainder = check_flag("drop_remainder", drop_remainder, optional=True)
+    in_memory = check_flag("in_memory", in_memory, optional=True)
+    invert = check_flag("invert", invert, optional=True)
     text = text_path(name_or_path, data_dir)
     if text is not None:
         _refuse(
@@ -216,11 +221,11 @@ def load(
     batch_size = 128 if batch_size is None else batch_size
     backend = resolved_backend(backend)
     check_choice("binarize", binarize, (None, "dynamic", "fixed"))
-    check_int("batch_size", batch_size, 1)
-    value_range = _check_range(value_range, binarize)
-    check_int("seed", seed, 0)
-    check_int("binarize_seed", binarize_seed, 0)
-    check_int("copies", copies, 1)
+    batch_size = check_integer("batch_size", batch_size, 1)
+    value_range = _checked_range(value_range, binarize)
+    seed = check_seed("seed", seed, optional=False)
+    binarize_seed = check_seed("binarize_seed", binarize_seed, optional=False)
+    copies = check_integer("copies", copies, 1)
     source = _open(name_or_path, data_dir, download, labels)
     part = select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
@@ -346,8 +351,8 @@ def load_arrays(
         "too_long": too_long,
         "length": length,
     }
-    _check_flags(download=download)
-    _check_flags(or_none=True, invert=invert)
+    download = check_flag("download", download)
+    invert = check_flag("invert", invert, optional=True)
     text = text_path(name_or_path, data_dir)
     if text is not None:
         _refuse(
@@ -361,9 +366,9 @@ def load_arrays(
         )  # fmt: skip
     _refuse(name_or_path, "images", **of_text)
     check_choice("binarize", binarize, (None, "fixed"))
-    value_range = _check_range(value_range, binarize)
-    check_int("binarize_seed", binarize_seed, 0)
-    check_int("copies", copies, 1)
+    value_range = _checked_range(value_range, binarize)
+    binarize_seed = check_seed("binarize_seed", binarize_seed, optional=False)
+    copies = check_integer("copies", copies, 1)
     source = _open(name_or_path, data_dir, download, labels)
     part = select(source, split, validation_split, limit)
     geometry = _geometry(source, crop, image_size, channels, invert)
@@ -449,31 +454,23 @@ def _refuse(name_or_path, held, **given):
     defaults, other = {"text": (OF_IMAGES, "images"), "images": (OF_TEXT, "text")}[held]
     for argument, value in given.items():
         default = defaults[argument]
-        if value is not default and value != default:
+        plain = tuple(value) if hasattr(value, "tolist") and value.ndim else value
+        if value is not default and plain != default:
             raise ValueError(
                 f"`{argument}` is of {other}, but '{name_or_path}' holds {held}. Received: "
                 f"{argument}={value!r}"
             )
 
 
-def _check_flags(or_none=False, **flags):
-    for name, value in flags.items():
-        if not (or_none and value is None):
-            check_flag(name, value)
-
-
 def _text_labels(labels):
-    if labels not in (True, False, "auto"):
-        raise ValueError(f"`labels` must be True or False for text. Received: labels={labels!r}")
-    return "auto" if labels else False
+    auto = isinstance(labels, str) and labels == "auto"
+    return "auto" if auto or check_flag("labels", labels) else False
 
 
 def _open(name_or_path, data_dir, download, labels):
-    if not isinstance(labels, bool | str):
-        raise TypeError(
-            f"`labels` must be True, False or the name of a feature. Received: labels={labels!r}"
-        )
     label = labels if isinstance(labels, str) else None
+    if label is None and type(labels).__name__ not in ("bool", "bool_"):
+        raise wrong("labels", "True, False or the name of a feature", labels)
     return open_source(name_or_path, data_dir, download, label)
 
 
@@ -482,33 +479,19 @@ def _repeated(y, copies):
 
 
 def _geometry(source, crop, image_size, channels, invert):
-    check_choice("channels", channels, (None, 1, 3))
+    channels = check_choice("channels", channels, (None, 1, 3))
     crop, size = _pair("crop", crop), _pair("image_size", image_size)
     return source.geometry(crop, size, channels, invert)
 
 
 def _pair(name, value):
-    if value is None:
-        return None
-    pair = (value, value) if isinstance(value, numbers.Integral) else value
-    good = isinstance(pair, tuple | list) and len(pair) == 2
-    if not good or not all(isinstance(n, numbers.Integral) and n >= 1 for n in pair):
-        raise ValueError(
-            f"`{name}` must be a positive int or a pair of them. Received: {name}={value!r}"
-        )
-    return tuple(int(n) for n in pair)
+    pair = (value, value) if is_integer(value) else value
+    rule = "a positive integer or a pair of them"
+    return check_integers(name, pair, length=2, optional=True, rule=rule)
 
 
-def _check_range(value_range, binarize):
-    try:
-        low, high = map(float, value_range)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not low < high:
-        raise ValueError(
-            "`value_range` must be two numbers, the lower first. "
-            f"Received: value_range={value_range!r}"
-        )
+def _checked_range(value_range, binarize):
+    low, high = check_range("value_range", value_range)
     if binarize and (low, high) != (0.0, 1.0):
         raise ValueError(
             "`binarize` needs `value_range=(0.0, 1.0)`: pixels are probabilities. "

@@ -1,12 +1,11 @@
 """Which examples of a source a split, a slice and a limit mean."""
 
-import numbers
 import re
 import warnings
 
 import numpy as np
 
-from .arguments import check_int
+from ..core.checks import check_integer, is_real
 from .source import Part
 
 VALIDATION_FRACTION = 1 / 12
@@ -50,9 +49,8 @@ def select(source, split, validation_split, limit):
     if not len(index):
         raise ValueError(f"Split {name!r} of {source.name!r} holds no examples")
     index = index[_place(start, len(index)) : _place(stop, len(index))]
-    if limit is not None:
-        check_int("limit", limit, 1)
-        index = index[:limit]
+    limit = check_integer("limit", limit, 1, optional=True)
+    index = index[:limit]
     if not len(index):
         raise ValueError(f"`split` selects no examples of {source.name!r}. Received: {split!r}")
     return Part(base, index)
@@ -62,9 +60,9 @@ def _hold_out(source, validation_split):
     """Returns the places in "train" that stay and those held out."""
     count = source.counts["train"]
     size = VALIDATION_FRACTION if validation_split is None else validation_split
-    real = isinstance(size, numbers.Real) and not isinstance(size, bool)
+    real = is_real(size)
     held = round(size * count) if real and 0 < size < 1 else size
-    if not real or held != int(held) or not 1 <= held < count:
+    if not real or not 1 <= held < count or held != int(held):
         raise ValueError(
             "`validation_split` must be a fraction between 0 and 1 or a count, and leave examples "
             f"on both sides. Received: validation_split={validation_split!r}, "

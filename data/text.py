@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_choice, check_int
+from ..core.checks import check_choice, check_flag, check_integer, check_integers, check_seed
 from .batches import resolved_backend, resolved_order
 from .corpus import Corpus, check_labels
 from .selection import select
@@ -156,12 +156,13 @@ def load_text(
         over hold a few neighbouring lengths.
     """
     backend = resolved_backend(backend)
-    check_int("batch_size", batch_size, 1)
-    check_int("seed", seed, 0)
+    batch_size = check_integer("batch_size", batch_size, 1)
+    seed = check_seed("seed", seed, optional=False)
     source = _open(
         path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
         too_long, buckets, in_memory,
     )  # fmt: skip
+    with_index = check_flag("with_index", with_index)
     part = select(source, split, validation_split, limit)
     _check_words(source, part)
     plan = _plan(source, part, split, batch_size, shuffle, seed, drop_remainder)
@@ -209,8 +210,7 @@ def load_text_arrays(
     Raises:
         ValueError: As in `load_text`.
     """
-    if length is not None:
-        check_int("length", length, SHORTEST)
+    length = check_integer("length", length, SHORTEST, optional=True)
     source = _open(
         path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
         too_long, None if length is None else [length], None,
@@ -271,7 +271,7 @@ def describe_text(
     Returns:
         `TextInfo`.
     """
-    check_int("batch_size", batch_size, 1)
+    batch_size = check_integer("batch_size", batch_size, 1)
     source = _open(
         path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
         too_long, buckets, in_memory,
@@ -325,13 +325,12 @@ def to_ids(sentences, vocabulary=None, tokenizer=None, length=None):
     if not all(map(len, encoded)) or not encoded:
         raise ValueError(f"`sentences` must have words. Received: sentences={sentences!r}")
     longest = max(map(len, encoded)) + 2
-    if length is not None:
-        check_int("length", length, SHORTEST)
-        if longest > length:
-            raise ValueError(
-                "`length` must leave room for the longest sentence with its start and end, "
-                f"{longest}. Received: length={length}"
-            )
+    length = check_integer("length", length, SHORTEST, optional=True)
+    if length is not None and longest > length:
+        raise ValueError(
+            "`length` must leave room for the longest sentence with its start and end, "
+            f"{longest}. Received: length={length}"
+        )
     return padded(encoded, vocabulary, length or longest)
 
 
@@ -399,10 +398,8 @@ def _open(
     """Reads the file that a split needs."""
     check_labels(labels)
     check_choice("too_long", too_long, ("error", "truncate", "skip"))
-    if num_classes is not None:
-        check_int("num_classes", num_classes, 1)
-    if max_length is not None:
-        check_int("max_length", max_length, SHORTEST)
+    num_classes = check_integer("num_classes", num_classes, 1, optional=True)
+    max_length = check_integer("max_length", max_length, SHORTEST, optional=True)
     if buckets is not None:
         buckets = _checked_buckets(buckets)
         max_length = min(buckets[-1], max_length or buckets[-1])
@@ -425,6 +422,7 @@ def _open(
                 f"Received: vocabulary=None for '{path}', which has {', '.join(files)}"
             )
         vocabulary = Vocabulary.build(files["train"], tokenizer, max_size, min_count, labels)
+    in_memory = check_flag("in_memory", in_memory, optional=True)
     memory = MEMORY_LIMIT if in_memory is None else 2**62 if in_memory else 0
     corpus = Corpus(
         files[base],
@@ -510,14 +508,7 @@ def _automatic_buckets(lengths):
 
 
 def _checked_buckets(buckets):
-    try:
-        lengths = tuple(buckets)
-    except TypeError:
-        lengths = ()
-    if not lengths:
-        raise ValueError(f"`buckets` must be None or a list of ints. Received: buckets={buckets!r}")
-    for length in lengths:
-        check_int("buckets", length, SHORTEST)
+    lengths = check_integers("buckets", buckets, SHORTEST, shortest=1)
     if tuple(sorted(set(lengths))) != lengths:
         raise ValueError(f"`buckets` must ascend. Received: buckets={buckets!r}")
     return lengths

@@ -1,13 +1,14 @@
 """`Vocabulary`: words and their ids; tokenisers that come with ids of their own."""
 
 import collections
+import collections.abc
 import operator
 import os
 from pathlib import Path
 
 import numpy as np
 
-from .arguments import check_int
+from ..core.checks import check_integer, shown
 from .corpus import decoded, sentences_of, tokens
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
@@ -31,6 +32,9 @@ class Vocabulary:
     pad_id, start_id, end_id, unknown_id = PAD, START, END, UNKNOWN
 
     def __init__(self, words):
+        if isinstance(words, (str, bytes)) or not isinstance(words, collections.abc.Iterable):
+            # The letters of a string would each become a word.
+            raise TypeError(f"`words` must be a list of words. Received: words={shown(words)}")
         self._words = [*SPECIALS, *words]
         self._ids = dict.fromkeys(SPECIALS, UNKNOWN)
         for place, word in enumerate(self._words[len(SPECIALS) :], len(SPECIALS)):
@@ -64,9 +68,8 @@ class Vocabulary:
             TypeError: If an argument is of the wrong kind.
             FileNotFoundError: If the file is missing.
         """
-        check_int("min_count", min_count, 1)
-        if max_size is not None:
-            check_int("max_size", max_size, len(SPECIALS) + 1)
+        min_count = check_integer("min_count", min_count, 1)
+        max_size = check_integer("max_size", max_size, len(SPECIALS) + 1, optional=True)
         split = words_of(tokenizer)
         counts = collections.Counter()
         for place, sentence in sentences_of(lines_or_file, labels):

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer
 from ..losses import FlowGaussian
-from ._subject import as_subject, check_integer
+from ._subject import as_subject
 
 #: Draws per example where a quantity of a flow, or of a learned prior, has no closed form.
 NUM_SAMPLES = 16
@@ -48,7 +49,7 @@ def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
     Raises:
         ValueError: If a model comes without data, or data without a model.
     """
-    check_integer("batch_size", batch_size)
+    batch_size = check_integer("batch_size", batch_size)
     if isinstance(source, Encoded):
         return source
     encodes = callable(getattr(source, "encode", None)) and not isinstance(source, str)

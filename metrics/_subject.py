@@ -505,15 +505,6 @@ def check_array(name, value):
     return array
 
 
-def check_integer(name, value, least=1):
-    """Raises a `ValueError` unless `value` is an integer of at least `least`."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
-        )
-
-
 def event_size(data):
     """How many numbers an example has."""
     return math.prod(data.shape[1:])

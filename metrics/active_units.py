@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_real
 from ..losses import FlowGaussian
 from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
 from ._inputs import Encoded, encoded, means_of
-from ._subject import check_integer
 
 
 def active_dimensions(
@@ -41,7 +41,7 @@ def active_dimensions(
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519; with the "at least" of the
     official codes of Zhu et al. (2020) and Shen et al. (2021), where the paper says "more than".
     """
-    _check_threshold(threshold)
+    threshold = check_real("threshold", threshold, "[0, inf)")
     array = means_of(means, data, batch_size, decoder, likelihood)
     return np.var(array, axis=0, ddof=1) >= threshold
 
@@ -76,7 +76,7 @@ def active_units(
 
     Reference: Burda et al. (2016), section 5.2, arXiv:1509.00519.
     """
-    _check_threshold(threshold)
+    threshold = check_real("threshold", threshold, "[0, inf)")
     value = Encoded(*encoded(means, data, batch_size, decoder, likelihood))
     flow = isinstance(value.posterior, FlowGaussian)
     array = means_of(value)
@@ -127,8 +127,8 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
 
     def __init__(self, latent_dim, threshold=0.01, name="active_units", **kwargs):
         super().__init__(name=name, **kwargs)
-        check_integer("latent_dim", latent_dim)
-        _check_threshold(threshold)
+        latent_dim = check_integer("latent_dim", latent_dim)
+        threshold = check_real("threshold", threshold, "[0, inf)")
         self.latent_dim, self.threshold = latent_dim, threshold
         self.count = self.add_variable((), "zeros", name="count")
         self.centre = self.add_variable((latent_dim,), "zeros", name="centre")
@@ -159,8 +159,3 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
     def result(self):
         active = ops.logical_and(self.variance() >= self.threshold, self.count >= 2.0)
         return ops.sum(ops.cast(active, self.dtype))
-
-
-def _check_threshold(threshold):
-    if not threshold >= 0:
-        raise ValueError(f"`threshold` must be non-negative. Received: threshold={threshold}")

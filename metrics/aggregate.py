@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_seed
 from ..layers import IsotropicNormal, StandardNormal
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from ._estimate import to_json
 from ._inputs import NUM_SAMPLES, encoded, flow_subject
-from ._subject import check_integer
 
 #: Draws from a learned prior that its moments are taken of, and their noise, apart from that of
 #: any posterior's.
@@ -147,8 +147,8 @@ def aggregate_moments(
         ValueError: If there are fewer than 2 examples, values are not finite, or an argument is out
             of range.
     """
-    check_integer("num_samples", num_samples, 2)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples, 2)
+    seed = check_seed("seed", seed, optional=False)
     posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
     kinds = (DiagonalGaussian, HierarchicalGaussian, PointMass, FlowGaussian)
     if not isinstance(posterior, kinds):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.checks import check_integer, check_real, check_seed
 from ._estimate import Estimate
 from ._inputs import means_of
-from ._subject import check_integer
 
 #: Rows of the dynamic programme at once: such a block of a large table stays in the cache.
 _ROWS = 128
@@ -58,10 +58,8 @@ def characteristic_matrix(x, y, alpha=0.6, clumps=15):
         )
     if not (np.all(np.isfinite(x)) and np.all(np.isfinite(y))):
         raise ValueError("`x` and `y` must be finite. Received: NaN or infinity")
-    if not 0.0 < alpha <= 1.0:
-        raise ValueError(f"`alpha` must lie in (0, 1]. Received: alpha={alpha}")
-    if not clumps > 0:
-        raise ValueError(f"`clumps` must be positive. Received: clumps={clumps}")
+    alpha = check_real("alpha", alpha, "(0, 1]")
+    clumps = check_real("clumps", clumps, "(0, inf)")
     # Ranks: nothing below depends on more than order and ties.
     x, y = (np.unique(values, return_inverse=True)[1] for values in (x, y))
     largest = max(len(x) ** alpha, 4.0)
@@ -150,11 +148,11 @@ def latent_dependence(
         raise ValueError(
             f"`variable` must have shape ({len(codes)},). Received: shape={variable.shape}"
         )
-    check_integer("num_permutations", num_permutations, least=0)
-    check_integer("seed", seed, least=0)
+    num_permutations = check_integer("num_permutations", num_permutations, least=0)
+    seed = check_seed("seed", seed, optional=False)
     rng = np.random.default_rng(seed)
     if max_samples is not None:
-        check_integer("max_samples", max_samples, least=4)
+        max_samples = check_integer("max_samples", max_samples, least=4)
         if max_samples < len(codes):
             rows = np.sort(rng.choice(len(codes), max_samples, replace=False))
             codes, variable = codes[rows], variable[rows]

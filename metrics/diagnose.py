@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_seed
 from . import _verdicts
 from ._estimate import to_json
 from ._measurements import measure
-from ._subject import as_subject, check_integer
+from ._subject import as_subject
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
@@ -220,10 +221,10 @@ def diagnose(
             "`data` must be given: diagnose(model, data) or diagnose(encoder, decoder, data). "
             "Received: data=None"
         )
-    check_integer("max_examples", max_examples, 2)
-    check_integer("refinement_steps", refinement_steps, 0)
-    check_integer("batch_size", batch_size)
-    check_integer("seed", seed, 0)
+    max_examples = check_integer("max_examples", max_examples, 2)
+    refinement_steps = check_integer("refinement_steps", refinement_steps, 0)
+    batch_size = check_integer("batch_size", batch_size)
+    seed = check_seed("seed", seed, optional=False)
     subject = as_subject(model, decoder, data, likelihood)
     data = subject.check(data)
     chosen = _choice(data, max_examples, seed)

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..core.checks import check_integer, check_seed
 from ..core.files import written
 from ..losses import FlowGaussian
 from ._estimate import Estimate, to_json
 from ._inputs import Encoded, NotMeasurable
-from ._subject import as_subject, check_integer
+from ._subject import as_subject
 from .active_units import active_units
 from .aggregate import aggregate_moments
 from .dependence import latent_dependence
@@ -183,8 +184,8 @@ def evaluate(
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     options = options or {}
     _check_names(metrics, options)
-    check_integer("num_samples", num_samples)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples)
+    seed = check_seed("seed", seed, optional=False)
     subject = as_subject(model, decoder, data, likelihood)
     data = subject.check(data)
     _check_labels(metrics, data, labels, train, options)

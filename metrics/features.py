@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._subject import check_integer
+from ..core.checks import check_integer, check_real, check_seed
 
 _FEATURE_LAYER = "features"
 _OPTIONS = (
@@ -249,11 +249,12 @@ def classifier_features(
             f"`data` must be images (N, H, W, C) for a classifier. Received: shape={images.shape}"
         )
     classes, targets = _classes(labels, len(images))
-    for name, value in (("epochs", epochs), ("num_features", num_features), ("seed", seed)):
-        check_integer(name, value, least=0 if name == "seed" else 1)
-    check_integer("batch_size", batch_size)
-    if not 0.0 < held_out < 1.0:
-        raise ValueError(f"`held_out` must lie in (0, 1). Received: held_out={held_out}")
+    num_features = check_integer("num_features", num_features)
+    epochs = check_integer("epochs", epochs)
+    learning_rate = check_real("learning_rate", learning_rate, "(0, inf)")
+    seed = check_seed("seed", seed, optional=False)
+    batch_size = check_integer("batch_size", batch_size)
+    held_out = check_real("held_out", held_out, "(0, 1)")
     path = None if save_to is None else _fresh_path(save_to)
     count = max(round(held_out * len(images)), len(classes))
     kept, held = train_test_split(

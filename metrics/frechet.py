@@ -7,8 +7,8 @@ import math
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_range, check_seed
 from ._estimate import Estimate
-from ._subject import check_integer
 from .features import array_hash, get_features
 
 _MAX_SAMPLES = 10_000
@@ -115,7 +115,7 @@ def frechet_distance(
     arXiv:1911.07023.
     """
     if num_blocks != 0:
-        check_integer("num_blocks", num_blocks, least=2)
+        num_blocks = check_integer("num_blocks", num_blocks, least=2)
     first, second, settings, details = _both_features(
         "frechet_distance",
         generated,
@@ -203,7 +203,7 @@ def kernel_distance(
         There subsets of 1,000 overlap, so that their spread gives no standard error.
     """
     if num_blocks is not None:
-        check_integer("num_blocks", num_blocks)
+        num_blocks = check_integer("num_blocks", num_blocks)
     first, second, settings, details = _both_features(
         "kernel_distance",
         generated,
@@ -302,13 +302,10 @@ def _check_blocks(num_blocks, first, second, least):
 def _both_features(
     estimator, generated, data, features, labels, num_samples, value_range, seed, batch_size
 ):
-    check_integer("seed", seed, least=0)
-    check_integer("batch_size", batch_size)
-    if num_samples is not None:
-        check_integer("num_samples", num_samples, least=3)
-    low, high = value_range
-    if not low < high:
-        raise ValueError(f"`value_range` must be (low, high). Received: value_range={value_range}")
+    seed = check_seed("seed", seed, optional=False)
+    batch_size = check_integer("batch_size", batch_size)
+    num_samples = check_integer("num_samples", num_samples, least=3, optional=True)
+    low, high = check_range("value_range", value_range)
     data = _images("data", data)
     if data.min() < low or data.max() > high:
         raise ValueError(

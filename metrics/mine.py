@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_integers, check_real, check_seed
 from ..losses import FlowGaussian
 from ..losses._compiled import compiled
 from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
 from ._gaussians import gaussians_of, generator
 from ._inputs import encoded, flow_subject
-from ._subject import check_integer
 
 #: Cyclic shifts of the held-out codes, for pairs that do not belong together.
 _SHIFTS = 32
@@ -72,16 +72,13 @@ def mine(
 
     Reference: Belghazi et al. (2018), eq. 10 and section 3.2, arXiv:1801.04062.
     """
-    for name, value in (("epochs", epochs), *(("hidden_units", width) for width in hidden_units)):
-        check_integer(name, value)
-    check_integer("batch_size", batch_size, 2)
-    check_integer("seed", seed, 0)
-    if not learning_rate > 0:
-        raise ValueError(f"`learning_rate` must be positive. Received: {learning_rate=}")
-    if not 0 <= decay < 1:
-        raise ValueError(f"`decay` must be in [0, 1). Received: decay={decay}")
-    if not 0 < held_out < 1:
-        raise ValueError(f"`held_out` must be in (0, 1). Received: held_out={held_out}")
+    hidden_units = check_integers("hidden_units", hidden_units)
+    epochs = check_integer("epochs", epochs)
+    batch_size = check_integer("batch_size", batch_size, 2)
+    seed = check_seed("seed", seed, optional=False)
+    learning_rate = check_real("learning_rate", learning_rate, "(0, inf)")
+    decay = check_real("decay", decay, "[0, 1)")
+    held_out = check_real("held_out", held_out, "(0, 1)")
     rng = generator(seed, "mine")
     x, z = _samples(model_or_x, data_or_z, decoder, likelihood, batch_size, rng)
     order = rng.permutation(len(x))

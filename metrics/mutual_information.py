@@ -5,12 +5,11 @@ import math
 
 import numpy as np
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer, check_seed
 from ..layers import IsotropicNormal
 from ._estimate import mean_estimate
 from ._gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
 from ._inputs import encoded
-from ._subject import check_integer
 
 ESTIMATORS = ("same_sample", "code", "batch")
 
@@ -174,11 +173,11 @@ def _measure(
 ):
     """Both estimates, from one set of draws."""
     check_choice("estimator", estimator, ESTIMATORS)
-    for name, value in (("num_samples", num_samples), ("chunk", chunk)):
-        check_integer(name, value)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples)
+    chunk = check_integer("chunk", chunk)
+    seed = check_seed("seed", seed, optional=False)
     if aggregate_size is not None:
-        check_integer("aggregate_size", aggregate_size, 2)
+        aggregate_size = check_integer("aggregate_size", aggregate_size, 2)
         if estimator == "batch":
             raise ValueError(
                 "`aggregate_size` must be None for the estimator 'batch', whose aggregates are the "

@@ -8,9 +8,10 @@ import numpy as np
 from keras import ops
 from rich.progress import track
 
+from ..core.checks import check_integer, check_seed
 from ..losses._replicas import GivenSeed
 from ._estimate import mean_estimate
-from ._subject import as_subject, check_integer, event_size
+from ._subject import as_subject, event_size
 
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20
@@ -64,12 +65,11 @@ def negative_log_likelihood(
 
     Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
     """
-    for name, value in (("num_samples", num_samples), ("memory", memory)):
-        check_integer(name, value)
-    for name, value in (("batch_size", batch_size), ("num_tokens", num_tokens)):
-        if value is not None:
-            check_integer(name, value)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples)
+    memory = check_integer("memory", memory)
+    batch_size = check_integer("batch_size", batch_size, optional=True)
+    num_tokens = check_integer("num_tokens", num_tokens, optional=True)
+    seed = check_seed("seed", seed, optional=False)
     subject = as_subject(model, decoder, data, likelihood)
     data = subject.check(data)
     if not subject.has_density:

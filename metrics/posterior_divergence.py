@@ -5,12 +5,11 @@ import math
 
 import numpy as np
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer, check_seed
 from ..losses import FlowGaussian
 from ._estimate import mean_estimate
 from ._gaussians import gaussians_of, generator, squared_spread
 from ._inputs import NUM_SAMPLES, base_of, encoded, flow_subject
-from ._subject import check_integer
 
 #: Floats that the covariances of one part of the posteriors may take.
 _PART = 2**22
@@ -69,9 +68,9 @@ def mutual_posterior_divergence(
     (2021), DU-VAE, arXiv:2110.12381.
     """
     check_choice("pairs", pairs, ("distinct", "all"))
-    check_integer("max_examples", max_examples, 2)
-    check_integer("seed", seed, 0)
-    check_integer("chunk", chunk)
+    max_examples = check_integer("max_examples", max_examples, 2)
+    seed = check_seed("seed", seed, optional=False)
+    chunk = check_integer("chunk", chunk)
     posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
     flow = isinstance(posterior, FlowGaussian)
     if flow:
@@ -146,8 +145,8 @@ def conditional_entropy(
 
     Reference: Shen et al. (2021), DU-VAE, arXiv:2110.12381.
     """
-    check_integer("num_samples", num_samples)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples)
+    seed = check_seed("seed", seed, optional=False)
     posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
     fields = {"unit": "nats", "settings": {"batch_size": batch_size}}
     if not isinstance(posterior, FlowGaussian):

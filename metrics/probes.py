@@ -17,11 +17,10 @@ import warnings
 import keras
 import numpy as np
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer, check_integers, check_real, check_seed
 from ..losses import FlowGaussian
 from ._estimate import Estimate
 from ._inputs import Encoded, encoded, means_of
-from ._subject import check_integer
 from .features import ShuffledBatches
 
 
@@ -93,8 +92,8 @@ def kmeans_probe(
         raise ValueError(
             f"`labelling` must be 'nearest_sample' or 'majority'. Received: labelling={labelling!r}"
         )
-    check_integer("num_clusters", num_clusters)
-    _check_runs(runs, seed)
+    num_clusters = check_integer("num_clusters", num_clusters)
+    runs, seed = _checked_runs(runs, seed)
     (x, y), (test_x, test_y) = _pairs(train, test, model, batch_size)
     if num_clusters > len(x):
         raise ValueError(
@@ -157,7 +156,7 @@ def knn_probe(
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    check_integer("num_neighbors", num_neighbors)
+    num_neighbors = check_integer("num_neighbors", num_neighbors)
     settings = {"num_neighbors": num_neighbors}
     return _subset_probe(
         "knn_probe",
@@ -272,14 +271,11 @@ def alphabet_probe(
 
     Reference: Shen et al. (2021), section on classification (DU-VAE), arXiv:2110.12381.
     """
-    for name, value in (
-        ("num_drawings", num_drawings),
-        ("num_test_drawings", num_test_drawings),
-        ("epochs", epochs),
-    ):
-        check_integer(name, value)
-    _check_positive("learning_rate", learning_rate)
-    _check_runs(runs, seed)
+    num_drawings = check_integer("num_drawings", num_drawings)
+    num_test_drawings = check_integer("num_test_drawings", num_test_drawings)
+    epochs = check_integer("epochs", epochs)
+    learning_rate = check_real("learning_rate", learning_rate, "(0, inf)")
+    runs, seed = _checked_runs(runs, seed)
     (x, y), (test_x, test_y) = _pairs(train, test, model, batch_size, label_columns=2)
     alphabets = np.unique(y[:, 0])
     if not np.array_equal(np.unique(y, axis=0), np.unique(test_y, axis=0)):
@@ -377,10 +373,10 @@ def few_label_probe(
 
     Reference: Shen et al. (2021), section on classification (DU-VAE), arXiv:2110.12381.
     """
-    check_integer("num_labels", num_labels, least=2)
-    check_integer("epochs", epochs)
-    _check_positive("learning_rate", learning_rate)
-    _check_runs(runs, seed)
+    num_labels = check_integer("num_labels", num_labels, least=2)
+    epochs = check_integer("epochs", epochs)
+    learning_rate = check_real("learning_rate", learning_rate, "(0, inf)")
+    runs, seed = _checked_runs(runs, seed)
     (x, y), (test_x, test_y) = _pairs(train, test, model, batch_size)
     val_x, val_y = _pair("validation", validation, model, batch_size, x.shape[1])
     classes = np.unique(y)
@@ -443,11 +439,10 @@ def classifier_probe(
 
     Reference: mu-VAE, tables 1 and 2.
     """
-    for units in hidden_units:
-        check_integer("hidden_units", units)
-    check_integer("epochs", epochs)
-    _check_positive("learning_rate", learning_rate)
-    _check_runs(runs, seed)
+    hidden_units = check_integers("hidden_units", hidden_units)
+    epochs = check_integer("epochs", epochs)
+    learning_rate = check_real("learning_rate", learning_rate, "(0, inf)")
+    runs, seed = _checked_runs(runs, seed)
     (x, y), (test_x, test_y) = _pairs(train, test, model, batch_size)
     classes, targets = np.unique(y, return_inverse=True)
     accuracies = []
@@ -512,9 +507,8 @@ def _subset_probe(
     settings,
     least=1,
 ):
-    if num_labels is not None:
-        check_integer("num_labels", num_labels, least=2)
-    _check_runs(runs, seed)
+    num_labels = check_integer("num_labels", num_labels, least=2, optional=True)
+    runs, seed = _checked_runs(runs, seed)
     (x, y), (test_x, test_y) = _pairs(train, test, model, batch_size)
     available = len(y) if num_labels is None else num_labels
     if available < least:
@@ -670,14 +664,8 @@ def _commonest(labels):
     return values[np.argmax(counts)]
 
 
-def _check_runs(runs, seed):
-    check_integer("runs", runs)
-    check_integer("seed", seed, least=0)
-
-
-def _check_positive(name, value):
-    if not value > 0:
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+def _checked_runs(runs, seed):
+    return check_integer("runs", runs), check_seed("seed", seed, optional=False)
 
 
 def _pairs(train, test, model, batch_size, label_columns=None):

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_seed
 from ..layers import IsotropicNormal
 from ..losses import FlowGaussian, kl_per_dimension
 from ._estimate import Estimate, mean_estimate
 from ._inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
-from ._subject import check_integer
 
 
 def rate_per_dimension(
@@ -54,8 +54,8 @@ def rate_per_dimension(
             coordinates, such as that of a prior that is a mixture.
         ValueError: If a model comes without data, or data without a model.
     """
-    check_integer("num_samples", num_samples)
-    check_integer("seed", seed, 0)
+    num_samples = check_integer("num_samples", num_samples)
+    seed = check_seed("seed", seed, optional=False)
     value, subject = encoded(posterior, data, batch_size, decoder, likelihood)
     if not hasattr(value, "_fields") or "mean" not in value._fields:
         raise TypeError(

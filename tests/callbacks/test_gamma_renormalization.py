@@ -144,10 +144,14 @@ def test_rounding_does_not():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"gamma": 0.0}, ValueError, "`gamma` must be positive. Received: gamma=0.0"),
+        (
+            {"gamma": 0.0},
+            ValueError,
+            "`gamma` must be a .*positive number or None. Received: gamma=0.0",
+        ),
         ({"gamma": float("nan")}, ValueError, "gamma=nan"),
         ({"gamma": 1.0, "layers": []}, ValueError, "`layers` must not be empty"),
-        ({"gamma": 1.0, "layers": ["norm", 3]}, TypeError, "names of layers. Received: int"),
+        ({"gamma": 1.0, "layers": ["norm", 3]}, TypeError, "names of layers. Received: layers=3"),
     ],
 )
 def test_errors_at_construction(arguments, error, message):

@@ -89,7 +89,11 @@ def test_schedules_count_epochs(make_vae, schedule, expected, final):
     [
         ({}, ValueError, "Either `epochs` or `schedule` must be given. Received: epochs=None"),
         ({"epochs": 3, "schedule": LinearSchedule(3)}, ValueError, "Received: epochs=3"),
-        ({"epochs": 0}, ValueError, "`epochs` must be a positive integer. Received: epochs=0"),
+        (
+            {"epochs": 0},
+            ValueError,
+            "`epochs` must be a positive integer or None. Received: epochs=0",
+        ),
         ({"epochs": 2.5}, ValueError, "epochs=2.5"),
         ({"epochs": 2, "start": -1.0}, ValueError, "`start` must be a .*non-negative.*start=-1.0"),
         (

@@ -321,15 +321,19 @@ DATA = np.zeros((5, 4, 4, 1), "float32")
         ({"data": np.zeros(5)}, ValueError, r"Received: shape=\(5,\)"),
         ({"data": np.array([[1.0], [np.inf]])}, ValueError, "`data` must be finite"),
         ({"labels": np.zeros(4)}, ValueError, r"`labels` must have shape \(5,\).*shape=\(4,\)"),
-        ({"frequency": 0}, ValueError, "`frequency` must be an integer of at least 1.*frequency=0"),
+        ({"frequency": 0}, ValueError, "`frequency` must be a positive integer.*frequency=0"),
         ({"image_frequency": 0}, ValueError, "image_frequency=0"),
         ({"num_images": 2.5}, ValueError, "num_images=2.5"),
         ({"num_traversals": 0}, ValueError, "num_traversals=0"),
         ({"max_dimensions": True}, ValueError, "max_dimensions=True"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
-        ({"seed": -1}, ValueError, "`seed` must be an integer of at least 0. Received: seed=-1"),
+        ({"seed": -1}, ValueError, "`seed` must be an integer in .0, 2.31.. Received: seed=-1"),
         ({"traversal_range": (1.0, 1.0)}, ValueError, r"traversal_range=\(1.0, 1.0\)"),
-        ({"threshold": -1.0}, ValueError, "`threshold` must be non-negative.*threshold=-1.0"),
+        (
+            {"threshold": -1.0},
+            ValueError,
+            "`threshold` must be a .*non-negative.*threshold=-1.0",
+        ),
     ],
 )
 def test_errors_at_construction(arguments, error, message):

@@ -279,22 +279,28 @@ def test_describe_digits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
+        ({"batch_size": 0}, "`batch_size` must be a positive integer. .*batch_size=0"),
         ({"binarize": "random"}, r"`binarize` must be one of .* Received: binarize='random'"),
         ({"backend": "torch"}, "`backend` must be one of .* Received: backend='torch'"),
         ({"channels": 2}, "`channels` must be one of .* Received: channels=2"),
-        ({"seed": -1}, "`seed` must be at least 0. Received: seed=-1"),
-        ({"binarize_seed": -1}, "`binarize_seed` must be at least 0"),
-        ({"copies": 0}, "`copies` must be at least 1. Received: copies=0"),
+        ({"seed": -1}, "`seed` must be an integer in .0, 2.31.. Received: seed=-1"),
+        ({"binarize_seed": -1}, "`binarize_seed` must be an integer in .0, 2.31."),
+        ({"copies": 0}, "`copies` must be a positive integer. Received: copies=0"),
         (
             {"copies": 2, "binarize": "fixed", "in_memory": False},
             "`copies` above 1 needs the images in memory. Received: copies=2, in_memory=False",
         ),
-        ({"limit": 0}, "`limit` must be at least 1. Received: limit=0"),
-        ({"image_size": (0, 3)}, r"`image_size` must be a positive int .*image_size=\(0, 3\)"),
+        ({"limit": 0}, "`limit` must be a positive integer or None. Received: limit=0"),
+        (
+            {"image_size": (0, 3)},
+            r"`image_size` must be a positive integer or a pair .*image_size=\(0, 3\)",
+        ),
         ({"crop": 9}, r"`crop` must not exceed the image. Received: crop=\(9, 9\)"),
-        ({"value_range": (1, 0)}, r"`value_range` must be two numbers.*value_range=\(1, 0\)"),
-        ({"value_range": 3}, "`value_range` must be two numbers.*value_range=3"),
+        (
+            {"value_range": (1, 0)},
+            r"`value_range` must be two finite numbers.*value_range=\(1, 0\)",
+        ),
+        ({"value_range": 3}, "`value_range` must be two finite numbers.*value_range=3"),
         (
             {"binarize": "dynamic", "value_range": (-1, 1)},
             r"`binarize` needs `value_range=\(0.0, 1.0\)`.*value_range=\(-1, 1\)",
@@ -314,9 +320,9 @@ def test_errors_name_the_argument(options, message):
 
 
 def test_errors_of_kind():
-    with pytest.raises(TypeError, match="`batch_size` must be an int. Received: batch_size=2.5"):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer.*=2.5"):
         load("digits", batch_size=2.5)
-    with pytest.raises(TypeError, match="`labels` must be True, False or .* labels=3"):
+    with pytest.raises(ValueError, match="`labels` must be True, False or .* labels=3"):
         load("digits", labels=3)
     with pytest.raises(TypeError, match="`name_or_path` must be a name or a path. Rec.*=7"):
         load(7)
@@ -437,8 +443,8 @@ def test_a_file_of_text_is_told_by_its_name(sentences, suffix):
         (load_arrays, {"image_size": 28}, r"`image_size` is of images.*Received: image_size=28"),
         (load, {"value_range": (-1.0, 1.0)}, r"`value_range` is of images"),
         (describe, {"channels": 1}, r"`channels` is of images"),
-        (load, {"labels": "stars"}, r"`labels` must be True or False for text.*'stars'"),
-        (load, {"batch_size": 0}, r"`batch_size` must be at least 1"),
+        (load, {"labels": "stars"}, r"`labels` must be True or False.*'stars'"),
+        (load, {"batch_size": 0}, r"`batch_size` must be a positive integer"),
         (load, {"vocabulary": Vocabulary(["word"]), "max_size": 9}, r"`max_size` and `min_count`"),
     ],
 )

@@ -146,8 +146,11 @@ def test_running_metric_is_rebuilt_from_its_config():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ActiveUnits(0), "`latent_dim` must be an integer of at least 1.*latent_dim=0"),
-        (lambda: ActiveUnits(2, threshold=-1.0), "`threshold` must be non-negative.*-1.0"),
+        (lambda: ActiveUnits(0), "`latent_dim` must be a positive integer.*latent_dim=0"),
+        (
+            lambda: ActiveUnits(2, threshold=-1.0),
+            "`threshold` must be a .*non-negative.*-1.0",
+        ),
         (
             lambda: ActiveUnits(2).update_state(np.zeros((5, 3))),
             r"`mean` must have shape \(batch, 2\). Received: shape=\(5, 3\)",

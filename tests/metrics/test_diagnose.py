@@ -461,9 +461,14 @@ def test_every_verdict_has_words_and_remedies():
     [
         ("pair", {}, ValueError, "`data` must be given: diagnose.*Received: data=None"),
         ("all", {"max_examples": 1}, ValueError, "`max_examples` must be an integer of at least 2"),
-        ("all", {"refinement_steps": -1}, ValueError, "`refinement_steps` must be an integer"),
+        (
+            "all",
+            {"refinement_steps": -1},
+            ValueError,
+            "`refinement_steps` must be a non-negative integer",
+        ),
         ("all", {"batch_size": 0}, ValueError, "`batch_size` must be .* Received: batch_size=0"),
-        ("all", {"seed": -1}, ValueError, "`seed` must be an integer of at least 0"),
+        ("all", {"seed": -1}, ValueError, "`seed` must be an integer in .0, 2.31."),
         ("text", {}, TypeError, "`model` must be a vaezoo VAE"),
     ],
 )

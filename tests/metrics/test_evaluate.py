@@ -142,7 +142,7 @@ def test_what_a_deterministic_encoder_lacks_is_skipped(digits):
         ({"metrics": "knn_probe"}, "`labels` and `train` must be given for 'knn_probe'"),
         ({"metrics": "frechet_distance"}, "`labels` must be given for 'frechet_distance'"),
         ({"labels": np.zeros(3)}, r"`labels` must have shape \(150,\)"),
-        ({"num_samples": 0}, "`num_samples` must be an integer of at least 1"),
+        ({"num_samples": 0}, "`num_samples` must be a positive integer"),
     ],
 )
 def test_errors_before_anything_is_measured(model, digits, arguments, message):

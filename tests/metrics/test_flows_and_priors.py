@@ -178,7 +178,7 @@ def test_codes_of_a_flow_are_base_and_code(bent, data):
     for flow, part in (("base", both[:, :LATENT]), ("code", both[:, LATENT:])):
         codes = metrics.probes.posterior_means(bent, data, flow=flow)
         np.testing.assert_allclose(codes, part)
-    with pytest.raises(ValueError, match="`flow` must be one of both, base, code.*flow='all'"):
+    with pytest.raises(ValueError, match="`flow` must be one of 'both', 'base', 'code'.*='all'"):
         metrics.probes.posterior_means(bent, data, flow="all")
     labels = np.arange(COUNT) % 2
     pair = (data, labels)

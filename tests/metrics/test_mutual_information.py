@@ -353,9 +353,9 @@ def test_models_pairs_and_their_posteriors_agree():
             "`estimator` must be one of 'same_sample', 'code', 'batch",
         ),
         ({"num_samples": 0}, ValueError, "`num_samples` must be .* Received: num_samples=0"),
-        ({"chunk": 0}, ValueError, "`chunk` must be an integer of at least 1"),
-        ({"batch_size": 0}, ValueError, "`batch_size` must be an integer of at least 1"),
-        ({"seed": -1}, ValueError, "`seed` must be an integer of at least 0"),
+        ({"chunk": 0}, ValueError, "`chunk` must be a positive integer"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
+        ({"seed": -1}, ValueError, "`seed` must be an integer in .0, 2.31."),
         ({"aggregate_size": 1}, ValueError, "`aggregate_size` must be an integer of at least 2"),
         ({"aggregate_size": 6}, ValueError, "number of examples, 5. Received: aggregate_size=6"),
         (

@@ -212,8 +212,8 @@ def test_model_and_data():
             "`pairs` must be one of 'distinct', 'all'. Received: pairs='s",
         ),
         ({"max_examples": 1}, ValueError, "`max_examples` must be an integer of at least 2"),
-        ({"chunk": 0}, ValueError, "`chunk` must be an integer of at least 1"),
-        ({"seed": 0.5}, ValueError, "`seed` must be an integer of at least 0.*seed=0.5"),
+        ({"chunk": 0}, ValueError, "`chunk` must be a positive integer"),
+        ({"seed": 0.5}, ValueError, "`seed` must be an integer in .0, 2.31..*seed=0.5"),
     ],
 )
 def test_errors_say_what_came(arguments, error, message):

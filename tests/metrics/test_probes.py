@@ -309,7 +309,7 @@ GOOD = {"train": TRAIN, "test": TEST}
         (linear_probe, {"num_labels": 1}, ValueError, "num_labels=1"),
         (linear_probe, {"num_labels": 151}, ValueError, "num_labels=151, 150 examples"),
         (linear_probe, {"regularization": 0.0}, ValueError, "regularization=0.0"),
-        (classifier_probe, {"hidden_units": (0,)}, ValueError, "hidden_units=0"),
+        (classifier_probe, {"hidden_units": (0,)}, ValueError, r"hidden_units=\(0,\)"),
         (classifier_probe, {"epochs": 0}, ValueError, "epochs=0"),
         (classifier_probe, {"learning_rate": 0.0}, ValueError, "learning_rate=0.0"),
         (alphabet_probe, {}, ValueError, r"integer labels of shape \(150, 2\)"),
