@@ -344,7 +344,7 @@ class FlowHead(GaussianHead):
         ValueError: If an argument is out of range.
 
     Reference: Kingma et al. (2016), algorithm 1, arXiv:1606.04934; Shen et al. (2021), section
-    4.3, arXiv:2110.12381.
+    3.4, arXiv:2110.12381.
     """
 
     def __init__(

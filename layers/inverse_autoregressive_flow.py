@@ -4,7 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import SEEDS, check_choice, check_integer, check_integers, check_real, check_seed
+from ..core.checks import (
+    SEEDS,
+    check_choice,
+    check_integer,
+    check_integers,
+    check_keras,
+    check_real,
+    check_seed,
+)
 from ..losses import float32
 from ._loops import bounded_loop
 from .flow import Flow
@@ -29,6 +37,7 @@ class IAFBlock(Flow):
         degrees: `"random"` or `"sequential"`, see `MADE`.
         context_layers: `"all"` or `"first"`, see `MADE`.
         seed: Int that fixes random degrees.
+        kernel_initializer: Keras initialiser of all kernels of the `MADE`; its own by default.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -51,12 +60,23 @@ class IAFBlock(Flow):
         degrees="random",
         context_layers="all",
         seed=0,
+        kernel_initializer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.gate_bias = check_real("gate_bias", gate_bias)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
         self.network = MADE(
-            2, hidden_units, degrees, context_layers=context_layers, seed=seed, name="made"
+            2,
+            hidden_units,
+            degrees,
+            context_layers=context_layers,
+            seed=seed,
+            kernel_initializer=kernel_initializer,
+            context_initializer=kernel_initializer,
+            name="made",
         )
         self.hidden_units, self.degrees = self.network.hidden_units, degrees
         self.context_layers, self.seed = context_layers, self.network.seed
@@ -112,6 +132,7 @@ class InverseAutoregressiveFlow(Flow):
         degrees: `"random"` or `"sequential"`, see `MADE`.
         context_layers: `"all"` or `"first"`, see `MADE`.
         seed: Int that fixes degrees and permutations; blocks have masks of their own.
+        kernel_initializer: As in `IAFBlock`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -127,7 +148,7 @@ class InverseAutoregressiveFlow(Flow):
     Note: The code of DU-IAF gives all blocks the same random masks; here each has its own, so that
     a coordinate cut off in one block is seen in another.
 
-    Reference: Kingma et al. (2016), section 3, arXiv:1606.04934; Shen et al. (2021), section 4.3,
+    Reference: Kingma et al. (2016), section 3, arXiv:1606.04934; Shen et al. (2021), section 3.4,
     arXiv:2110.12381.
     """
 
@@ -140,6 +161,7 @@ class InverseAutoregressiveFlow(Flow):
         degrees="random",
         context_layers="all",
         seed=0,
+        kernel_initializer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -148,9 +170,17 @@ class InverseAutoregressiveFlow(Flow):
         self.order = check_choice("order", order, ("reverse", "permute", "keep"))
         self.gate_bias, self.degrees = check_real("gate_bias", gate_bias), degrees
         self.context_layers, self.seed = context_layers, check_seed("seed", seed, optional=False)
+        self.kernel_initializer = check_keras(
+            "kernel_initializer", kernel_initializer, keras.initializers
+        )
         shared = (self.hidden_units, self.gate_bias, degrees, context_layers)
         self.blocks = [
-            IAFBlock(*shared, (self.seed + number) % SEEDS, name=f"block_{number}")
+            IAFBlock(
+                *shared,
+                (self.seed + number) % SEEDS,
+                kernel_initializer,
+                name=f"block_{number}",
+            )
             for number in range(self.num_blocks)
         ]
 

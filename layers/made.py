@@ -45,6 +45,8 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             the context adds is no part of that.
         init_scale: Positive float, standard deviation of the outputs of each masked connection
             after that initialisation.
+        context_initializer: Keras initialiser of the context's kernels; by default Glorot's uniform
+            one.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -74,6 +76,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         kernel_initializer=None,
         weight_norm=False,
         init_scale=1.0,
+        context_initializer=None,
         **kwargs,
     ):
         kwargs.setdefault("dtype", "float32")
@@ -88,6 +91,9 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         self.kernel_initializer = check_keras(
             "kernel_initializer", kernel_initializer, keras.initializers
         )
+        self.context_initializer = check_keras(
+            "context_initializer", context_initializer, keras.initializers
+        )
         self.weight_norm = check_flag("weight_norm", weight_norm)
         self.init_scale = check_real("init_scale", init_scale, "(0, inf)")
 
@@ -95,7 +101,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         value = super()._argument(name)
         if name == "activation":
             return keras.activations.serialize(value)
-        if name == "kernel_initializer" and value is not None:
+        if name.endswith("initializer") and value is not None:
             return keras.initializers.serialize(value)
         return value
 
@@ -135,6 +141,9 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             use_bias=use_bias,
             context_dim=self.context_dim if sees_context else None,
             kernel_initializer=self._initializer(),
+            context_initializer="glorot_uniform"
+            if self.context_initializer is None
+            else _fresh(self.context_initializer),
             weight_norm=self.weight_norm,
             init_scale=self.init_scale,
             dtype=self.dtype_policy,
@@ -148,10 +157,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             if self.weight_norm:
                 return keras.initializers.RandomNormal(stddev=0.05)
             return keras.initializers.GlorotUniform()
-        # One initialiser gives kernels of one shape the same values time and again; its clones
-        # do so only under a seed of the user's.
-        clone = getattr(self.kernel_initializer, "clone", lambda: self.kernel_initializer)
-        return clone()
+        return _fresh(self.kernel_initializer)
 
     def call(self, z, context=None):
         if (context is None) != (self.context_dim is None):
@@ -174,16 +180,32 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         return (*z_shape[:2], self.num_outputs, z_shape[-1])
 
 
+def _fresh(initializer):
+    # One initialiser gives kernels of one shape the same values time and again; its clones do so
+    # only under a seed of the user's.
+    initializer = keras.initializers.get(initializer)
+    return getattr(initializer, "clone", lambda: initializer)()
+
+
 @keras.saving.register_keras_serializable(package="vaezoo")
 class _MaskedDense(WeightNormalized, keras.layers.Layer):
     """Linear map under a mask `(inputs, outputs)`, and what a context adds to it."""
 
     def __init__(
-        self, mask, use_bias, context_dim, kernel_initializer, weight_norm, init_scale, **kwargs
+        self,
+        mask,
+        use_bias,
+        context_dim,
+        kernel_initializer,
+        context_initializer,
+        weight_norm,
+        init_scale,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.mask, self.use_bias, self.context_dim = mask, use_bias, context_dim
         self.kernel_initializer = kernel_initializer
+        self.context_initializer = context_initializer
         self.weight_norm, self.init_scale = weight_norm, init_scale
 
     def build(self, input_shape):
@@ -200,7 +222,7 @@ class _MaskedDense(WeightNormalized, keras.layers.Layer):
             self.context_kernel = self.add_weight(
                 name="context_kernel",
                 shape=(self.context_dim, outputs),
-                initializer="glorot_uniform",
+                initializer=self.context_initializer,
             )
 
     def call(self, inputs, context=None):

@@ -2,7 +2,8 @@
 
 A preset is a dict: `networks` (arguments of `networks.make`, and in `head` those of
 `PosteriorHead.set_projection`), `model` (of the constructor), `training`, `data` (of
-`vaezoo.data.load`) and `source`.
+`vaezoo.data.load`) and `source`: the row of a published table that the settings are those of, or
+else what they follow, as "settings of ours: ..."; `tests/zoo/test_sources.py` knows the rows.
 """
 
 import difflib
@@ -12,9 +13,11 @@ from typing import NamedTuple
 import keras
 
 from ..core.checks import check_choice, check_flag, check_integer, check_real
-from ..layers import get_likelihood
-from ..losses import LinearSchedule
+from ..layers import Gaussian, get_likelihood
+from ..losses import InEpochs, LinearSchedule
 from . import networks as _networks
+
+OURS = "settings of ours"
 
 
 def digits_mlp(source="our own, sized for a minute on two cores", **model):
@@ -34,7 +37,7 @@ def digits_mlp(source="our own, sized for a minute on two cores", **model):
 
 
 def mnist_mlp(source, epochs=50, binarize="dynamic", **model):
-    """Settings for MNIST with the dense networks 784-800-800-D-800-800-784."""
+    """Settings of ours for MNIST with the dense networks 784-800-800-D-800-800-784."""
     return {
         "networks": {"kind": "mlp", "input_shape": (28, 28, 1), "hidden_units": (800, 800)},
         "model": {"latent_dim": 20, **model},
@@ -42,6 +45,47 @@ def mnist_mlp(source, epochs=50, binarize="dynamic", **model):
         "data": {"name_or_path": "mnist", "batch_size": 128, "binarize": binarize},
         "source": source,
     }
+
+
+def mnist_hebae(source, **model):
+    """Settings of HEBAE's runs on MNIST: encoder 784-784-800, a rate that falls with each epoch."""
+    settings = mnist_mlp(source, epochs=100, binarize=None, **model)
+    settings["networks"]["encoder"] = {"hidden_units": (784, 800)}
+    # The paper trains on all 60,000 images.
+    settings["training"]["validation"] = "none"
+    settings["training"]["learning_rate"] = InEpochs(
+        keras.optimizers.schedules.ExponentialDecay(
+            1e-3, decay_steps=1, decay_rate=0.995, staircase=True
+        )
+    )
+    return settings
+
+
+def mu_vae_cnn(row, data, **model):
+    """Settings of mu-VAE's convolutional runs, whose heads start as the other layers do.
+
+    Args:
+        row: Row of the paper's table 1.
+        data: `"mnist"` or `"fashion_mnist"`.
+        **model: Arguments of the constructor.
+    """
+    networks = {"kind": "mu_vae", "input_shape": (28, 28, 1)}
+    if "clip_factor" not in model:
+        # `MuVAE` sees to its own.
+        he_normal = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+        networks["head"] = {"kernel_initializer": he_normal}
+    return {
+        "networks": networks,
+        "model": {"latent_dim": 10, **model},
+        # The paper trains on all 60,000 images, and does not say for how long.
+        "training": {"epochs": 100, "learning_rate": 1e-4, "validation": "none"},
+        "data": {"name_or_path": data, "batch_size": 64, "binarize": None},
+        "source": f"mu-VAE, table 1, {row}",
+    }
+
+
+#: The squared error, without a half.
+SQUARED_ERROR = Gaussian(scale=0.5**0.5)
 
 
 #: The lists of masked kernels of DU-VAE's decoder and of MAE's, the official codes'.
@@ -61,8 +105,8 @@ def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
     """
     if anneal:
         model.setdefault("beta", LinearSchedule(10, unit="epochs"))
-    if data == "omniglot":
-        source = f"Shen et al. (2021), DU-VAE, table 1, {source}"
+    if data == "omniglot" and not source.startswith(OURS):
+        source = f"Shen et al. (2021), DU-VAE, table 1, {source}, on chardata.mat"
     return {
         "networks": {
             "kind": "pixelcnn",
@@ -75,12 +119,19 @@ def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
         "training": {
             "epochs": 500,
             "learning_rate": 1e-3,
+            "epsilon": EPSILON,
             "global_clipnorm": 5.0,
             "plateau": {"patience": 20, "max_decays": 5, "start_epoch": 10},
         },
         "data": _images(data, 50),
         "source": source,
     }
+
+
+#: Training images that MAE holds out.
+MAE_HELD_OUT = {"mnist": 2000, "omniglot": 2345}
+#: Of Adam, as in PyTorch; Keras has 1e-7.
+EPSILON = 1e-8
 
 
 def mae_images(source, data="mnist", decoder="pixelcnn", **model):
@@ -98,7 +149,7 @@ def mae_images(source, data="mnist", decoder="pixelcnn", **model):
         "model": {"latent_dim": 32, **model},
         "training": _mae_training(1e-3, 0.999998, 0.999, 20),
         # Held-out images are binarised five times each.
-        "data": _images(data, 100, copies=5),
+        "data": _images(data, 100, copies=5, validation_split=MAE_HELD_OUT[data]),
         "source": source,
     }
 
@@ -121,7 +172,6 @@ def cifar10_pixelcnn(source, field="small", **model):
             **_mae_training(1e-3, 0.999995, 0.9995, 50),
             "beta_1": 0.95,
             "beta_2": 0.9995,
-            "epsilon": 1e-8,
         },
         "data": {"name_or_path": "cifar10", "batch_size": 64, "validation_split": 2000},
         "source": source,
@@ -132,6 +182,7 @@ def _mae_training(learning_rate, step_factor, ema_momentum, patience):
     return {
         "epochs": 1000,
         "learning_rate": learning_rate,
+        "epsilon": EPSILON,
         "global_clipnorm": 5.0,
         "use_ema": True,
         "ema_momentum": ema_momentum,

@@ -7,7 +7,7 @@ from ._presets import digits_mlp, mnist_mlp, text_lstm, text_tiny
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, baseline AE"),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
     "digits_mlp": digits_mlp(),
     "yelp_sentences": text_lstm(
         "yelp_sentences", "AE", anneal=False, plateau={"monitor": "val_distortion"}

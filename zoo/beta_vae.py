@@ -1,13 +1,25 @@
 """Beta-VAE: one price between rate and distortion."""
 
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
+from ._presets import (
+    SQUARED_ERROR,
+    digits_mlp,
+    mnist_mlp,
+    mu_vae_cnn,
+    omniglot_resnet_pixelcnn,
+    text_lstm,
+    text_tiny,
+)
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("mu-VAE, table 1, baseline beta-VAE", beta=4.0),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", beta=4.0),
+    "mnist_cnn": mu_vae_cnn("beta-VAE (4)", "mnist", beta=4.0, likelihood=SQUARED_ERROR),
+    "fashion_mnist_cnn": mu_vae_cnn(
+        "beta-VAE (4)", "fashion_mnist", beta=4.0, likelihood=SQUARED_ERROR
+    ),
     "digits_mlp": digits_mlp(beta=4.0),
-    "omniglot_annealed": omniglot_resnet_pixelcnn("VAE, annealed"),
+    "omniglot_annealed": omniglot_resnet_pixelcnn("VAE"),
     "omniglot": omniglot_resnet_pixelcnn("beta-VAE (0.8)", beta=0.8),
     "yahoo": text_lstm("yahoo", "beta-VAE (0.4)", anneal=False, beta=0.4),
     "yelp": text_lstm("yelp", "beta-VAE (0.4)", anneal=False, beta=0.4),

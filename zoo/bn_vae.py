@@ -13,7 +13,7 @@ from ._presets import (
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, BN-VAE (0.5)", gamma=0.5),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", gamma=0.5),
     "digits_mlp": digits_mlp(gamma=0.5),
     "omniglot": omniglot_resnet_pixelcnn("BN-VAE (0.5)", gamma=0.5),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5),

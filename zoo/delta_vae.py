@@ -6,7 +6,7 @@ from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, delta-VAE (0.1)", delta=0.1),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", delta=0.1),
     "digits_mlp": digits_mlp(delta=0.1),
     "omniglot": omniglot_resnet_pixelcnn("delta-VAE (0.1)", delta=0.1),
     "yahoo": text_lstm("yahoo", "delta-VAE (0.1)", delta=0.1),

@@ -10,7 +10,10 @@ from .vae import VAE
 PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("DU-IAF (0.5, 0.85)", gamma=0.5, keep_prob=0.85),
     "mnist": omniglot_resnet_pixelcnn(
-        "settings of the paper's OMNIGLOT run", data="mnist", gamma=0.5, keep_prob=0.85
+        "settings of ours: the paper's run on OMNIGLOT, DU-IAF (0.5, 0.85)",
+        data="mnist",
+        gamma=0.5,
+        keep_prob=0.85,
     ),
     "digits_pixelcnn": digits_pixelcnn(gamma=0.5, keep_prob=0.85, flow_width=4),
     "yahoo": text_lstm("yahoo", "DU-IAF (0.7, 0.7)", "flow", gamma=0.7, keep_prob=0.7),
@@ -74,7 +77,7 @@ def DUIAF(
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: Shen et al. (2021), section 4.3, arXiv:2110.12381.
+    Reference: Shen et al. (2021), section 3.4, arXiv:2110.12381.
 
     Note: Densities are kept by coordinate through the flows' changes of order; the official code
     adds those of different coordinates up, which leaves their sum, and so the loss, the same.

@@ -14,7 +14,7 @@ from .vae import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp(
-        "Shen et al. (2021), best setting on OMNIGLOT (gamma 0.5, drop rate 0.1)",
+        "settings of ours: DU-VAE's gain and keep probability on OMNIGLOT, HEBAE's widths",
         latent_dim=32,
         gamma=0.5,
         keep_prob=0.9,

@@ -12,7 +12,7 @@ from ._presets import (
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Shen et al. (2021), DU-VAE, table 1, FB (0.1)", free_bits=0.1),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", free_bits=0.1),
     "digits_mlp": digits_mlp(free_bits=0.3),
     "omniglot": omniglot_resnet_pixelcnn("FB (0.1)", free_bits=0.1),
     "digits_pixelcnn": digits_pixelcnn(free_bits=0.3),

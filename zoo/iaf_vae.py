@@ -1,5 +1,7 @@
 """IAF-VAE: a posterior bent by inverse autoregressive flows."""
 
+import keras
+
 from ..core.checks import check_integer, check_real
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
@@ -10,7 +12,7 @@ PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("IAF+FB (0.15)", free_bits=0.15),
     "omniglot_bn": omniglot_resnet_pixelcnn("IAF+BN (0.5)", gamma=0.5),
     "mnist": omniglot_resnet_pixelcnn(
-        "settings of DU-VAE's OMNIGLOT run, IAF+FB (0.15)", data="mnist", free_bits=0.15
+        "settings of ours: DU-VAE's run on OMNIGLOT, IAF+FB (0.15)", data="mnist", free_bits=0.15
     ),
     "digits_pixelcnn": digits_pixelcnn(free_bits=0.15, flow_width=4),
     "digits_pixelcnn_bn": digits_pixelcnn(gamma=0.5, flow_width=4),
@@ -74,7 +76,8 @@ def IAFVAE(
         ValueError: If an argument is out of range.
 
     Reference: Kingma et al. (2016), algorithm 1 and eq. 15, arXiv:1606.04934; in the form of Shen
-    et al. (2021), DU-VAE, section 5.1, arXiv:2110.12381.
+    et al. (2021), DU-VAE, section 3.4, arXiv:2110.12381. The flows' kernels start from U(+-1 /
+    sqrt(fan_in)), as in its code.
     """
     free_bits = check_real("free_bits", free_bits, "[0, inf)")
     # The official code's epsilon for flows, whose encoder starts from tiny means.
@@ -94,4 +97,9 @@ def IAFVAE(
 def _iaf(latent_dim, num_blocks, flow_width, context_layers):
     latent_dim = check_integer("latent_dim", latent_dim)
     hidden_units = (check_integer("flow_width", flow_width) * latent_dim,) * 2
-    return InverseAutoregressiveFlow(num_blocks, hidden_units, context_layers=context_layers)
+    return InverseAutoregressiveFlow(
+        num_blocks,
+        hidden_units,
+        context_layers=context_layers,
+        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+    )

@@ -7,7 +7,7 @@ from ._presets import digits_mlp, mnist_mlp
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Zhao et al. (2017), MMD-VAE (alpha = 1, lambda = 1000)"),
+    "mnist_mlp": mnist_mlp("settings of ours: MMD-VAE (alpha = 1, lambda = 1000), HEBAE's widths"),
     "digits_mlp": digits_mlp(),
 }
 

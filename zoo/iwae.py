@@ -5,7 +5,11 @@ from ._presets import digits_mlp, mnist_mlp
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Burda et al. (2016), section 5, k = 50", latent_dim=50, num_samples=50),
+    "mnist_mlp": mnist_mlp(
+        "settings of ours: k = 50 of Burda et al. (2016), HEBAE's widths",
+        latent_dim=50,
+        num_samples=50,
+    ),
     "digits_mlp": digits_mlp(num_samples=8),
 }
 

@@ -8,16 +8,20 @@ _CODE = {"reduction": "softplus_of_mean"}
 
 PRESETS = {
     "mnist": mae_images(
-        "Ma et al. (2019), table 1a (1.0, 0.5)", diversity=1.0, smoothness=0.5, **_CODE
+        "Ma et al. (2019), MAE, table 1a, MAE (1.0, 0.5)", diversity=1.0, smoothness=0.5, **_CODE
     ),
     "omniglot": mae_images(
-        "Ma et al. (2019), table 1b (0.5, 0.5)", "omniglot", diversity=0.5, smoothness=0.5, **_CODE
+        "Ma et al. (2019), MAE, table 1b, MAE (0.5, 0.5), on chardata.mat",
+        "omniglot",
+        diversity=0.5,
+        smoothness=0.5,
+        **_CODE,
     ),
     "cifar10": cifar10_pixelcnn(
-        "Ma et al. (2019), table 3 (0.5, 1.0)", diversity=0.5, smoothness=1.0, **_CODE
+        "Ma et al. (2019), MAE, table 3, MAE (0.5, 1.0)", diversity=0.5, smoothness=1.0, **_CODE
     ),
     "cifar10_full": cifar10_pixelcnn(
-        "Ma et al. (2019), table 3 (0.5, 1.0), the official code's decoder",
+        "Ma et al. (2019), MAE, table 3, MAE (0.5, 1.0), by the official code's decoder",
         field="full",
         diversity=0.5,
         smoothness=1.0,

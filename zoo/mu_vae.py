@@ -5,26 +5,18 @@ import keras
 from ..core.checks import check_real
 from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
 from ..losses import MuELBO
-from ._presets import digits_mlp
+from ._presets import digits_mlp, mu_vae_cnn
 from .vae import VAE
 
-
-def _cnn(data, clip_factor):
-    return {
-        "networks": {"kind": "mu_vae", "input_shape": (28, 28, 1)},
-        "model": {"latent_dim": 10, "clip_factor": clip_factor},
-        # The paper trains on all 60,000 images.
-        "training": {"epochs": 100, "learning_rate": 1e-4, "validation": "none"},
-        "data": {"name_or_path": data, "batch_size": 64, "binarize": None},
-        "source": f"mu-VAE, table 2 and section on training (c = {clip_factor:g})",
-    }
-
-
 PRESETS = {
-    "mnist_cnn": _cnn("mnist", 3.0),
-    "mnist_cnn_c6": _cnn("mnist", 6.0),
-    "fashion_mnist_cnn": _cnn("fashion_mnist", 3.0),
-    "fashion_mnist_cnn_c6": _cnn("fashion_mnist", 6.0),
+    **{
+        f"{data}_cnn{suffix}": mu_vae_cnn(row, data, clip_factor=factor)
+        for data in ("mnist", "fashion_mnist")
+        for suffix, row, factor in (
+            ("", "mu-VAE #1 (c = 3)", 3.0),
+            ("_c6", "mu-VAE #2 (c = 6)", 6.0),
+        )
+    },
     "digits_mlp": digits_mlp(latent_dim=10),
 }
 PRESETS["digits_mlp"]["networks"]["output_activation"] = "sigmoid"

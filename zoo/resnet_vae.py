@@ -6,7 +6,7 @@ from .vlae import VLAE
 PRESETS = {
     "mnist": mae_images("Ma et al. (2019), MAE, table 4, ResNet VAE with AF", decoder="resnet"),
     "omniglot": mae_images(
-        "Ma et al. (2019), MAE, settings of table 4", "omniglot", decoder="resnet"
+        "settings of ours: those of MAE's table 4", "omniglot", decoder="resnet"
     ),
     "digits_resnet": digits_resnet(prior={"num_blocks": 1, "hidden_units": [64]}),
 }

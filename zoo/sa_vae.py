@@ -23,6 +23,7 @@ from ..losses._replicas import num_tf_replicas
 from ._checks import explains_memory, is_number
 from ._inputs import Batch, example_weight
 from ._presets import (
+    EPSILON,
     _images,
     _uniform,
     digits_mlp,
@@ -51,15 +52,20 @@ PRESETS = {
         "networks": {"kind": "gated_pixelcnn", "input_shape": (28, 28, 1)},
         # The weight rises from 0.1 by 1 / (10 epochs) in each step.
         "model": {"latent_dim": 32, "beta": LinearSchedule(9, start=0.1, unit="epochs")},
-        "training": {"epochs": 100, "learning_rate": 1e-3, "global_clipnorm": 5.0},
+        "training": {
+            "epochs": 100,
+            "learning_rate": 1e-3,
+            "epsilon": EPSILON,
+            "global_clipnorm": 5.0,
+        },
         "data": _images("omniglot", 50),
-        "source": "Kim et al. (2018), table 3, with DU-VAE's residual encoder",
+        "source": "settings of ours: Kim et al. (2018), with DU-VAE's residual encoder",
     },
     "digits_pixelcnn": digits_pixelcnn("weight"),
     **{
         corpus: text_lstm(
             corpus,
-            "SA-VAE, with the settings of Kim et al. (2018)",
+            "SA-VAE (by Kim et al., 2018)",
             epochs=30,
             plateau={
                 "patience": 1,

@@ -6,7 +6,7 @@ from ._presets import digits_mlp, mnist_mlp
 from .vae import VAE
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Dieng et al. (2019), with HEBAE's widths"),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
     "digits_mlp": digits_mlp(),
 }
 

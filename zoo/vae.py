@@ -36,15 +36,27 @@ from ._inputs import (
     example_weight,
     read_data,
 )
-from ._presets import dense_500, digits_mlp, digits_pixelcnn, mnist_mlp, omniglot_resnet_pixelcnn
+from ._presets import (
+    SQUARED_ERROR,
+    dense_500,
+    digits_mlp,
+    digits_pixelcnn,
+    mnist_mlp,
+    mu_vae_cnn,
+    omniglot_resnet_pixelcnn,
+)
 
 PRESETS = {
-    "mnist_mlp": mnist_mlp("Kingma & Welling (2014), section 5, with HEBAE's widths"),
+    "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
+    "mnist_cnn": mu_vae_cnn("VAE", "mnist", likelihood=SQUARED_ERROR),
+    "fashion_mnist_cnn": mu_vae_cnn("VAE", "fashion_mnist", likelihood=SQUARED_ERROR),
     "digits_mlp": digits_mlp(),
-    "omniglot": omniglot_resnet_pixelcnn("VAE without annealing", anneal=False),
+    "omniglot": omniglot_resnet_pixelcnn(
+        "settings of ours: DU-VAE's run on OMNIGLOT without annealing", anneal=False
+    ),
     "digits_pixelcnn": digits_pixelcnn(),
-    "mnist_500": dense_500("VAE-AS, table 2, VAE; table 1 by the decoder's depth"),
-    "omniglot_500": dense_500("VAE-AS, table 3, VAE", "omniglot"),
+    "mnist_500": dense_500("VAE-AS, table 2, VAE; table 1, 5 layers"),
+    "omniglot_500": dense_500("VAE-AS, table 3, VAE, on chardata.mat", "omniglot"),
     "mnist_500_estimation": dense_500("VAE-AS, section 5.2", decoder=3, batch_size=100, epochs=120),
 }
 

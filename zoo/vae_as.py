@@ -15,9 +15,13 @@ ROW_LEARNING_RATE = 0.01
 
 PRESETS = {
     "digits_mlp": with_index(digits_mlp(num_examples=1257, hidden_units=(256, 256))),
-    "mnist": with_index(dense_500("VAE-AS, table 2 (1.0, 1.0)", num_examples=55_000)),
+    "mnist": with_index(dense_500("VAE-AS, table 2, VAE-AS (1.0, 1.0)", num_examples=55_000)),
     "omniglot": with_index(
-        dense_500("VAE-AS, table 3 (1.0, 1.0)", "omniglot", num_examples=19_280)
+        dense_500(
+            "VAE-AS, table 3, VAE-AS (1.0, 1.0), on chardata.mat with num_examples=24345",
+            "omniglot",
+            num_examples=19_280,
+        )
     ),
     "mnist_estimation": with_index(
         dense_500("VAE-AS, section 5.2", decoder=3, batch_size=100, epochs=120, num_examples=55_000)

@@ -236,6 +236,25 @@ def test_rate_is_halved_after_two_epochs_without_gain_and_ends_after_five(monkey
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625]
 
 
+def test_heads_are_compared_with_the_best_since_the_last_halving(monkeypatch):
+    # Halved after the third; then 1.25 and 1.24 are gains over 1.3, and 1.26, 1.27 are none.
+    losses = iter([1.0, 1.2, 1.3, 1.25, 1.24, 1.26, 1.27, 1.1, 1.2, 0.9, *[2.0] * 90])
+    heads, rates = [], []
+
+    def step(head, x, y, learning_rate):
+        rates.append(learning_rate)
+        heads.append((np.full((2, 2), float(len(heads))), np.zeros(2)))
+        return heads[-1]
+
+    monkeypatch.setattr(probes, "_sgd_step", step)
+    monkeypatch.setattr(probes, "_mean_cross_entropy", lambda *_: next(losses))
+    x, y = np.ones((16, 2)), np.zeros(16, int)
+    best = probes._sgd_head(x, y, x, y, 2, 1.0, 12, np.random.default_rng(0))
+    assert rates == [1.0] * 3 + [0.5] * 4 + [0.25] * 5
+    # The best of all epochs is what is tested.
+    np.testing.assert_array_equal(best[0], np.full((2, 2), 9.0))
+
+
 def test_classifier_is_that_of_the_paper():
     network = latent_classifier(10)
     assert network.count_params() == 2_120_714

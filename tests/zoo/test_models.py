@@ -510,6 +510,7 @@ def test_preset_settings_are_arguments(name):
     training = dict(settings["training"])
     assert training.pop("epochs") > 0
     PlateauDecay(**training.pop("plateau", {}))
+    training.pop("validation", None)
     keras.optimizers.get({"class_name": training.pop("optimizer", "adam"), "config": training})
     network = dict(settings["networks"])
     assert network.pop("kind") in registry.DECODERS
@@ -781,3 +782,20 @@ def test_averaged_weights_are_what_validation_sees():
     assert history["val_distortion"][0] > history["distortion"][0]
     logs = run.model.evaluate(x, verbose=0, return_dict=True)
     np.testing.assert_allclose(logs["distortion"], history["val_distortion"][-1], rtol=0.05)
+
+
+@pytest.mark.one_backend
+def test_flows_of_the_zoo_start_as_in_the_official_code(dense_networks, to_numpy, tmp_path):
+    model = zoo.DUIAF(*dense_networks(), latent_dim=3, flow_width=16)
+    model.build((None, 6))
+    for block in model.head.flow.blocks:
+        first, second, last = block.network.layers_
+        kernels = [first.kernel, first.context_kernel, second.kernel, last.kernel]
+        for kernel in map(to_numpy, kernels):
+            bound = kernel.shape[0] ** -0.5
+            assert 0.95 * bound < np.abs(kernel).max() < bound
+    kernels = [to_numpy(block.network.layers_[1].kernel) for block in model.head.flow.blocks]
+    assert not np.array_equal(*kernels)
+    model.save(tmp_path / "flow.keras")
+    revived = keras.saving.load_model(tmp_path / "flow.keras")
+    assert revived.head.flow.get_config() == model.head.flow.get_config()

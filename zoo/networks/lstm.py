@@ -134,7 +134,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
     Raises:
         ValueError: If an argument is out of range, or the code enters nowhere.
 
-    Reference: Shen et al. (2021), section 5.1, arXiv:2110.12381 (`"cell"`, and `every_step`, which
+    Reference: Shen et al. (2021), section 4.1, arXiv:2110.12381 (`"cell"`, and `every_step`, which
     is only in its code); Kim et al. (2018), appendix B, arXiv:1802.02550 (`"hidden"`); Bowman et
     al. (2016), section 3.1, arXiv:1511.06349 (word dropout).
     """

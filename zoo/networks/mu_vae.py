@@ -3,6 +3,7 @@
 import keras
 
 from ...core.checks import check_integer
+from ...layers._classifier import dense_classifier
 from ._parts import (
     check_image,
     check_output,
@@ -31,7 +32,7 @@ def mu_vae_encoder(input_shape=(28, 28, 1), name="encoder"):
     Raises:
         ValueError: If `input_shape` is no such shape.
 
-    Reference: mu-VAE, table of the CNN.
+    Reference: mu-VAE, table 4.
 
     Note:
         The paper gives neither kernel sizes nor strides; they follow from its feature map sizes
@@ -86,7 +87,7 @@ def mu_vae_decoder(
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: mu-VAE, table of the CNN.
+    Reference: mu-VAE, table 4.
     """
     latent_dim = check_integer("latent_dim", latent_dim)
     height, width, channels = check_image("output_shape", output_shape, multiple=4)
@@ -139,15 +140,11 @@ def mu_vae_classifier(
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: mu-VAE, table of the CNN.
+    Reference: mu-VAE, table 4.
     """
     latent_dim = check_integer("latent_dim", latent_dim)
     num_classes = check_integer("num_classes", num_classes, least=2)
-    z = h = keras.Input((latent_dim,), name="z")
-    for number in (1, 2, 3):
-        h = _dense(1024, h.shape[-1], _ACTIVATION, f"dense_{number}")(h)
-    classes = _dense(num_classes, 1024, output_activation, "classes")(h)
-    return keras.Model(z, classes, name=name)
+    return dense_classifier(latent_dim, num_classes, output_activation=output_activation, name=name)
 
 
 def _dense(units, fan_in, activation, name):
