@@ -37,8 +37,8 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
     def call(self, z):
         return self.log_prob(z)
 
-    def compute_output_shape(self, z_shape):
-        return z_shape[:-1]
+    def compute_output_shape(self, input_shape):
+        return input_shape[:-1]
 
     def attach(self, model):
         """Lets a prior know the `VAE` that it belongs to, before anything is built."""

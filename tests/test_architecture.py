@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import sys
 from collections import Counter
 from pathlib import Path
@@ -123,3 +124,16 @@ def test_keras_classes_are_registered_once_each():
     concrete = classes - {base for item in classes for base in item.__mro__[1:]}
     registered = {item for item in classes if item is find_registered(f"vaezoo>{item.__name__}")}
     assert concrete - registered == set()
+
+
+def test_output_shapes_are_computed_from_what_build_takes():
+    # `Model.summary` hands over by name what `build` was given.
+    layers = {
+        item
+        for name, item in keras.saving.get_custom_objects().items()
+        if name.startswith("vaezoo>") and issubclass(item, keras.Layer)
+    }
+    for layer in layers:
+        given = inspect.signature(layer.build).parameters
+        taken = inspect.signature(layer.compute_output_shape).parameters
+        assert set(given) <= set(taken) or "kwargs" in taken, layer

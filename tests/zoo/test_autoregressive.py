@@ -64,6 +64,13 @@ def test_training_initialises_the_gains_from_the_first_data_and_lowers_the_loss(
     assert history["loss"][-1] < history["loss"][0]
 
 
+def test_summary_shows_what_the_decoder_returns(model):
+    lines = []
+    model.summary(120, expand_nested=True, print_fn=lambda text, **_: lines.append(text))
+    decoder = next(line for line in "\n".join(lines).splitlines() if "ResidualPixelCNN" in line)
+    assert "(None, 4, 4, 1)" in decoder
+
+
 def test_likelihood_is_that_of_each_pixel_given_those_before(model, images):
     z = np.random.default_rng(1).normal(size=(40, 3, SIZE)).astype("float32")
     params = ops.convert_to_numpy(model.params(z, images))

@@ -121,6 +121,21 @@ def test_one_step_moves_every_trainable_weight(case):
         assert np.any(case.after[path] != value), path
 
 
+@pytest.mark.parametrize("expand_nested", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+def test_summary_counts_the_weights_and_names_the_parts(case, trained, expand_nested):
+    model = case.model if trained else case.constructor(*case.networks(), latent_dim=3)
+    lines = []
+    model.summary(expand_nested=expand_nested, print_fn=lambda text, **_: lines.append(text))
+    text = "\n".join(lines)
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert f"Trainable params: {trainable:,} " in text
+    if trained:
+        # One density for each draw.
+        prior = next(line for line in text.splitlines() if model.prior.name in line)
+        assert f"(None, {model.head.num_samples})" in prior
+
+
 def test_logs_hold_loss_distortion_rate_and_reports(case):
     reports = {*case.model.objective.report_names, *STEP_LOGS.get(case.name, ())}
     assert set(case.history) == {"loss", "distortion", "rate", *reports}

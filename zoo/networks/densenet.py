@@ -41,8 +41,8 @@ class GaussianFeatures(ArgumentsConfig, keras.layers.Layer):
         mean, log_var = (ops.reshape(half, (-1, size)) for half in ops.split(maps, 2, axis=-1))
         return ops.concatenate([mean, ops.clip(log_var, -self.limit, self.limit)], axis=-1)
 
-    def compute_output_shape(self, maps_shape):
-        return (maps_shape[0], maps_shape[1] * maps_shape[2] * maps_shape[3])
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[1] * input_shape[2] * input_shape[3])
 
 
 def densenet_encoder(
