@@ -158,9 +158,9 @@ def write_pixel(images, values, row, column, group=0, groups=1):
         groups: Positive int, number of groups, of equal sizes.
     """
     height, width, channels = images.shape[1:]
-    here = ops.equal(ops.arange(height), row)[:, None, None]
-    here = ops.logical_and(here, ops.equal(ops.arange(width), column)[None, :, None])
+    here = ops.equal(ops.arange(height, dtype="int32"), row)[:, None, None]
+    here = ops.logical_and(here, ops.equal(ops.arange(width, dtype="int32"), column)[None, :, None])
     if groups > 1:
-        number = ops.arange(channels) // (channels // groups)
+        number = ops.arange(channels, dtype="int32") // (channels // groups)
         here = ops.logical_and(here, ops.equal(number, group)[None, None, :])
     return ops.where(here[None], ops.cast(values, images.dtype), images)

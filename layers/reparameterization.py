@@ -160,7 +160,7 @@ class CholeskyReparam(_Reparameterization):
         beta, sigma = self._moments(mean, training)
         # In proportion to codes of large spread, whose rounding errors are as large.
         jitter = self.jitter * ops.maximum(ops.mean(ops.diagonal(sigma)), 1.0)
-        factor = ops.cholesky(sigma + jitter * ops.eye(self.latent_dim))
+        factor = ops.cholesky(sigma + jitter * ops.eye(self.latent_dim, dtype=sigma.dtype))
         noise_factor = factor
         if self.sampling == "diagonal":
             noise_factor = ops.diag(ops.sqrt(ops.diagonal(sigma) + jitter))

@@ -62,7 +62,7 @@ class Tokens(Likelihood):
         params = float32(params)
         target = ops.cast(x, "int32")[:, None, 1:]
         counted = ops.cast(target != self.pad_id, params.dtype)
-        chosen = ops.arange(params.shape[-1]) == target[..., None]
+        chosen = ops.arange(params.shape[-1], dtype="int32") == target[..., None]
         logit = ops.sum(ops.where(chosen, params, 0.0), axis=-1)
         return ops.sum((logit - ops.logsumexp(params, axis=-1)) * counted, axis=-1)
 

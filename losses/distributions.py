@@ -215,14 +215,12 @@ def variance(posterior):
 
 
 def float32(value):
-    """Densities are computed in float32 under every precision policy."""
+    """Densities are computed in float32 under every precision policy, that of float64 included."""
     value = ops.convert_to_tensor(value)
-    # float64 stays as it is, so that identities can be checked to its precision.
-    return (
-        value
-        if keras.backend.standardize_dtype(value.dtype) == "float64"
-        else ops.cast(value, "float32")
-    )
+    # float64 that is handed over as such stays, so that identities can be checked to its precision.
+    given = keras.backend.standardize_dtype(value.dtype) == "float64"
+    policies = keras.config.floatx(), keras.config.dtype_policy().compute_dtype
+    return value if given and "float64" not in policies else ops.cast(value, "float32")
 
 
 def reparameterize(posterior, eps):

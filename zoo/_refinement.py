@@ -57,7 +57,12 @@ def clip_rows(tensors, limit):
 
 def clip_together(tensors, limit):
     """Factor that brings the joint norm of all tensors down to `limit`."""
-    return _factor(sum(ops.sum(ops.square(tensor)) for tensor in tensors), limit)
+    return _factor(_square(tensors), limit)
+
+
+def _square(tensors):
+    # Weights may be of another precision than the parameters of a posterior.
+    return sum(ops.cast(ops.sum(ops.square(tensor)), "float32") for tensor in tensors)
 
 
 def _factor(square, limit):
@@ -125,7 +130,7 @@ def follow_back(product, path, gradient, weights, descent, limit=None):
         if limit is None:
             return tensors
         factor = clip_together(tensors, limit)
-        return [factor * tensor for tensor in tensors]
+        return [ops.cast(factor, tensor.dtype) * tensor for tensor in tensors]
 
     def step(number, g, p, dw):
         here = [ops.take(values, number, axis=0) for values in path]
@@ -193,7 +198,7 @@ def difference_product(loss, weights, factors, change=CHANGE):
         square = sum(ops.mean(ops.square(v)) for v in p) / len(p)
         radius = change / ops.maximum(ops.sqrt(square), 1e-30)
         moved = gradient([value + radius * v for value, v in zip(here, p, strict=True)])
-        found = [(b - a) / radius for a, b in zip(base, moved, strict=True)]
+        found = [(b - a) / ops.cast(radius, b.dtype) for a, b in zip(base, moved, strict=True)]
         return found[: len(here)], found[len(here) :]
 
     return product

@@ -259,7 +259,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         x = ops.cast(x, "int32")[:, :-1]
         if training and self.word_dropout:
             dropped = keras.random.uniform(ops.shape(x), seed=self.noise) < self.word_dropout
-            dropped = ops.logical_and(dropped, ops.arange(ops.shape(x)[1]) > 0)
+            dropped = ops.logical_and(dropped, ops.arange(ops.shape(x)[1], dtype="int32") > 0)
             x = ops.where(dropped, self.unknown_id, x)
         h = self._dropout(self.embedding(x), self.embedding_dropout, training)
         if self.every_step:
@@ -321,7 +321,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
 
     def _never(self):
         """Which ids no sentence goes on with, bool `(V,)`."""
-        number = ops.arange(self.vocabulary_size)
+        number = ops.arange(self.vocabulary_size, dtype="int32")
         return ops.logical_or(number == self.pad_id, number == self.start_id)
 
     def _advance(self, token, z, state):
@@ -350,7 +350,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         state = self.start(z)
         rows = ops.shape(z)[0]
         token = ops.zeros((rows,), "int32") + self.start_id
-        place = ops.arange(steps + 1)
+        place = ops.arange(steps + 1, dtype="int32")
         sentences = ops.where(place == 0, self.start_id, self.pad_id)
         sentences = ops.cast(ops.broadcast_to(sentences, (rows, steps + 1)), "int32")
 
@@ -396,8 +396,8 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         rows = ops.shape(z)[0]
         z = ops.repeat(z, beam_size, axis=0)
         state = self.start(z)
-        place, number = ops.arange(steps + 1), ops.arange(size)
-        first_of_row = ops.arange(rows)[:, None] * beam_size
+        place, number = ops.arange(steps + 1, dtype="int32"), ops.arange(size, dtype="int32")
+        first_of_row = ops.arange(rows, dtype="int32")[:, None] * beam_size
         length_penalty = ops.cast(length_penalty, "float32")
 
         def normalized(log_prob, length):
@@ -440,7 +440,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         token = ops.cast(nothing, "int32") + self.start_id
         sentences = ops.where(place == 0, token[:, None], self.pad_id)
         # One hypothesis at first: the other places are empty, which is to have no probability.
-        empty = ops.arange(rows * beam_size) % beam_size > 0
+        empty = ops.arange(rows * beam_size, dtype="int32") % beam_size > 0
         log_prob = ops.where(empty, minus_infinity, nothing)
         score = nothing + minus_infinity
         loop = (ops.zeros((), "int32"), token, sentences, log_prob, score, *state)
