@@ -37,6 +37,8 @@ class FlowPrior(Prior):
     Reference: Chen et al. (2017), section 3.2, arXiv:1611.02731.
     """
 
+    nested_draws = True
+
     def __init__(self, flow, **kwargs):
         super().__init__(**kwargs)
         self.flow, self._transform = check_kind("flow", flow, Flow, "a vaezoo Flow"), None

@@ -26,6 +26,9 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
 
     #: Shape of one example of the data, which the `VAE` tells before it builds its prior.
     event_shape = None
+    #: Whether the first draws of `sample` are the same however many follow; only then more may be
+    #: drawn than are needed.
+    nested_draws = False
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -81,6 +84,8 @@ class IsotropicNormal(Prior):
     Raises:
         ValueError: If `scale` is not positive.
     """
+
+    nested_draws = True
 
     def __init__(self, scale=1.0, **kwargs):
         super().__init__(**kwargs)

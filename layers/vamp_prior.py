@@ -48,6 +48,8 @@ class VampPrior(Prior):
     Reference: Tomczak & Welling (2018), eqs. 9-10, arXiv:1705.07120.
     """
 
+    nested_draws = True
+
     def __init__(self, num_components=500, initializer=None, **kwargs):
         super().__init__(**kwargs)
         self.num_components = check_integer("num_components", num_components)

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 
 
 def compiled(model, function, xla=False):
@@ -30,6 +31,51 @@ def compiled(model, function, xla=False):
         return stateless([variable.value for variable in model.variables], *args)
 
     return call
+
+
+def rows_to_compile(rows, most=None, xla=False, noise=False):
+    """Number of rows that a function is compiled for, to be used with `rows` of them.
+
+    JAX compiles anew for each shape, and so does XLA on TensorFlow: few sizes, the powers of two up
+    to `most`, take few compilations. Elsewhere a function takes any number of rows.
+
+    Args:
+        rows: Positive int.
+        most: Optional int of at least `rows`, the largest number.
+        xla: Whether the function is compiled by XLA on TensorFlow, too.
+        noise: Whether the function draws. Of JAX's random numbers those of the first rows do not
+            depend on how many rows follow, unless its option `jax_threefry_partitionable` is off.
+
+    Returns:
+        Int of at least `rows`.
+    """
+    on_jax = keras.backend.backend() == "jax"
+    if not (on_jax or xla):
+        return rows
+    if noise and on_jax:
+        import jax
+
+        if not jax.config.jax_threefry_partitionable:
+            return rows
+    power = 1 << (rows - 1).bit_length()
+    return power if most is None else min(power, most)
+
+
+def padded(arrays, rows):
+    """NumPy arrays with their first row repeated at the end up to `rows`.
+
+    Args:
+        arrays: Sequence of arrays or tensors of equal lengths, of at most `rows`.
+        rows: Positive int.
+
+    Returns:
+        The sequence as it is if nothing is missing, else a list.
+    """
+    missing = rows - len(arrays[0])
+    if missing == 0:
+        return arrays
+    arrays = [keras.ops.convert_to_numpy(array) for array in arrays]
+    return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
 
 
 def run_once(model, function, *args):

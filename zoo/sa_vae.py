@@ -317,7 +317,7 @@ class SemiAmortizedVAE(OwnStepVAE):
     def own_step(self, x, y, sample_weight):
         rows = ops.maximum(ops.convert_to_tensor(self._largest_batch), ops.shape(x)[0])
         self._largest_batch.assign(rows)
-        scale = self.optimizer.scale_loss(ops.ones(()))
+        scale = self.optimizer.scale_loss(ops.ones((), "float32"))
         amortized = [*self.encoder.trainable_variables, *self.head.trainable_variables]
 
         def first_guess():
@@ -478,6 +478,7 @@ class SemiAmortizedVAE(OwnStepVAE):
         """
         steps = self.refine_steps if refine_steps is None else refine_steps
         _check_steps(steps)
+        self._build_for(x)
         if batch_size is not None:
             function = functools.partial(self.encode, refine_steps=steps)
             return self._in_batches(f"encode_{steps}", function, x, batch_size)

@@ -20,7 +20,7 @@ from ..layers import (
     initialize_from_data,
 )
 from ..losses import ELBO, Objective, Terms
-from ..losses._compiled import compiled, run_once
+from ..losses._compiled import compiled, padded, rows_to_compile, run_once
 from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, explains_memory
@@ -247,6 +247,47 @@ class VAE(ArgumentsConfig, keras.Model):
         for name in ("encoder", "decoder", "head", "prior", "likelihood", "objective"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config
+
+    def get_build_config(self):
+        """Returns the shape of the data; a model in use is built first, so that a file holds all.
+
+        Raises:
+            ValueError: If the model has weights in use that no file could hold, because the shape
+                of its data is unknown.
+        """
+        self._build_in_use()
+        return super().get_build_config()
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Saves the model as `keras.Model.save` does, after building what is in use."""
+        self._build_in_use()
+        super().save(filepath, overwrite, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """Saves the weights as `keras.Model.save_weights` does, after building what is in use."""
+        self._build_in_use()
+        super().save_weights(filepath, overwrite, **kwargs)
+
+    def _build_in_use(self):
+        """Builds a model of which parts alone are built: a file would not tell their shapes."""
+        self._build_for()
+        if not self.built and self.head.weights:
+            raise ValueError(
+                "A model can be saved when it knows its data: call it on a batch first, as in "
+                "`model(x)`. Received: an encoder that does not tell the shape of its input"
+            )
+
+    def _build_for(self, x=None):
+        """Builds the model for data `x`, or without any for what the encoder takes, if it tells."""
+        if self.built:
+            return
+        if x is None:
+            shape = getattr(self.encoder, "input_shape", None)
+            shape = shape or (self.encoder.get_build_config() or {}).get("input_shape")
+        else:
+            shape = tuple(x.shape)
+        if isinstance(shape, (tuple, list)):
+            self.build((None, *shape[1:]))
 
     def build(self, input_shape):
         event_shape = tuple(input_shape[1:])
@@ -669,6 +710,7 @@ class VAE(ArgumentsConfig, keras.Model):
         Returns:
             Posterior value: `.mean (batch, D)` and its other parameters.
         """
+        self._build_for(x)
         if batch_size is not None:
             return self._in_batches("encode", self.encode, x, batch_size)
         return self.head.posterior(self.encoder(x, training=False))
@@ -703,6 +745,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"`z` must have shape (batch, {self.latent_dim}) or (batch, K, "
                 f"{self.latent_dim}). Received: shape={tuple(z.shape)}"
             )
+        self._build_for()
         if beam_size is not None or return_log_prob:
             found = self._searched(z, batch_size, beam_size, length_penalty)
             return found if return_log_prob else found[0]
@@ -748,6 +791,7 @@ class VAE(ArgumentsConfig, keras.Model):
             batch_size: Examples at once.
         """
         check_values(self, x)
+        self._build_for(x)
         return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
 
     def _reconstruct(self, x):
@@ -789,8 +833,9 @@ class VAE(ArgumentsConfig, keras.Model):
                 "`a` and `b` must hold as many examples as each other. Received: "
                 f"{len(a)} and {len(b)}"
             )
-        ends = (self.encode(x, batch_size).mean for x in (a, b))
-        codes = ops.convert_to_numpy(path_between(*ends, steps, path))
+        ends = [self.encode(x, batch_size).mean for x in (a, b)]
+        ends = padded(ends, rows_to_compile(len(a)))
+        codes = ops.convert_to_numpy(path_between(*ends, steps, path))[: len(a)]
         x = self.decode(codes.reshape(-1, self.latent_dim), batch_size)
         return x.reshape(len(a), steps, *x.shape[1:])
 
@@ -837,40 +882,38 @@ class VAE(ArgumentsConfig, keras.Model):
         seed = _seed(seed)
         mean = mean and self.likelihood.has_mean
         options = draw_options(self.likelihood, temperature, top_k, top_p, drawn=not mean)
-        z = ops.convert_to_numpy(self.prior.sample(int(num), GivenSeed(seed)))
+        rows = rows_to_compile(int(num), noise=True) if self.prior.nested_draws else int(num)
+        z = ops.convert_to_numpy(self.prior.sample(rows, GivenSeed(seed)))[:num]
         if mean and not self.autoregressive:
             return self._in_batches("decode", self.decode, z, batch_size)
         values = self._drawn(z, seed, batch_size, options)
         if mean:
             means = self._compiled("means", self._means)
-            slices = [slice(first, first + batch_size) for first in range(0, num, batch_size)]
-            parts = [means(z[part], values[part]) for part in slices]
-            return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+            return self._over_batches(
+                lambda z, values, start: means(z, values), (z, values), batch_size
+            )
         return values
 
     def _drawn(self, z, seed, batch_size, options=()):
         """Draws from p(x|z), in NumPy."""
-        starts = range(0, len(z), batch_size)
         # Tensors, so that no value of an option needs another function.
         options = [ops.convert_to_tensor(option) for option in options]
         if not self.autoregressive:
             draw = self._compiled("draw", self._draw)
-            parts = [
-                draw(z[start : start + batch_size], np.uint32(seed), np.uint32(1 + start), *options)
-                for start in starts
-            ]
-            return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+            return self._over_batches(
+                lambda batch, start: draw(batch, np.uint32(seed), np.uint32(1 + start), *options),
+                (z,),
+                batch_size,
+                noise=True,
+            )
         # Outside of XLA, whose random numbers differ from a SavedModel's.
-        uniform = self._compiled("noise", self.draw_noise)(z, np.uint32(seed))
-        uniform = ops.convert_to_numpy(uniform)
+        (codes,) = padded((z,), rows_to_compile(len(z), noise=True))
+        uniform = self._compiled("noise", self.draw_noise)(codes, np.uint32(seed))
+        uniform = ops.convert_to_numpy(uniform)[: len(z)]
         draw = self._compiled("ancestral", self.draw_from_noise, xla=True)
-        parts = []
-        for start in starts:
-            inputs = [values[start : start + batch_size] for values in (z, uniform)]
-            rows = len(inputs[0])
-            inputs = map(ops.convert_to_tensor, _padded(inputs, min(batch_size, len(z))))
-            parts.append(ops.convert_to_numpy(draw(*inputs, *options))[:rows])
-        return np.concatenate(parts)
+        return self._over_batches(
+            lambda z, uniform, start: draw(z, uniform, *options), (z, uniform), batch_size, xla=True
+        )
 
     def _draw(self, z, seed, stream, *options):
         params = self.decoder(z, training=False)
@@ -923,6 +966,7 @@ class VAE(ArgumentsConfig, keras.Model):
         if batch_size is None:
             return self._log_terms(x, seed, 0, num_samples)
         check_values(self, x)
+        self._build_for(x)
         function = functools.partial(self._log_terms, num_samples=num_samples)
         return self._in_batches(f"log_terms_{num_samples}", function, x, batch_size, seed)
 
@@ -963,13 +1007,16 @@ class VAE(ArgumentsConfig, keras.Model):
         seed = _seed(seed)
         self.check_density()
         check_values(self, x)
+        self._build_for(x)
         score = self._compiled("score", self.score)
-        parts = []
-        for start in range(0, len(x), batch_size):
-            batch = ops.convert_to_tensor(x[start : start + batch_size])
-            # Every batch has noise of its own.
-            parts.append(score(batch, np.int32(num_samples), np.int32(seed), np.int32(start)))
-        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+        return self._over_batches(
+            lambda batch, start: score(
+                batch, np.int32(num_samples), np.int32(seed), np.int32(start)
+            ),
+            (x,),
+            batch_size,
+            noise=True,
+        )
 
     def check_density(self):
         """Raises a `ValueError` if the posterior is deterministic and x has no estimate."""
@@ -1026,15 +1073,33 @@ class VAE(ArgumentsConfig, keras.Model):
         xla = self.autoregressive and name.startswith(("decode", "reconstruct", "beam"))
         run = self._compiled(name, function, xla)
         options = [ops.convert_to_tensor(option) for option in options]
-        parts = []
-        for start in range(0, len(values), batch_size):
-            batch = values[start : start + batch_size]
-            rows = len(batch)
-            if xla and start:
-                (batch,) = _padded((batch,), batch_size)
-            # Every batch has noise of its own.
+
+        def call(batch, start):
             noise = () if seed is None else (np.uint32(seed), np.uint32(start))
-            result = run(ops.convert_to_tensor(batch), *noise, *options)
+            return run(batch, *noise, *options)
+
+        return self._over_batches(call, (values,), batch_size, xla, noise=seed is not None)
+
+    def _over_batches(self, function, arrays, batch_size, xla=False, noise=False):
+        """What a compiled function makes of arrays, in NumPy, in batches of few sizes.
+
+        Args:
+            function: Function of a tensor of each array and of the number of the batch's first
+                row, which keeps the noise of batches apart. Returns a structure of tensors, batch
+                first, or of None.
+            arrays: Arrays or tensors of equal lengths.
+            batch_size: Positive int.
+            xla: As in `rows_to_compile`.
+            noise: As in `rows_to_compile`.
+        """
+        length, parts = len(arrays[0]), []
+        for start in range(0, length, batch_size):
+            batch = [array[start : start + batch_size] for array in arrays]
+            rows = len(batch[0])
+            size = rows_to_compile(rows, batch_size, xla, noise)
+            # A batch of this size has been compiled for by now.
+            batch = padded(batch, batch_size if start and size > rows else size)
+            result = function(*map(ops.convert_to_tensor, batch), start)
             parts.append(keras.tree.map_structure(lambda v, n=rows: _to_numpy(v, n), result))
         return keras.tree.map_structure(
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
@@ -1092,15 +1157,6 @@ def _with_matched_prior(config):
 def _to_numpy(value, rows):
     # Terms without a closed form are None.
     return None if value is None else ops.convert_to_numpy(value)[:rows]
-
-
-def _padded(arrays, rows):
-    """Arrays with their first row repeated at the end up to `rows`: one shape for XLA."""
-    missing = rows - len(arrays[0])
-    if missing == 0:
-        return arrays
-    arrays = [ops.convert_to_numpy(array) for array in arrays]
-    return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
 
 
 def _seed(seed):
