@@ -25,6 +25,47 @@ from ..losses._serialization import ArgumentsConfig
 from .flow import Flow
 from .reparameterization import DiagonalReparam
 
+#: Log-variances that heads pass on as they are, see `bounded_log_var`.
+LOG_VAR_RANGE = (-30.0, 20.0)
+
+
+def bounded_log_var(log_var, log_vars_per_unit=1.0):
+    """Keeps log-variances within what float32 can train, and is the identity there.
+
+        v                            for low <= v <= high,   low = -30, high = 20
+        high + log(1 + v - high)     above: the variance grows along its tangent at `high`
+        low - log(1 + low - v)       below: so does the precision, at `low`
+
+    The limits follow from float32, of 24 bits and a range of 1e+-38:
+
+    - Below -30 the standard deviation, 3e-7, is that of the rounding error of a code of size 1 to
+      5 (6e-8 to 2.4e-7): neither the decoder nor log q(z|x) can tell the draw from the mean. The
+      precision, 1e13, is finite.
+    - At 20 the variance is 5e8. The slope of the KL by v is 2.4e8, and its square, which Adam
+      keeps, 6e16. A decoder that amplifies a code by W over N values has a squared error of
+      N W^2 5e8, whose slope may be squared up to N W^2 = 4e10; beyond the limit that falls with
+      1 / (1 + v - high).
+
+    Outside the gradient is that of the bound times 1 / (1 + distance): it never vanishes, and since
+    the KL's slope by the variance does not change sign there, it points back. The KL's by v stays
+    5e8 / 2, however far outside v lies. All this has no effect on a model whose log-variances stay
+    inside: values and gradients are equal to the last bit.
+
+    Args:
+        log_var: Float tensor, or of another unit.
+        log_vars_per_unit: Positive float, 2 if `log_var` holds log standard deviations.
+
+    Returns:
+        Tensor of the same shape and unit.
+    """
+    low, high = (limit / log_vars_per_unit for limit in LOG_VAR_RANGE)
+    unit = log_vars_per_unit
+    above, below = ops.relu(log_var - high), ops.relu(low - log_var)
+    outside = ops.clip(log_var, low, high)
+    outside = outside + (ops.log1p(unit * above) - ops.log1p(unit * below)) / unit
+    # Chosen by a mask, so that nothing is added to what lies inside.
+    return ops.where((log_var >= low) & (log_var <= high), log_var, outside)
+
 
 class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
     """Base of the layers that turn features into `(posterior, z)`.
@@ -161,11 +202,13 @@ class GaussianHead(PosteriorHead):
 
         m, r     = split(W features + b)
         mean     = clip(mean_norm(m))
-        log_var  = variance_dropout(max(r, min_log_var))
+        log_var  = variance_dropout(bounded(max(r, min_log_var)))
         z_k      = mean + exp(log_var / 2) * eps_k,   eps_k ~ N(0, I)
 
     Each layer is optional. With a `CholeskyReparam` as `reparam`, r is the log standard deviation
-    and the draws are correlated.
+    and the draws are correlated. `bounded` is `bounded_log_var`: the identity for log-variances in
+    [-30, 20], where those of all models that train lie; it keeps the first loss finite on data
+    that were not scaled.
 
     Args:
         latent_dim: Positive int D.
@@ -284,6 +327,7 @@ class GaussianHead(PosteriorHead):
             mean = self.clip(mean)
         if self.min_log_var is not None:
             log_var = ops.maximum(log_var, self.min_log_var)
+        log_var = bounded_log_var(log_var, getattr(self.reparam, "log_vars_per_unit", 1.0))
         if self.variance_dropout is not None:
             log_var = self.variance_dropout(log_var, training=training)
         if self.scale == "scalar" and isinstance(self.reparam, DiagonalReparam):

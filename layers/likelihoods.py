@@ -6,6 +6,7 @@ from keras import ops
 
 from ..core.checks import check_integer, check_real
 from ..losses import float32, tfd
+from ..losses._replicas import gather_batch
 from ..losses._serialization import ArgumentsConfig
 
 
@@ -49,6 +50,10 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         observed = self._observed(x, params.dtype)[:, None]
         by_element = self.distribution(params).log_prob(observed)
         return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
+
+    def training_log_prob(self, x, params):
+        """`log_prob` in a training step, in which a likelihood may collect statistics of x."""
+        return self.log_prob(x, params)
 
     def call(self, params):
         return self.mean(params)
@@ -181,29 +186,55 @@ class Gaussian(Likelihood):
 
         log p(x|z) = sum_i -1/2 ((x_i - mean_i) / scale)^2 - log scale - 1/2 log(2 pi)    (nats)
 
-    A fixed scale of sqrt(1/2) makes the negative log-likelihood the sum of squared errors up to a
-    constant.
+    The scale is the size of the errors that count as noise, and the reconstruction cannot be better
+    than it says. The default of 1 suits standardized data; on data in [0, 1] it hides nearly all
+    there is to see, and the posterior collapses. `"optimal"` is safe on any data. A fixed scale of
+    sqrt(1/2) makes the negative log-likelihood the sum of squared errors up to a constant.
+
+    `"optimal"` is the maximum-likelihood scale of each training batch, with all draws and elements:
+
+        scale^2 = max( mean_bki (x_bi - mean_bki)^2, min_scale^2 )
 
     Args:
-        scale: Positive float, standard deviation; `"learned"` for one trained value that all
-            elements share; `"decoder"` for one per element, the softplus of the second half of the
-            decoder's channels.
-        min_scale: Positive float, added to learned scales.
+        scale: Positive float, standard deviation; `"optimal"` for that of the residuals, which all
+            elements share; `"learned"` for one trained value that all elements share; `"decoder"`
+            for one per element, the softplus of the second half of the decoder's channels.
+        min_scale: Positive float, added to trained scales, and the least optimal one.
+        momentum: Float in [0, 1), decay of the running mean square of `"optimal"`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: Rybkin et al. (2021), section 3, arXiv:2006.13202 (`"learned"`).
+    Reference: Rybkin et al. (2021), section 3, arXiv:2006.13202 (`"learned"`, `"optimal"`).
+
+    Note: Outside of training, where a likelihood may not depend on a batch, the optimal scale is
+    the root of a running mean of the batches' mean squares (bias-corrected, over about
+    `1 / (1 - momentum)` steps; 1 before the first), a weight that is saved with the model. No
+    gradient is taken through the optimal scale: the bound is stationary there, so it would be zero.
+    Importance-weighted bounds are given the scale that is optimal for the plain one; they are
+    bounds at any scale. Sample weights do not enter it.
     """
 
-    def __init__(self, scale=1.0, min_scale=1e-3, **kwargs):
+    def __init__(self, scale=1.0, min_scale=1e-3, momentum=0.99, **kwargs):
         super().__init__(**kwargs)
-        if not (isinstance(scale, str) and scale in ("learned", "decoder")):
-            scale = check_real("scale", scale, "(0, inf)", also="'learned' or 'decoder'")
+        named = ("optimal", "learned", "decoder")
+        if not (isinstance(scale, str) and scale in named):
+            scale = check_real("scale", scale, "(0, inf)", also="'optimal', 'learned' or 'decoder'")
         self.scale = scale
         self.min_scale = check_real("min_scale", min_scale, "(0, inf)")
+        self.momentum = check_real("momentum", momentum, "[0, 1)")
         self.params_per_value = 2 if scale == "decoder" else 1
+        if scale == "optimal":
+            self.moving_mean_square = self.add_weight(
+                name="moving_mean_square", initializer="ones", trainable=False, aggregation="mean"
+            )
+            self.updates = self.add_weight(
+                name="updates",
+                initializer="zeros",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
         if scale == "learned":
             # softplus(0.5413) = 1: learning starts from the unit scale.
             self.raw_scale = self.add_weight(
@@ -211,15 +242,46 @@ class Gaussian(Likelihood):
             )
         self.built = True
 
+    @property
+    def fixed_scale(self):
+        """The scale where it is a given number, else None."""
+        return None if isinstance(self.scale, str) else float(self.scale)
+
     def distribution(self, params):
         if self.scale == "decoder":
             mean, raw_scale = ops.split(params, 2, axis=-1)
             return tfd().Normal(mean, ops.softplus(raw_scale) + self.min_scale)
         if self.scale == "learned":
             scale = ops.softplus(ops.convert_to_tensor(self.raw_scale)) + self.min_scale
+        elif self.scale == "optimal":
+            scale = self._optimal(ops.convert_to_tensor(self.moving_mean_square))
         else:
             scale = float(self.scale)
         return tfd().Normal(params, scale)
+
+    def training_log_prob(self, x, params):
+        if self.scale != "optimal":
+            return self.log_prob(x, params)
+        params = float32(params)
+        observed = self._observed(x, params.dtype)[:, None]
+        squares = ops.square(ops.stop_gradient(observed - params))
+        # Of the global batch, however replicas share it.
+        rows = ops.mean(squares, axis=tuple(range(1, len(squares.shape))))
+        mean_square = ops.mean(gather_batch(rows))
+        self._collect(mean_square)
+        by_element = tfd().Normal(params, self._optimal(mean_square)).log_prob(observed)
+        return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
+
+    def _optimal(self, mean_square):
+        return ops.sqrt(ops.maximum(mean_square, self.min_scale**2))
+
+    def _collect(self, mean_square):
+        # This rate makes the plain recursion equal to a bias-corrected exponential average.
+        updates = self.updates + 1.0
+        rate = (1.0 - self.momentum) / (1.0 - ops.power(self.momentum, updates))
+        running = ops.convert_to_tensor(self.moving_mean_square)
+        self.moving_mean_square.assign(running + rate * (mean_square - running))
+        self.updates.assign(updates)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

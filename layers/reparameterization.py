@@ -18,6 +18,9 @@ from ..losses._serialization import ArgumentsConfig
 class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     """Base: subclasses implement `posterior(mean, second, training)`."""
 
+    #: What one unit of the second parameter is as a log-variance.
+    log_vars_per_unit = 1.0
+
     def __init__(self, num_samples=None, seed=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -107,6 +110,9 @@ class CholeskyReparam(_Reparameterization):
 
     Reference: Cheng et al. (2020), HEBAE, eqs. 7-8, arXiv:2007.10389.
     """
+
+    #: The second parameter is a log standard deviation.
+    log_vars_per_unit = 2.0
 
     def __init__(
         self,

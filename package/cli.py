@@ -111,7 +111,7 @@ class _Group(TyperGroup):
                     raise
                 _say_error(f"There is not enough memory for this. {error}")
                 raise typer.Exit(2) from error
-            except (ValueError, TypeError, OSError, ImportError) as error:
+            except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
                 if ctx.params.get("debug"):
                     raise
                 _say_error(error)

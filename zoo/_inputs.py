@@ -486,6 +486,7 @@ class Data(NamedTuple):
         sample_weight: Weights that go with an array, or None.
         first: The first inputs, or None where they cannot be looked into.
         held_out: Validation data that were split off, or None.
+        observed: The first targets, which are the inputs where there are no others, or None.
     """
 
     x: object
@@ -493,6 +494,7 @@ class Data(NamedTuple):
     sample_weight: object = None
     first: object = None
     held_out: object = None
+    observed: object = None
 
     @property
     def packed(self):
@@ -606,7 +608,8 @@ def _read_array(model, reader, x, y, sample_weight, batch_size, validation_split
         data = data._replace(index=np.arange(rows, dtype="int32"))
     _check_batch_sizes(model, batch_size or 32, rows, reader.training)
     packed = keras.utils.unpack_x_y_sample_weight(data.pack())
-    return Data(*packed, data.x[:FIRST_EXAMPLES], held_out)
+    first = slice(FIRST_EXAMPLES)
+    return Data(*packed, data.x[first], held_out, _observed(data)[first])
 
 
 def _read_stream(model, reader, x):
@@ -628,7 +631,12 @@ def _read_stream(model, reader, x):
     first = reader(given)
     _check_batch_sizes(model, len(first.x), len(first.x), reader.training)
     reader.expect(first.x)
-    return Data(_mapped(x, reader, first) if read is None else read, first=first.x)
+    read = _mapped(x, reader, first) if read is None else read
+    return Data(read, first=first.x, observed=_observed(first))
+
+
+def _observed(batch):
+    return batch.x if batch.target is None else batch.target
 
 
 def _length(dataset):

@@ -382,7 +382,8 @@ class SemiAmortizedVAE(OwnStepVAE):
 
         def step_loss(here, weights, number):
             with scope(weights, number), self.objective.held():
-                terms = self.terms(x, self._output(here, x, noise, training=True))
+                output = self._output(here, x, noise, training=True)
+                terms = self.terms(x, output, training=True)
                 loss = self.objective.bound(terms, training=True)
             return ops.sum(loss.per_example + loss.batch) / ops.cast(rows, "float32")
 
@@ -414,7 +415,8 @@ class SemiAmortizedVAE(OwnStepVAE):
             by_weights = [a + b for a, b in zip(by_weights, through, strict=True)]
             target = Batch.unpack(x, y).target
             with scope(weights):
-                first = self.terms(target, self._output(start, target, noise, training=True))
+                output = self._output(start, target, noise, training=True)
+                first = self.terms(target, output, training=True)
             gain = first.distortion + first.kl - terms.distortion - terms.kl
         return loss, found, by_weights, terms, report, gain
 

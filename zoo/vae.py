@@ -45,6 +45,7 @@ from ._presets import (
     mu_vae_cnn,
     omniglot_resnet_pixelcnn,
 )
+from ._scale import live_weights, watched
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
@@ -343,18 +344,21 @@ class VAE(ArgumentsConfig, keras.Model):
         # Of sentences, the length may be known to the step alone.
         return ops.reshape(params, (-1, samples, *ops.shape(params)[1:]))
 
-    def terms(self, x, output, index=None):
+    def terms(self, x, output, index=None, training=False):
         """The densities of a batch, from what calling the model on it returned.
 
         Args:
             x: `(batch, *event)`, what is reconstructed.
             output: `Output`.
             index: Optional int `(batch,)`, numbers of the examples in the training set.
+            training: Whether the likelihood may collect statistics of the batch.
 
         Returns:
             `Terms`, in nats and float32.
         """
         posterior, z, params, by_coordinate = output
+        likelihood = self.likelihood
+        log_px = likelihood.training_log_prob if training else likelihood.log_prob
         log_pz, log_qz = self.prior.log_prob(z), ops.sum(by_coordinate, axis=-1)
         kl = self.prior.kl_divergence(posterior)
         kl_per_dim = self.prior.kl_per_dimension(posterior)
@@ -362,7 +366,7 @@ class VAE(ArgumentsConfig, keras.Model):
             prior = self.prior.log_prob_per_dimension(z)
             kl_per_dim = None if prior is None else ops.mean(by_coordinate - prior, axis=1)
         return Terms(
-            log_px=self.likelihood.log_prob(x, params),
+            log_px=log_px(x, params),
             log_pz=log_pz,
             log_qz=log_qz,
             kl=ops.mean(log_qz - log_pz, axis=1) if kl is None else kl,
@@ -395,7 +399,7 @@ class VAE(ArgumentsConfig, keras.Model):
         if self.autoregressive and batch.target is not x:
             # What is predicted is what the decoder has to see.
             output = output._replace(params=self.params(output.z, batch.target, training))
-        terms = self.terms(batch.target, output, batch.index)
+        terms = self.terms(batch.target, output, batch.index, training)
         loss = self.objective(terms, training=training)
         per_example = loss.per_example
         if batch.weight is not None:
@@ -516,8 +520,11 @@ class VAE(ArgumentsConfig, keras.Model):
                 not finite, in batches too small for a batch statistic of the model, or without
                 the indices that it needs; or if a schedule counts in epochs and nothing says how
                 long these are.
+            FloatingPointError: If the loss becomes NaN or infinite; the message tells the data's
+                scale.
 
         Warns:
+            If the data are not scaled, or the scale of a Gaussian likelihood is above theirs.
             If a schedule of the objective does not end in time: before the training, and before
             a `PlateauDecay` may lower the learning rate.
         """
@@ -548,7 +555,8 @@ class VAE(ArgumentsConfig, keras.Model):
         if hasattr(data.x, "element_spec"):
             # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
             kwargs.setdefault("shuffle", False)
-        with clear_errors():
+        callbacks = watched(self, data.observed, callbacks)
+        with clear_errors(), live_weights(self):
             return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
 
     def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):

@@ -7,13 +7,16 @@ from scipy import optimize
 from vaezoo.layers import (
     CholeskyReparam,
     DeltaHead,
+    FlowHead,
     GaussianHead,
+    InverseAutoregressiveFlow,
     LatentClip,
     MeanBatchNorm,
     PointHead,
     PosteriorHead,
     VarianceDropout,
 )
+from vaezoo.layers.heads import bounded_log_var
 from vaezoo.losses import PointMass, kl_divergence, kl_per_dimension, log_prob
 from vaezoo.losses._replicas import GivenSeed
 
@@ -276,3 +279,71 @@ def test_features_must_be_flat(make):
 def test_base_leaves_its_parameters_open():
     with pytest.raises(NotImplementedError):
         PosteriorHead(3).parameters(None)
+
+
+# -- the bound on log-variances -------------------------------------------------------------------
+
+
+def test_bound_is_the_identity_inside_in_value_and_gradient(gradient):
+    inside = np.random.default_rng(0).uniform(-30.0, 20.0, 1000).astype("float32")
+    inside[:4] = -30.0, 20.0, 0.0, np.float32(1e-7)
+    np.testing.assert_array_equal(bounded_log_var(inside), inside)
+    np.testing.assert_array_equal(bounded_log_var(0.5 * inside, 2.0), 0.5 * inside)
+    upstream = np.arange(1000, dtype="float32")
+    slope = gradient(lambda v: ops.sum(bounded_log_var(v) * upstream), inside)
+    np.testing.assert_array_equal(slope, upstream)
+
+
+def test_bound_continues_variance_and_precision_along_their_tangents(gradient):
+    outside = np.float32([20.5, 84.0, 14_024.0, 1e8, -30.5, -700.0, -14_024.0])
+    above, below = outside > 0, outside < 0
+    found = np.asarray(bounded_log_var(outside), "float64")
+    np.testing.assert_allclose(found[above], 20.0 + np.log1p(outside[above] - 20.0), rtol=1e-6)
+    np.testing.assert_allclose(found[below], -30.0 - np.log1p(-30.0 - outside[below]), rtol=1e-6)
+    # In half the unit, half of it.
+    np.testing.assert_allclose(2.0 * np.asarray(bounded_log_var(outside / 2.0, 2.0)), found, 1e-6)
+    # The KL's gradient is finite everywhere and points back inside.
+    slope = gradient(
+        lambda v: ops.sum(ops.exp(bounded_log_var(v)) - bounded_log_var(v)) / 2.0, outside
+    )
+    assert np.all(np.isfinite(slope))
+    assert np.all(slope[above] > 0)
+    assert np.all(slope[below] < 0)
+    np.testing.assert_allclose(slope[above], np.exp(20.0) / 2.0, rtol=1e-4)
+
+
+def test_bound_keeps_what_is_not_finite_in_its_place():
+    found = np.asarray(bounded_log_var(np.float32([np.nan, 1.0, np.inf])))
+    assert np.isnan(found[0])
+    np.testing.assert_array_equal(found[1:], [1.0, np.inf])
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"scale": "scalar"}, {"variance_dropout": VarianceDropout(0.9)}]
+)
+def test_gaussian_heads_are_bounded(parts):
+    head = GaussianHead(DIM, project=False, **parts)
+    features = np.full((2, DIM + head._num_scales), 14_024.0, "float32")
+    posterior, z = head(features)
+    np.testing.assert_allclose(posterior.log_var, 20.0 + np.log1p(14_004.0), rtol=1e-5)
+    assert np.all(np.isfinite(z))
+    assert np.all(np.isfinite(kl_divergence(posterior)))
+
+
+def test_log_standard_deviations_are_bounded_at_half():
+    head = GaussianHead(DIM, project=False, reparam=CholeskyReparam(1))
+    features = np.full((2, 2 * DIM), 7012.0, "float32")
+    # The factor is that of N(0, I) before the first step.
+    scale = np.diagonal(np.asarray(head(features)[0].scale_tril), axis1=1, axis2=2)
+    np.testing.assert_allclose(np.log(scale), 10.0 + 0.5 * np.log1p(14_004.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("raw", [1e6, -1e4])
+def test_the_base_of_a_flow_is_bounded(raw):
+    flow = InverseAutoregressiveFlow(1, (4,))
+    head = _transparent(FlowHead(DIM, flow, context_dim=0))
+    features = np.concatenate([np.zeros((2, DIM)), np.full((2, DIM), raw)], 1).astype("float32")
+    log_var = 2.0 * (np.log(raw) if raw > 0 else raw)
+    np.testing.assert_allclose(
+        head.posterior(features).base_log_var, bounded_log_var(np.float32(log_var)), rtol=1e-5
+    )

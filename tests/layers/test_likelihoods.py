@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
 from vaezoo.layers import (
     Bernoulli,
@@ -266,7 +267,8 @@ def test_supported_values_pass():
 @pytest.mark.parametrize("scale", [0.0, -1.0, "free", None])
 def test_gaussian_scale_error(scale):
     message = (
-        "`scale` must be a finite, positive number or 'learned' or 'decoder'. Received: "
+        "`scale` must be a finite, positive number or 'optimal', 'learned' or 'decoder'. "
+        "Received: "
         f"scale={scale!r}"
     )
     with pytest.raises(ValueError, match=message):
@@ -301,3 +303,63 @@ def test_base_leaves_its_methods_open():
     for method in (base.mean, lambda p: base.sample(p, None)):
         with pytest.raises(NotImplementedError):
             method(params)
+
+
+# -- the optimal scale ----------------------------------------------------------------------------
+
+
+def _batch(rows=6, draws=2, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 4)).astype("float32")
+    return x, rng.normal(size=(rows, draws, 4)).astype("float32")
+
+
+def test_optimal_scale_maximizes_the_likelihood_of_the_batch():
+    x, params = _batch()
+    mean_square = np.mean((x[:, None] - params) ** 2)
+    found = np.asarray(Gaussian("optimal").training_log_prob(x, params))
+    expected = stats.norm.logpdf(x[:, None], params, np.sqrt(mean_square)).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for factor in (0.99, 1.01):
+        fixed = Gaussian(float(factor * np.sqrt(mean_square))).log_prob(x, params)
+        assert np.mean(fixed) < found.mean()
+
+
+def test_optimal_scale_has_the_gradient_of_the_log_mean_square(gradient):
+    x, params = _batch(draws=1)
+    likelihood = Gaussian("optimal")
+    found = gradient(lambda p: -ops.sum(likelihood.training_log_prob(x, p)), params)
+    residual = x[:, None] - params
+    # Of -log p = n/2 log(mean square) + constant, as in the paper.
+    np.testing.assert_allclose(found, -residual / np.mean(residual**2), rtol=1e-4)
+
+
+def test_optimal_scale_is_a_running_one_outside_of_training():
+    likelihood = Gaussian("optimal", momentum=0.9)
+    x, params = _batch()
+    start = likelihood.log_prob(x, params)
+    np.testing.assert_allclose(start, Gaussian(1.0).log_prob(x, params), rtol=1e-6)
+    squares = []
+    for seed, factor in enumerate((1.0, 3.0, 0.2)):
+        x, params = _batch(seed=seed)
+        likelihood.training_log_prob(factor * x, factor * params)
+        squares.append(factor**2 * np.mean((x[:, None] - params) ** 2))
+    weights = 0.9 ** np.arange(3)[::-1]
+    scale = float(np.sqrt(np.sum(weights * squares) / np.sum(weights)))
+    np.testing.assert_allclose(
+        likelihood.log_prob(x, params), Gaussian(scale).log_prob(x, params), rtol=1e-5
+    )
+    np.testing.assert_allclose(likelihood.distribution(0.0).stddev(), scale, rtol=1e-5)
+
+
+def test_optimal_scale_has_a_least_value():
+    x = np.zeros((2, 3), "float32")
+    likelihood = Gaussian("optimal", min_scale=0.5)
+    found = likelihood.training_log_prob(x, x[:, None])
+    np.testing.assert_allclose(found, Gaussian(0.5).log_prob(x, x[:, None]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [1.0, -0.1, float("nan"), "slow"])
+def test_momentum_error(momentum):
+    with pytest.raises(ValueError, match="`momentum` must be .*Received: momentum="):
+        Gaussian("optimal", momentum=momentum)
