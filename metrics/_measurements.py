@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..layers import IsotropicNormal
+from ..core.scale import largest_variance
+from ..layers import Gaussian, IsotropicNormal
 from ..losses import (
     DiagonalGaussian,
     FlowGaussian,
@@ -62,7 +63,7 @@ class Measurements:
     """Numbers, arrays by dimension or example, and notes on what could not be measured.
 
     Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`,
-    `"text"`.
+    `"text"`, `"foreign"`.
     """
 
     estimates: dict = dataclasses.field(default_factory=dict)
@@ -89,6 +90,7 @@ def measure(subject, data, seed, refinement_steps, batch_size):
         "autoregressive": subject.autoregressive,
         "learned_prior": not isinstance(subject.prior, IsotropicNormal),
         "text": subject.of_text,
+        "foreign": subject.model is None,
     }
     traits = frozenset(name for name, held in kinds.items() if held)
     found = Measurements(notes=list(subject.notes), traits=traits)
@@ -106,6 +108,7 @@ def measure(subject, data, seed, refinement_steps, batch_size):
     if not np.all(np.isfinite(own_log_px)):
         found.notes.append("Nothing else was measured, since log p(x|z) is not finite.")
         return found
+    _scales(found, subject, data, own_log_px)
     _pictures(found, subject, data, z, prior)
     _aggregate(found, subject, code, z, prior)
     _use_of_dimensions(found, subject, data, z[:, 0], shuffled[:, 0])
@@ -234,6 +237,33 @@ def _likelihoods(found, subject, data, z, shuffled, prior, batch_size):
         unit="nats",
     )
     return log_px["own"]
+
+
+def _scales(found, subject, data, log_px):
+    """The given scale of a Gaussian likelihood, that of the residuals, and that of the data."""
+    likelihood = subject.likelihood
+    if not isinstance(likelihood, Gaussian) or likelihood.fixed_scale is None:
+        return
+    scale, size = likelihood.fixed_scale, math.prod(data.shape[1:])
+    # log p(x|z) is their sum of squares but for constants.
+    constants = math.log(scale) + 0.5 * math.log(2.0 * math.pi)
+    squares = np.maximum(-2.0 * scale**2 * (log_px / size + constants), 0.0)
+    mean = mean_estimate(squares)
+    optimal = math.sqrt(mean.value)
+    found.estimates["likelihood_scale"] = Estimate(
+        scale, count=len(log_px), estimator="given to the likelihood"
+    )
+    found.estimates["residual_scale"] = Estimate(
+        optimal,
+        mean.standard_error / (2.0 * optimal) if optimal > 0.0 else 0.0,
+        len(log_px),
+        "root mean square of x - E[x|z]: the likelihood's optimal scale",
+    )
+    found.estimates["data_scale"] = Estimate(
+        math.sqrt(largest_variance(data)),
+        count=len(data),
+        estimator="standard deviation of the data along their first principal component",
+    )
 
 
 def _rows(subject, data, draws, most, gradients=False):

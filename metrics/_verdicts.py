@@ -63,11 +63,22 @@ PRESSING_WEIGHT = 1.5
 #: an encoder that does not follow.
 EXPLAINED = 0.5
 
+#: Factor by which a Gaussian likelihood's scale is off that of the residuals before faults are laid
+#: to it. The scale s divides the squared errors by s^2, so at a factor of 2 the KL weighs 4 times
+#: what it does at the optimal scale: more than `HEAVY_WEIGHT`.
+SCALE_FACTOR = 2.0
+
+#: Means so many prior standard deviations out (root mean square) are bought by a likelihood that
+#: asks for precision; those of a trained model have at most 1.
+STRETCHED_CODES = 2.0
+
 #: The information is at its limit from this share of log N on.
 AT_LIMIT = 0.95
 
 TITLES = {
     "healthy": "Healthy",
+    "scale_too_large": "The likelihood's scale is too large",
+    "scale_too_small": "The likelihood's scale is too small",
     "full_collapse": "Full posterior collapse",
     "partial_collapse": "Partial posterior collapse",
     "decoder_ignores_z": "The decoder ignores z",
@@ -80,6 +91,8 @@ TITLES = {
 
 MEANINGS = {
     "healthy": "Code and decoder use each other, and prior and bound fit them.",
+    "scale_too_large": "The likelihood takes for noise what the code should tell.",
+    "scale_too_small": "The likelihood asks for more precision than the decoder has.",
     "full_collapse": "Every example is encoded alike: the code says nothing about x.",
     "partial_collapse": "Some latent dimensions say nothing about x, or nobody listens to them.",
     "decoder_ignores_z": "The code tells examples apart, but the decoder does not look at it.",
@@ -92,6 +105,22 @@ MEANINGS = {
 
 #: Which faults bring which others along: those are then told as consequences.
 CONSEQUENCES = {
+    "scale_too_large": {
+        "full_collapse",
+        "decoder_ignores_z",
+        "partial_collapse",
+        "over_regularised",
+        "lagging_encoder",
+    },
+    "scale_too_small": {
+        "variance_blow_up",
+        "under_regularised",
+        "prior_hole",
+        "over_regularised",
+        "lagging_encoder",
+        "partial_collapse",
+        "decoder_ignores_z",
+    },
     "variance_blow_up": {
         "full_collapse",
         "decoder_ignores_z",
@@ -179,9 +208,12 @@ def find(found):
         "lagging_encoder": _lagging_encoder,
         "partial_collapse": _partial_collapse,
     }
-    findings = []
-    for name, rule in rules.items():
-        evidence = rule(found)
+    findings, faults = [], {name: rule(found) for name, rule in rules.items()}
+    scales = {
+        "scale_too_large": _scale_too_large(found, faults),
+        "scale_too_small": _scale_too_small(found, faults),
+    }
+    for name, evidence in {**scales, **faults}.items():
         if evidence:
             causes = [f.name for f in findings if name in CONSEQUENCES.get(f.name, ())]
             findings.append(Finding(name, tuple(evidence), causes[0] if causes else None))
@@ -230,6 +262,58 @@ def healthy_evidence(found):
 # -- rules: evidence, or nothing -------------------------------------------------------------------
 
 
+def _scale_too_large(found, faults):
+    """A scale is no fault of its own: it is the cause of those that it brings along."""
+    scale, residual = found.value("likelihood_scale"), found.value("residual_scale")
+    largest = found.value("data_scale")
+    hidden = bool(faults["full_collapse"]) and largest <= scale
+    if not (hidden or scale > SCALE_FACTOR * residual) or not _brings("scale_too_large", faults):
+        return []
+    evidence = [
+        f"The Gaussian likelihood has scale {scale:.3g}, the residuals x - E[x|z] have "
+        f"{residual:.2g}, the optimal one (too large from {SCALE_FACTOR:g} times that on): squared "
+        f"errors weigh {(residual / scale) ** 2:.2g} times what they should against the KL.",
+    ]
+    if hidden:
+        evidence.append(
+            f"The data vary by {largest:.3g} at most, along their first principal component. With "
+            f"noise of {scale:.3g} on a linear decoder the optimum of the bound is an empty code."
+        )
+    return evidence
+
+
+def _scale_too_small(found, faults):
+    scale, residual = found.value("likelihood_scale"), found.value("residual_scale")
+    # A decoder that is told nothing has large residuals at the right scale, too, and so has one
+    # whose codes are drowned in noise.
+    told_nothing = faults["full_collapse"] or faults["decoder_ignores_z"]
+    stretched = faults["under_regularised"] or _largest_code(found) > STRETCHED_CODES
+    if not residual > SCALE_FACTOR * scale or told_nothing or not stretched:
+        return []
+    if not _brings("scale_too_small", faults):
+        return []
+    paid = f" The rate is {_nats(found, 'rate')}." if _known(found, "rate") else ""
+    return [
+        f"The Gaussian likelihood has scale {scale:.3g}, the residuals x - E[x|z] have "
+        f"{residual:.3g}, the optimal one (too small below 1/{SCALE_FACTOR:g} of that): squared "
+        f"errors weigh {(residual / scale) ** 2:.3g} times what they should against the KL.{paid}",
+    ]
+
+
+def _code_sizes(found):
+    """Root mean square of the posterior means by dimension, in prior standard deviations."""
+    second = found.arrays["mean_of_means"] ** 2 + found.arrays["variance_of_means"]
+    return np.sqrt(second / found.arrays["prior_variance"])
+
+
+def _largest_code(found):
+    return float(np.max(_code_sizes(found)))
+
+
+def _brings(name, faults):
+    return any(faults[fault] for fault in CONSEQUENCES[name])
+
+
 def _variance_blow_up(found):
     relative = found.arrays["posterior_variance"] / found.arrays["prior_variance"]
     wide = np.flatnonzero(relative > BLOWN_UP_VARIANCE)
@@ -241,8 +325,7 @@ def _variance_blow_up(found):
             f"more than 1; threshold {BLOWN_UP_VARIANCE}).",
             *_gain_evidence(found),
         ]
-    second = found.arrays["mean_of_means"] ** 2 + found.arrays["variance_of_means"]
-    size = np.sqrt(second / found.arrays["prior_variance"])
+    size = _code_sizes(found)
     if np.max(size) > RUNAWAY_MEAN:
         return [
             f"Posterior means have run away: {np.max(size):.3g} prior standard deviations in "
@@ -513,6 +596,40 @@ def _for_text(remedy):
     return dataclasses.replace(remedy, code=code)
 
 
+def _scale_remedies(found, size):
+    optimal = f"{found.value('residual_scale'):.2g}"
+    if "foreign" in found.traits:
+        return [
+            Remedy(
+                f"Divide the squared error by 2 * {optimal}^2, the variance of the residuals",
+                "That is a Gaussian likelihood of the optimal scale; take the variance of each "
+                "batch's residuals, and it follows them as they shrink.",
+                "variance = stop_gradient(mean((x - x_mean) ** 2)); "
+                "loss = sum((x - x_mean) ** 2) / (2 * variance) + kl",
+            ),
+        ]
+    return [
+        Remedy(
+            f"Let the likelihood have the scale of the residuals, now {optimal}",
+            "The maximum-likelihood scale of each batch takes no tuning and follows the residuals "
+            "as they shrink.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, "
+            'likelihood=layers.Gaussian(scale="optimal"))',
+        ),
+        Remedy(
+            "Or give it the size of the errors that you take for noise",
+            "A scale of your own keeps the bound comparable between models.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, "
+            f"likelihood=layers.Gaussian(scale={optimal}))",
+        ),
+        Remedy(
+            "Or standardize the data",
+            "A scale of 1 suits data of a standard deviation of 1, decoded to a part of that.",
+            "x = (x - x.mean(0)) / x.std(0)",
+        ),
+    ]
+
+
 def _full_collapse_remedies(found, size):
     anneal = Remedy(
         "Let the code form before the KL presses on it",
@@ -780,6 +897,8 @@ def _skip(size):
 
 
 _REMEDIES = {
+    "scale_too_large": _scale_remedies,
+    "scale_too_small": _scale_remedies,
     "full_collapse": _full_collapse_remedies,
     "decoder_ignores_z": _decoder_ignores_z_remedies,
     "partial_collapse": _partial_collapse_remedies,

@@ -25,6 +25,9 @@ LABELS = {
     "conditional_entropy": "entropy of a posterior (CE)",
     "elbo": "evidence lower bound",
     "rate_share": "share of the KL in the bound",
+    "likelihood_scale": "scale of the Gaussian likelihood",
+    "residual_scale": "... optimal for the residuals",
+    "data_scale": "largest standard deviation of the data",
     "log_px_own": "log p(x|z), own z",
     "log_px_shuffled": "log p(x|z), another example's z",
     "log_px_prior": "log p(x|z), z from the prior",
@@ -44,9 +47,10 @@ class Diagnosis:
     """What `diagnose` found.
 
     Attributes:
-        verdict: `"healthy"`, `"full_collapse"`, `"partial_collapse"`, `"decoder_ignores_z"`,
-            `"lagging_encoder"`, `"prior_hole"`, `"variance_blow_up"`, `"over_regularised"` or
-            `"under_regularised"`: the first of the findings.
+        verdict: `"healthy"`, `"scale_too_large"`, `"scale_too_small"`, `"full_collapse"`,
+            `"partial_collapse"`, `"decoder_ignores_z"`, `"lagging_encoder"`, `"prior_hole"`,
+            `"variance_blow_up"`, `"over_regularised"` or `"under_regularised"`: the first of the
+            findings.
         title: The verdict as a person reads it.
         meaning: One sentence on what it means.
         evidence: Sentences with the numbers and the thresholds that they were held against.

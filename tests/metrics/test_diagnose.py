@@ -445,6 +445,75 @@ def test_remedies_name_what_exists(exact):
     assert checked >= len(remedies)
 
 
+@pytest.fixture(scope="module")
+def sigmoid_data():
+    """Values in [0, 1] that two numbers tell: standard deviation 0.24, at most 0.56 together."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(2, 12))
+    return (1.0 / (1.0 + np.exp(-rng.normal(size=(1000, 2)) @ weights))).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def trained_on(sigmoid_data):
+    """Function of likelihood and factor: a model trained on that many times the data."""
+
+    @functools.cache
+    def train(scale, factor=1.0):
+        keras.utils.set_random_seed(0)
+        x = factor * sigmoid_data
+        networks = zoo.networks.make("mlp", (12,), 4, hidden_units=(32,))
+        vae = zoo.VAE(*networks, latent_dim=4, likelihood=layers.Gaussian(scale), seed=0)
+        vae.compile(keras.optimizers.Adam(5e-3))
+        vae.fit(x, batch_size=50, epochs=20, verbose=0)
+        return vae, x
+
+    return train
+
+
+@pytest.mark.one_backend
+@pytest.mark.filterwarnings("ignore:The likelihood's scale", "ignore:`x` is not scaled")
+@pytest.mark.parametrize(
+    ("factor", "verdict", "consequence"),
+    [(1.0, "scale_too_large", "full_collapse"), (100.0, "scale_too_small", None)],
+)
+def test_the_likelihoods_scale_is_named_first(trained_on, factor, verdict, consequence):
+    model, x = trained_on(1.0, factor)
+    diagnosis = diagnose(model, x, refinement_steps=10, max_examples=500)
+    assert diagnosis.verdict == verdict, str(diagnosis)
+    assert all(finding.consequence_of == verdict for finding in diagnosis.findings[1:])
+    assert consequence in (None, *(finding.name for finding in diagnosis.findings))
+    found = diagnosis.measurements
+    residual = np.sqrt(np.mean((x - model.reconstruct(x)) ** 2))
+    assert found["likelihood_scale"].value == 1.0
+    assert found["residual_scale"].value == pytest.approx(residual, rel=0.2)
+    optimal = f"{found['residual_scale'].value:.2g}"
+    assert optimal in diagnosis.remedies[0].what
+    assert 'layers.Gaussian(scale="optimal")' in diagnosis.remedies[0].code
+    assert f"layers.Gaussian(scale={optimal})" in diagnosis.remedies[1].code
+    # By a pair of functions without a scale of their own, too, with a remedy in their terms.
+    if factor == 1.0:
+        pair = diagnose(
+            lambda x: tuple(model.encode(x)),
+            lambda z: model.decoder(z),
+            x,
+            "gaussian",
+            refinement_steps=0,
+            max_examples=500,
+        )
+        assert pair.verdict == verdict
+        assert "(2 * variance)" in pair.remedies[0].code
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("scale", ["optimal", 0.1])
+def test_the_remedy_of_a_large_scale_cures(trained_on, scale):
+    model, x = trained_on(scale)
+    diagnosis = diagnose(model, x, refinement_steps=0, max_examples=500)
+    names = {finding.name for finding in diagnosis.findings}
+    assert not names & {"scale_too_large", "scale_too_small", "full_collapse"}
+    assert diagnosis.measurements["rate"].value > 3.0
+
+
 def _measurements_of(diagnosis):
     from vaezoo.metrics._measurements import Measurements
 
