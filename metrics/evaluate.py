@@ -2,9 +2,11 @@
 
 import dataclasses
 import datetime
+import difflib
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import platform
 from pathlib import Path
@@ -30,7 +32,14 @@ from .mutual_information import mutual_information
 from .negative_log_likelihood import negative_log_likelihood
 from .perplexity import perplexity_of
 from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
-from .probes import kmeans_probe, knn_probe, linear_probe
+from .probes import (
+    alphabet_probe,
+    classifier_probe,
+    few_label_probe,
+    kmeans_probe,
+    knn_probe,
+    linear_probe,
+)
 from .rate import rate_per_dimension
 
 #: What `evaluate` measures unless told otherwise: all that needs no labels.
@@ -51,9 +60,32 @@ FURTHER = (
     "kmeans_probe",
     "knn_probe",
     "linear_probe",
+    "classifier_probe",
+    "few_label_probe",
+    "alphabet_probe",
 )
-_PROBES = {"kmeans_probe": kmeans_probe, "knn_probe": knn_probe, "linear_probe": linear_probe}
+_PROBES = {
+    "kmeans_probe": kmeans_probe,
+    "knn_probe": knn_probe,
+    "linear_probe": linear_probe,
+    "classifier_probe": classifier_probe,
+    "few_label_probe": few_label_probe,
+    "alphabet_probe": alphabet_probe,
+}
 _SAMPLES = {"frechet_distance": frechet_distance, "kernel_distance": kernel_distance}
+#: Functions behind the names, whose arguments `options` may have.
+FUNCTIONS = {
+    "negative_log_likelihood": negative_log_likelihood,
+    "mutual_information": mutual_information,
+    "mutual_posterior_divergence": mutual_posterior_divergence,
+    "conditional_entropy": conditional_entropy,
+    "rate_per_dimension": rate_per_dimension,
+    "active_units": active_units,
+    "aggregate_divergence": aggregate_moments,
+    "latent_dependence": latent_dependence,
+    **_PROBES,
+    **_SAMPLES,
+}
 #: Without a density q(z|x) these do not exist.
 _NEED_DENSITY = frozenset(STANDARD) - {"active_units"}
 
@@ -131,7 +163,9 @@ def evaluate(
     decoder=None,
     likelihood=None,
     train=None,
+    validation=None,
     num_samples=500,
+    num_images=None,
     seed=0,
     batch_size=256,
     options=None,
@@ -164,14 +198,20 @@ def evaluate(
         metrics: Names from `STANDARD` and `FURTHER`.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
-        train: Optional pair of training data and labels, what the probes learn from.
+        train: Optional pair of training data and labels, what the probes learn from; several
+            fixed draws of an image in it would count as several labelled examples.
+        validation: Optional pair of validation data and labels, for `few_label_probe`.
         num_samples: Positive int K of the likelihood.
+        num_images: Positive int, how many examples, drawn by `seed`, the likelihood is taken of;
+            all by default.
         seed: Int in [0, 2^31).
         batch_size: Examples at once.
         options: Optional dict of further arguments by metric, as in
-            `{"mutual_information": {"estimator": "code"}}`.
+            `{"mutual_information": {"estimator": "code"}}`; or a list of such dicts, each of which
+            is measured: `{"kmeans_probe": [{"num_clusters": 10}, {"num_clusters": 20}]}` gives
+            `kmeans_probe[num_clusters=10]` and `kmeans_probe[num_clusters=20]`.
         source: Optional string for the file: where model and data came from.
-        progress: Whether to show progress bars.
+        progress: Whether to show progress bars, and how long the likelihood will take.
 
     Returns:
         `Evaluation`. What cannot be measured of this model is in `skipped`, with the reason.
@@ -186,10 +226,13 @@ def evaluate(
     _check_names(metrics, options)
     num_samples = check_integer("num_samples", num_samples)
     seed = check_seed("seed", seed, optional=False)
+    if num_images is not None:
+        num_images = check_integer("num_images", num_images, 2)
     subject = as_subject(model, decoder, data, likelihood)
     data = subject.check(data)
-    _check_labels(metrics, data, labels, train, options)
+    _check_labels(metrics, data, labels, train, validation, options)
     measure = _Measure(subject, data, labels, train, num_samples, seed, batch_size, progress)
+    measure.validation, measure.num_images = validation, num_images
     results, skipped = {}, {}
     for name in metrics:
         if name in _NEED_DENSITY and not subject.has_density:
@@ -199,10 +242,18 @@ def evaluate(
         elif name in _SAMPLES and subject.of_text:
             skipped[name] = "a distance between images; these are sentences"
         else:
-            try:
-                results.update(measure(name, options.get(name, {})))
-            except NotMeasurable as error:
-                skipped[name] = error.reason
+            chosen = options.get(name, {})
+            several = chosen if isinstance(chosen, list | tuple) else [chosen]
+            for arguments in several:
+                try:
+                    found = measure(name, arguments)
+                except NotMeasurable as error:
+                    skipped[name] = error.reason
+                    continue
+                if len(several) > 1:
+                    shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+                    found = {f"{key}[{shown}]": value for key, value in found.items()}
+                results.update(found)
     provenance = _provenance(subject, data, seed, source)
     return Evaluation(results, skipped, provenance)
 
@@ -229,14 +280,18 @@ class _Measure:
 
     def _negative_log_likelihood(self, options):
         chosen = {"num_samples": self.num_samples, "seed": self.seed, "progress": self.progress}
-        estimate = negative_log_likelihood(self.subject, self.data, **{**chosen, **options})
+        data = self.data
+        if self.num_images is not None and self.num_images < len(data):
+            rows = np.random.default_rng(self.seed).choice(len(data), self.num_images, False)
+            data = data[np.sort(rows)]
+        estimate = negative_log_likelihood(self.subject, data, **{**chosen, **options})
         found = {"negative_log_likelihood": estimate}
         for part in ("elbo", "distortion", "rate"):
             found[part] = Estimate(
                 estimate.extra[part], count=estimate.count, estimator="same draws", unit="nats"
             )
         if self.subject.of_text:
-            found["perplexity"] = perplexity_of(estimate, self.subject, self.data)
+            found["perplexity"] = perplexity_of(estimate, self.subject, data)
         return found
 
     def _mutual_information(self, options):
@@ -254,7 +309,16 @@ class _Measure:
     def _mutual_posterior_divergence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
         estimate = mutual_posterior_divergence(self.encoded, **{**chosen, **options})
-        return {"mutual_posterior_divergence": estimate}
+        deviation = Estimate(
+            estimate.extra["standard_deviation"],
+            count=estimate.extra["standard_deviation_examples"],
+            estimator="standard deviation over pairs",
+            unit="nats",
+        )
+        return {
+            "mutual_posterior_divergence": estimate,
+            "posterior_divergence_deviation": deviation,
+        }
 
     def _conditional_entropy(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size}
@@ -319,7 +383,12 @@ class _Measure:
 
     def _probe(self, probe, options):
         chosen = {"model": self.subject, "seed": self.seed, "batch_size": self.batch_size}
-        return probe(self.train, (self.data, self.labels), **{**chosen, **options})
+        pairs = [self.train, (self.data, self.labels)]
+        if probe is few_label_probe:
+            pairs.insert(1, self.validation)
+            # Which labelled subsets are drawn is the protocol's, not the command's.
+            chosen.pop("seed")
+        return probe(*pairs, **{**chosen, **options})
 
     def _samples(self, distance, options):
         chosen = {"labels": self.labels, "seed": self.seed, "batch_size": self.batch_size}
@@ -353,17 +422,58 @@ def _check_names(metrics, options):
             )
     if not metrics:
         raise ValueError("`metrics` must name at least one metric. Received: none")
+    for name, chosen in options.items():
+        several = chosen if isinstance(chosen, list | tuple) else [chosen]
+        valid = [*_options_of(name)]
+        for arguments in several:
+            if not isinstance(arguments, dict):
+                raise ValueError(
+                    f"`options` of {name!r} must be a dict of arguments, or a list of such. "
+                    f"Received: {arguments!r}"
+                )
+            for key in arguments:
+                if key not in valid:
+                    near = difflib.get_close_matches(key, valid, 1)
+                    hint = f" (did you mean {near[0]}?)" if near else ""
+                    raise ValueError(
+                        f"`options` of {name!r} must be among {', '.join(valid)}. Received: "
+                        f"{key}{hint}"
+                    )
 
 
-def _check_labels(metrics, data, labels, train, options):
+def _options_of(name):
+    """The arguments of a metric beside those that `evaluate` gives it."""
+    given = ("train", "test", "validation", "model", "data", "generated", "labels", "decoder")
+    given += ("likelihood", "model_or_posterior", "progress")
+    return [key for key in inspect.signature(FUNCTIONS[name]).parameters if key not in given]
+
+
+def _check_labels(metrics, data, labels, train, validation, options):
     if labels is not None and len(labels) != len(data):
         raise ValueError(
             f"`labels` must have shape ({len(data)},), one per example. Received: {len(labels)}"
         )
     for name in metrics:
+        chosen = options.get(name, {})
+        several = chosen if isinstance(chosen, list | tuple) else [chosen]
         if name in _PROBES and (labels is None or train is None):
             raise ValueError(f"`labels` and `train` must be given for {name!r}. Received: none")
-        if name in _SAMPLES and labels is None and "features" not in options.get(name, {}):
+        if name == "few_label_probe":
+            if validation is None:
+                raise ValueError(f"`validation` must be given for {name!r}. Received: none")
+            if not all("num_labels" in arguments for arguments in several):
+                raise ValueError(
+                    f"`options` of {name!r} must have `num_labels`, how many training examples "
+                    "have labels. Received: none"
+                )
+        one = labels is None or np.ndim(labels) != 2
+        if (name == "alphabet_probe") is one and labels is not None and name in _PROBES:
+            shape = "(N, 2), alphabet and character," if one else "(N,)"
+            raise ValueError(
+                f"`labels` must have shape {shape} for {name!r}. Received: shape={np.shape(labels)}"
+            )
+        wanted = all("features" in arguments for arguments in several)
+        if name in _SAMPLES and labels is None and not wanted:
             raise ValueError(
                 f"`labels` must be given for {name!r}, or its features in `options`. Received: none"
             )

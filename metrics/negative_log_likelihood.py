@@ -2,6 +2,8 @@
 
 import functools
 import math
+import sys
+import time
 
 import keras
 import numpy as np
@@ -15,6 +17,10 @@ from ._subject import as_subject, event_size
 
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20
+#: Seconds from which the time that is to come is told beforehand.
+PATIENCE = 60.0
+#: Calls of the decoder from which it is worth the compilation to find out.
+MANY = 50
 
 
 def negative_log_likelihood(
@@ -49,7 +55,8 @@ def negative_log_likelihood(
         memory: Positive int, bytes that the draws in flight may take, about.
         num_tokens: Optional positive int, tokens predicted in all of `data`: adds `perplexity`. Of
             sentences under a `Tokens` likelihood it is known.
-        progress: Whether to show a progress bar with the time left.
+        progress: Whether to say beforehand how long it will take where that is minutes, and to
+            show a progress bar with the time left.
 
     Returns:
         `Estimate` in nats: mean over the examples, its standard error (over examples, for the K at
@@ -84,6 +91,8 @@ def negative_log_likelihood(
     )
     run = subject.compile(f"moments_{num_samples}_{chunk}", function, xla=True)
     columns = []
+    if progress and chunks * len(data) > MANY * batch_size:
+        _announce(subject, data, batch_size, chunk, chunks)
     for start in track(
         range(0, len(data), batch_size),
         f"NLL, {num_samples} draws",
@@ -127,6 +136,37 @@ def negative_log_likelihood(
         },
         extra=extra,
     )
+
+
+def _announce(subject, data, batch_size, chunk, chunks):
+    """Says how long all draws will take, from those of one chunk, where it is minutes."""
+    function = functools.partial(
+        _moments, subject=subject, num_samples=chunk, chunk=chunk, chunks=1
+    )
+    batch = np.resize(data[:batch_size], (batch_size, *data.shape[1:]))
+    run = subject.compile(f"moments_{chunk}_{chunk}_1", function, xla=True)
+    arguments = ops.convert_to_tensor(batch), np.uint32(0), np.uint32(0)
+    for _ in range(2):
+        # The first call compiles.
+        began = time.perf_counter()
+        ops.convert_to_numpy(run(*arguments)[0])
+        seconds = time.perf_counter() - began
+    batches = math.ceil(len(data) / batch_size)
+    total = seconds * chunks * batches
+    if total >= PATIENCE:
+        print(
+            f"The likelihood of {len(data):,} examples with {chunk * chunks:,} draws each will "
+            f"take about {_duration(total)}; of fewer examples, less.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _duration(seconds):
+    for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def predicted_tokens(subject, data):

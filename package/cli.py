@@ -38,12 +38,8 @@ from .data.text import SUFFIXES, text_path
 from .judge import check_target
 from .zoo._presets import check_arguments
 
-#: Part of "train" that is held out where a data set has no validation split of its own.
-HELD_OUT = 1 / 12
 #: Largest number of held-out examples on which the latent code is watched in training.
 MONITORED = 1000
-#: Height in pixels to which small images are enlarged in a grid.
-TILE = 56
 #: Options of `train` beside the settings of a preset.
 OPTIONS = {
     "seed": 0,
@@ -580,7 +576,7 @@ def sample(
             metavar="N",
             min=1,
             help="Pixels of the grid for one pixel of an image.",
-            show_default=f"what enlarges small images to {TILE} pixels",
+            show_default=f"what enlarges small images to {grids.TILE} pixels",
         ),
     ] = None,
     out: Annotated[
@@ -619,7 +615,7 @@ def sample(
         config = runs.run_of(file) or {"settings": {"data": {}}}
         value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
         shape = model.prior.event_shape
-        scale = scale or max(1, TILE // shape[1])
+        scale = scale or grids.enlarging(shape)
         grids.check_size(num, shape[:2], scale)
     x = model.generate(
         num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
@@ -690,7 +686,7 @@ def export(
 
 
 judge.register(app, lambda: _console())
-sentences.register(app)
+sentences.register(app, lambda: _console())
 
 
 # -- train -----------------------------------------------------------------------------------------
@@ -869,8 +865,8 @@ def _data_args(data_args, options, epoch):
         return args, None
     if split == "auto":
         split = "validation"
-        if args.get("validation_split") is None and _can_hold_out(args):
-            args["validation_split"] = HELD_OUT
+        if args.get("validation_split") is None and runs.can_hold_out(args):
+            args["validation_split"] = runs.HELD_OUT
     # One fixed draw, so that epochs can be compared.
     binarize = args.get("binarize") and "fixed"
     changes = {"binarize": binarize, "shuffle": False, "drop_remainder": False}
@@ -878,15 +874,6 @@ def _data_args(data_args, options, epoch):
     # What is not trained on has no place in the training set.
     held_out.pop("with_index", None)
     return args, held_out
-
-
-def _can_hold_out(args):
-    try:
-        _described(args, split="validation", validation_split=HELD_OUT)
-    except ValueError:
-        # It has a validation split of its own.
-        return False
-    return True
 
 
 def _observers(directory, options, train_args, validation_args):

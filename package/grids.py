@@ -8,17 +8,25 @@ from .core.files import written
 
 #: Pixels between images.
 GAP = 2
+#: Height in pixels to which small images are enlarged in a grid.
+TILE = 56
 #: Largest number of pixels of a grid: 300 MB in memory.
 MOST = 100_000_000
 
 
-def grid(images, value_range=(0.0, 1.0), scale=1):
-    """Lays images out row by row, as square as possible.
+def enlarging(shape):
+    """Returns the scale by which small images of a shape become as large as `TILE`."""
+    return max(1, TILE // shape[1]) if len(shape) > 1 else 1
+
+
+def grid(images, value_range=(0.0, 1.0), scale=1, columns=None):
+    """Lays images out row by row.
 
     Args:
         images: Array `(n, H, W, C)`, C 1 or 3.
         value_range: `(low, high)`, the values of black and white.
         scale: Positive int, pixels for each pixel of an image.
+        columns: Positive int, images in a row; by default as many as make it most square.
 
     Returns:
         uint8 array `(height, width, 3)`.
@@ -36,7 +44,7 @@ def grid(images, value_range=(0.0, 1.0), scale=1):
     check_size(len(images), images.shape[1:3], scale)
     tiles = np.rint(255 * levels).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     num, height, width, _ = tiles.shape
-    columns = math.ceil(math.sqrt(num))
+    columns = columns or math.ceil(math.sqrt(num))
     rows = math.ceil(num / columns)
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
     for i, tile in enumerate(tiles):

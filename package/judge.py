@@ -1,14 +1,18 @@
 """Commands that judge a model: `vaezoo evaluate` and `vaezoo diagnose`."""
 
 import inspect
+import itertools
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from . import data, metrics, runs
+from . import data, metrics, runs, settings
+from .core.checks import SEEDS
 from .core.files import check_writable, written
 from .data.text import text_path
+from .metrics.evaluate import FUNCTIONS
 from .sentences import vocabulary_of, writes_text
 
 SOURCE = Annotated[
@@ -49,7 +53,9 @@ BINARIZE = Annotated[
         show_default="as the run",
     ),
 ]
-SEED = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes every random draw.")]
+SEED = Annotated[
+    int, typer.Option(metavar="N", min=0, max=SEEDS - 1, help="Fixes every random draw.")
+]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 LIKELIHOOD = Annotated[
     str | None,
@@ -61,10 +67,56 @@ LIKELIHOOD = Annotated[
 ]
 
 
-def open_source(source, data_name, data_dir, split, limit, binarize, with_train=False):
-    """What a command was given: `(model, x, y, train, description, folder)`.
+class Opened(NamedTuple):
+    """What a command was given.
 
-    `train` is a pair of training data and labels, or None; `folder` is where reports go.
+    Attributes:
+        model: `VAE`, or the path of a SavedModel.
+        x: Data.
+        y: Labels, or None.
+        train: Pair of training data and labels, or None.
+        description: Model, data and number of examples, in words.
+        folder: Where reports go.
+        validation: Pair of validation data and labels, or None.
+        value_range: Values of black and white.
+    """
+
+    model: object
+    x: object
+    y: object
+    train: tuple | None
+    description: str
+    folder: Path
+    validation: tuple | None
+    value_range: tuple
+
+
+def open_source(
+    source,
+    data_name,
+    data_dir,
+    split,
+    limit,
+    binarize,
+    with_train=False,
+    with_validation=False,
+    labels=True,
+):
+    """Opens model and data that a command was given.
+
+    Args:
+        source: Path of a run, a `.keras` file or a SavedModel.
+        data_name: Name or path of data, or None for the run's.
+        data_dir: Folder of prepared sets, or None.
+        split: Split of the data.
+        limit: Largest number of examples, or None.
+        binarize: Whether pixels are drawn, or None for as the run has them.
+        with_train: Whether training data are wanted, too.
+        with_validation: Whether validation data are, which are then apart from training data.
+        labels: As in `vaezoo.data.load`.
+
+    Returns:
+        `Opened`.
 
     Raises:
         FileNotFoundError: If there is no model.
@@ -83,24 +135,34 @@ def open_source(source, data_name, data_dir, split, limit, binarize, with_train=
     args = {name: value for name, value in args.items() if name in names}
     args.pop("limit", None)
     args["binarize"] = "fixed" if draws else None
+    if labels is not True:
+        args["labels"] = labels
     if data_dir is not None:
         args["data_dir"] = data_dir
     model = file if served else runs.load_model(file)
-    train = None
+    pairs = {"train": None, "validation": None}
     with runs.asking_again(config if data_name is None else None, args):
         if not served:
             args = _read_by_its_vocabulary(args, model, file)
         x, y = data.load_arrays(**{**args, "split": split, "limit": limit})
-        x = _reshaped(x, model)
-        if with_train:
-            train_x, train_y = data.load_arrays(**{**args, "split": "train"})
-            train = (_reshaped(train_x, model), train_y)
+        # Several draws of one image are no examples of their own to learn from.
+        held = {**args, "copies": 1} if "copies" in args else dict(args)
+        if with_validation and held.get("validation_split") is None and runs.can_hold_out(held):
+            held["validation_split"] = runs.HELD_OUT
+        for name, wanted in (("train", with_train), ("validation", with_validation)):
+            if wanted:
+                one, labels_of_one = data.load_arrays(**{**held, "split": name})
+                pairs[name] = (_reshaped(one, model), labels_of_one)
+    x = _reshaped(x, model)
     drawn = ", binarised" if draws else ""
     description = f"{file} on {args['name_or_path']}[{split}], {len(x):,} examples{drawn}"
     folder = file.parent
     if folder.name == runs.CHECKPOINTS:
         folder = folder.parent
-    return model, x, y, train, description, folder
+    value_range = tuple(args.get("value_range", (0.0, 1.0)))
+    return Opened(
+        model, x, y, pairs["train"], description, folder, pairs["validation"], value_range
+    )
 
 
 def _read_by_its_vocabulary(args, model, file):
@@ -155,8 +217,38 @@ def register(app, console):
             ),
         ] = None,
         num_samples: Annotated[
-            int, typer.Option("--samples", "-k", metavar="K", min=1, help="Draws per example.")
+            int,
+            typer.Option(
+                "--samples", "-k", metavar="K", min=1, help="Draws per example, for the likelihood."
+            ),
         ] = 500,
+        num_images: Annotated[
+            int | None,
+            typer.Option(
+                "--images",
+                metavar="N",
+                min=2,
+                help="Take the likelihood of N examples only, drawn by the seed.",
+                show_default="all",
+            ),
+        ] = None,
+        features: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME|FILE",
+                help="Features of frechet_distance and kernel_distance: pixels, inception, "
+                "classifier (trained on labels), or the .keras file of a network.",
+                show_default="classifier",
+            ),
+        ] = None,
+        assignments: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set",
+                metavar="METRIC.KEY=VALUE",
+                help="Argument of a metric, as often as needed; of a list each value is measured.",
+            ),
+        ] = None,
         likelihood: LIKELIHOOD = None,
         seed: SEED = 0,
         out: Annotated[
@@ -173,37 +265,68 @@ def register(app, console):
 
         The standard metrics are the importance-weighted likelihood, mutual
         information, marginal divergence, active units, rates and posterior
-        divergence. With labels: kmeans_probe, knn_probe, linear_probe,
-        frechet_distance, kernel_distance.
+        divergence. Of samples: frechet_distance, kernel_distance. With labels:
+        kmeans_probe, knn_probe, linear_probe, classifier_probe, few_label_probe,
+        and of OMNIGLOT alphabet_probe.
 
         Examples:
           vaezoo evaluate runs/du
-          vaezoo evaluate runs/du -k 4096 --limit 1000 --out nll.json
-          vaezoo evaluate runs/du -m linear_probe -m knn_probe --out probes.json
+          vaezoo evaluate runs/du -k 4096 --images 1000 --out nll.json
+          vaezoo evaluate runs/du -m samples --features pixels --out fid.json
+          vaezoo evaluate runs/du -m probes --set kmeans_probe.num_clusters=[10,20,30]
+          vaezoo evaluate runs/du -m knn_probe --set knn_probe.num_labels=[100,1000,none]
           vaezoo evaluate served/du/1 --data digits --binarize
         """
         names = _named(wanted)
-        probes = any(name in _GROUPS["probes"] for name in names)
-        model, x, y, train, description, folder = open_source(
-            source, data_name, data_dir, split, limit, binarize, with_train=probes
+        if out:
+            check_target(out, overwrite)
+        options = _options(assignments or [], names)
+        opened = open_source(
+            source,
+            data_name,
+            data_dir,
+            split,
+            limit,
+            binarize,
+            with_train=any(name.endswith("_probe") for name in names),
+            with_validation="few_label_probe" in names,
+            labels="characters" if "alphabet_probe" in names else True,
         )
-        out = out or folder / "evaluation.json"
+        out = out or opened.folder / "evaluation.json"
         check_target(out, overwrite)
-        evaluation = metrics.evaluate(
-            model,
-            x,
-            y,
-            names,
-            likelihood=likelihood,
-            train=train,
-            num_samples=num_samples,
-            seed=seed,
-            source=description,
-            progress=True,
-        )
+        of_samples = {"value_range": opened.value_range}
+        if features is not None:
+            of_samples["features"] = _network(features)
+        for name in _GROUPS["samples"]:
+            if name in names:
+                if opened.y is None and "features" not in {**of_samples, **options.get(name, {})}:
+                    raise ValueError(
+                        f"{name} needs --features pixels, inception or the .keras file of a "
+                        "network: the data have no labels to train a classifier on"
+                    )
+                options[name] = {**of_samples, **options.get(name, {})}
+        try:
+            evaluation = metrics.evaluate(
+                opened.model,
+                opened.x,
+                opened.y,
+                names,
+                likelihood=likelihood,
+                train=opened.train,
+                validation=opened.validation,
+                num_samples=num_samples,
+                num_images=num_images,
+                seed=seed,
+                options=options,
+                source=opened.description,
+                progress=True,
+            )
+        except RuntimeError as error:
+            # Features that would have to be fetched.
+            raise ValueError(str(error)) from error
         evaluation.save(out, overwrite)
         screen = console()
-        screen.print(description, highlight=False)
+        screen.print(opened.description, highlight=False)
         screen.print(evaluation.table())
         screen.print(f"All of it: {out}", highlight=False)
 
@@ -237,20 +360,18 @@ def register(app, console):
           vaezoo diagnose runs/du/checkpoints/best.keras --out best.html
           vaezoo diagnose served/du/1 --data digits --binarize
         """
-        model, x, _, _, description, folder = open_source(
-            source, data_name, data_dir, split, limit, binarize
-        )
-        out = out or folder / "diagnosis.html"
+        opened = open_source(source, data_name, data_dir, split, limit, binarize)
+        out = out or opened.folder / "diagnosis.html"
         beside = out.with_suffix(".json")
         for path in (out, beside):
             check_target(path, overwrite)
         arguments = {"likelihood": likelihood} if likelihood else {}
-        diagnosis = metrics.diagnose(model, x, seed=seed, **arguments)
+        diagnosis = metrics.diagnose(opened.model, opened.x, seed=seed, **arguments)
         for path, write in ((out, diagnosis.to_html), (beside, diagnosis.to_json)):
             with written(path) as partial:
                 write(partial)
         screen = console()
-        screen.print(description, highlight=False)
+        screen.print(opened.description, highlight=False)
         screen.print(str(diagnosis), highlight=False, markup=False)
         screen.print(f"As a page: {out}", highlight=False)
 
@@ -266,3 +387,48 @@ def _named(wanted):
     if not wanted:
         return metrics.STANDARD
     return tuple(name for entry in wanted for name in _GROUPS.get(entry, (entry,)))
+
+
+def _options(assignments, names):
+    """Reads `["kmeans_probe.num_clusters=[10,20]"]`: dict of a metric to its options, or several.
+
+    Raises:
+        ValueError: If one has another form, or belongs to no metric that is measured.
+    """
+    options = {}
+    for assignment in assignments:
+        match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", assignment.strip(), re.DOTALL)
+        if not match or match[1] not in names:
+            raise ValueError(
+                "`--set` takes METRIC.KEY=VALUE, where the metric is one that is measured: "
+                f"{', '.join(names)}. Received: --set {assignment}"
+            )
+        options.setdefault(match[1], {})[match[2]] = settings.parse_value(match[3])
+    return {name: _each(name, chosen) for name, chosen in options.items()}
+
+
+def _each(name, chosen):
+    """Options of a metric, or several where an argument that is no list has a list of values."""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters if name in FUNCTIONS else {}
+    lists = {
+        key: values
+        for key, values in chosen.items()
+        if isinstance(values, list)
+        and not (key in parameters and isinstance(parameters[key].default, list | tuple))
+    }
+    if not lists:
+        return chosen
+    return [
+        {**chosen, **dict(zip(lists, values, strict=True))}
+        for values in itertools.product(*lists.values())
+    ]
+
+
+def _network(features):
+    """A network of features by its name, or from its file."""
+    path = Path(features)
+    if path.suffix != ".keras":
+        return features
+    if not path.is_file():
+        raise FileNotFoundError(f"No file '{path}' with a network of features")
+    return runs.load_network(path)

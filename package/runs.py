@@ -12,6 +12,7 @@ model.keras       the model after its last epoch
 import contextlib
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import math
 import os
@@ -37,6 +38,8 @@ CHECKPOINTS, TENSORBOARD, MODEL = "checkpoints", "tensorboard", "model.keras"
 LAST, BEST = f"{CHECKPOINTS}/last.keras", f"{CHECKPOINTS}/best.keras"
 #: Options that decide what is computed, so that a run cannot go on with another value.
 DECISIVE = ("seed", "precision", "validation")
+#: Part of "train" that is held out where a data set has no validation split of its own.
+HELD_OUT = 1 / 12
 #: Settings of data that only the command line may ask for: they make folders, or download.
 ASKED = ("download", "data_dir")
 #: What a checkpoint holds beside the model, for the run that goes on from it.
@@ -148,6 +151,17 @@ def asking_again(config, given):
             f"{error} (the run was started with {' and '.join(again)}, which a run's file may not "
             "ask for: give it again)"
         ) from error
+
+
+def can_hold_out(data_args):
+    """Whether part of the training data can be held out: there is no validation split."""
+    names = inspect.signature(data.describe).parameters
+    args = {name: value for name, value in data_args.items() if name in names}
+    try:
+        data.describe(**{**args, "split": "validation", "validation_split": HELD_OUT})
+    except ValueError:
+        return False
+    return True
 
 
 def run_of(model_file):
@@ -607,20 +621,29 @@ def find_model(path):
 
 
 def load_model(file):
-    """Loads a `.keras` file, uncompiled; runs no code from it.
+    """Loads the `.keras` file of a model, uncompiled; runs no code from it.
 
     Raises:
         ValueError: If it is not a model of vaezoo.
+    """
+    model = load_network(file)
+    if not isinstance(model, zoo.VAE):
+        raise ValueError(f"'{file}' is not a model of vaezoo. Received: {type(model).__name__}")
+    return model
+
+
+def load_network(file):
+    """Loads any `.keras` file, uncompiled; runs no code from it.
+
+    Raises:
+        ValueError: If it cannot be loaded.
     """
     if not zipfile.is_zipfile(file):
         # Keras says of such a file that it is not there.
         raise ValueError(f"'{file}' is not a .keras file, or is empty or cut short")
     try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:
         # Keras raises almost any kind for a broken file, with the whole configuration behind it.
         reason = " ".join(str(error).split("Full object config")[0].split())
         raise ValueError(f"'{file}' cannot be loaded: {reason}") from error
-    if not isinstance(model, zoo.VAE):
-        raise ValueError(f"'{file}' is not a model of vaezoo. Received: {type(model).__name__}")
-    return model

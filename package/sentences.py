@@ -1,4 +1,4 @@
-"""Commands on sentences: `vaezoo reconstruct` and `vaezoo interpolate`."""
+"""Sentences of a model of text, and `vaezoo reconstruct` and `vaezoo interpolate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,20 +45,37 @@ def _opened(source):
     file = runs.find_model(source)
     model = runs.load_model(file)
     if not writes_text(model):
-        raise ValueError(f"'{file}' is a model of images: it must be one of text")
+        return model, None
     return model, vocabulary_of(model, file)
 
 
-def register(app):
-    """Adds the commands to `app`."""
+def register(app, console):
+    """Adds the commands to `app`; `console()` gives the console to print to."""
+    # They open data as the commands of `judge` do, which knows of sentences from here.
+    from . import judge, panels
+
+    numbered = typer.Option("-n", "--num", metavar="N", min=1, help="How many, of images.")
+    scaled = typer.Option(
+        metavar="N",
+        min=1,
+        help="Pixels of the grid for one pixel of an image.",
+        show_default="what enlarges small images",
+    )
+    written = typer.Option(
+        metavar="FILE", help="A .png, for images.", show_default="beside the model"
+    )
 
     @app.command()
     def reconstruct(
         source: SOURCE,
         sentences: Annotated[
-            list[str],
-            typer.Argument(metavar="SENTENCE...", help="What to write again.", show_default=False),
-        ],
+            list[str] | None,
+            typer.Argument(
+                metavar="[SENTENCE...]",
+                help="What a model of text is to write again.",
+                show_default=False,
+            ),
+        ] = None,
         beam: Annotated[
             int | None,
             typer.Option(
@@ -72,14 +89,37 @@ def register(app):
             float,
             typer.Option(metavar="A", min=0.0, help="Of the search; larger finds longer ones."),
         ] = 0.0,
+        num: Annotated[int, numbered] = 20,
+        data_name: judge.DATA = None,
+        data_dir: judge.DATA_DIR = None,
+        split: judge.SPLIT = "test",
+        binarize: judge.BINARIZE = None,
+        scale: Annotated[int | None, scaled] = None,
+        out: Annotated[Path | None, written] = None,
+        overwrite: judge.OVERWRITE = False,
     ):
-        """Write sentences again from their codes: what a model of text keeps of them.
+        """Reconstruct from codes: what a model keeps of images, or of sentences.
+
+        Images are those of the run's data, or of --data: rows of them in one
+        picture, with the row of their reconstructions below.
 
         Examples:
+          vaezoo reconstruct runs/du
+          vaezoo reconstruct runs/du -n 40 --split train --out train.png
           vaezoo reconstruct runs/text "the food was great" "never again"
           vaezoo reconstruct runs/text "the food was great" --beam 5
         """
         model, vocabulary = _opened(source)
+        if vocabulary is None:
+            _check_images(source, sentences, beam=beam)
+            file = panels.reconstruct(
+                source, num, out, overwrite, scale,
+                data_name=data_name, data_dir=data_dir, split=split, binarize=binarize,
+            )  # fmt: skip
+            console().print(f"Images and their reconstructions: {file}", highlight=False)
+            return
+        if not sentences:
+            raise ValueError(f"'{source}' is a model of text: give it sentences to reconstruct")
         x = data.to_ids(sentences, vocabulary)
         if beam is None:
             found = model.reconstruct(x)
@@ -91,18 +131,53 @@ def register(app):
     @app.command()
     def interpolate(
         source: SOURCE,
-        first: Annotated[str, typer.Argument(metavar="SENTENCE", show_default=False)],
-        last: Annotated[str, typer.Argument(metavar="SENTENCE", show_default=False)],
+        first: Annotated[
+            str | None,
+            typer.Argument(metavar="[SENTENCE|PLACE", help="From where.", show_default=False),
+        ] = None,
+        last: Annotated[
+            str | None,
+            typer.Argument(metavar="SENTENCE|PLACE]", help="To where.", show_default=False),
+        ] = None,
         steps: Annotated[
-            int, typer.Option(metavar="N", min=2, help="Sentences, both ends included.")
+            int, typer.Option(metavar="N", min=2, help="Steps on the way, both ends included.")
         ] = 8,
+        num: Annotated[int, numbered] = 8,
+        data_name: judge.DATA = None,
+        data_dir: judge.DATA_DIR = None,
+        split: judge.SPLIT = "test",
+        binarize: judge.BINARIZE = None,
+        scale: Annotated[int | None, scaled] = None,
+        out: Annotated[Path | None, written] = None,
+        overwrite: judge.OVERWRITE = False,
     ):
-        """Write the sentences on the way from the code of one to that of another.
+        """Decode the way from the code of one image or sentence to that of another.
 
-        Example:
+        Images are named by their places in the split, from 0; without, there is
+        a row for each of --num pairs.
+
+        Examples:
+          vaezoo interpolate runs/du
+          vaezoo interpolate runs/du 3 17 --steps 10 --out way.png
           vaezoo interpolate runs/text "the food was great" "never again" --steps 6
         """
         model, vocabulary = _opened(source)
+        if vocabulary is None:
+            file = panels.interpolate(
+                source, first, last, steps, num, out, overwrite, scale,
+                data_name=data_name, data_dir=data_dir, split=split, binarize=binarize,
+            )  # fmt: skip
+            console().print(f"Interpolations: {file}", highlight=False)
+            return
+        if first is None or last is None:
+            raise ValueError(f"'{source}' is a model of text: give it two sentences")
         ends = (data.to_ids([sentence], vocabulary) for sentence in (first, last))
         (found,) = model.interpolate(*ends, steps=steps)
         typer.echo("\n".join(data.to_text(found, vocabulary)))
+
+
+def _check_images(source, sentences, beam):
+    """Raises a `ValueError` for what only a model of text takes."""
+    if sentences or beam is not None:
+        given = "sentences" if sentences else "--beam"
+        raise ValueError(f"'{source}' is a model of images, which takes no {given}")

@@ -281,6 +281,17 @@ def test_a_run_without_a_checkpoint_begins_with_its_first_epoch(copied):
     assert [record["epoch"] for record in history_of(copied)] == [1]
 
 
+@pytest.mark.parametrize("content", ["", "junk", "[1]"])
+def test_a_broken_description_of_a_saved_model_is_one_sentence(tmp_path, content):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / "assets.extra" / "vaezoo.json").write_text(content)
+    for command in ("evaluate", "diagnose"):
+        error = error_of(command, tmp_path, "--data", "digits", "--out", tmp_path / "x.json")
+        assert "vaezoo.json' is broken: it is no JSON object" in error
+
+
 # -- files that cannot be written ----------------------------------------------------------------
 
 

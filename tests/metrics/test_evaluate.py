@@ -31,7 +31,10 @@ def evaluation(model, digits):
 def test_standard_quantities_agree_with_each_other(evaluation, model, digits):
     found = evaluation.results
     expected = {*metrics.STANDARD, "elbo", "distortion", "rate", "marginal_divergence"}
-    assert set(found) == expected | {"aggregate_variance", "variance_of_means"}
+    expected |= {"aggregate_variance", "variance_of_means", "posterior_divergence_deviation"}
+    assert set(found) == expected
+    pairs = found["mutual_posterior_divergence"].extra
+    assert found["posterior_divergence_deviation"].value == pairs["standard_deviation"]
     # Signal and noise add up to the aggregate.
     noise = np.exp(model.encode(digits[0], batch_size=50).log_var).mean()
     assert found["aggregate_variance"].value == pytest.approx(
@@ -148,3 +151,21 @@ def test_what_a_deterministic_encoder_lacks_is_skipped(digits):
 def test_errors_before_anything_is_measured(model, digits, arguments, message):
     with pytest.raises(ValueError, match=message):
         metrics.evaluate(model, digits[0], **arguments)
+
+
+def test_options_are_checked_before_anything_is_measured(model, digits):
+    x, y = digits
+    options = {"metrics": ["few_label_probe"], "train": (x, y), "validation": (x, y)}
+    for changes, message in (
+        ({}, "`options` of 'few_label_probe' must have `num_labels`"),
+        ({"validation": None}, "`validation` must be given for 'few_label_probe'"),
+        ({"options": {"few_label_probe": {"num_label": 3}}}, "did you mean num_labels"),
+        ({"options": {"few_label_probe": 3}}, "must be a dict of arguments, or a list of such"),
+        ({"num_images": 1}, "`num_images` must be an integer of at least 2"),
+        ({"metrics": ["alphabet_probe"]}, r"`labels` must have shape \(N, 2\), alphabet and"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.evaluate(model, x, y, **{**options, **changes})
+    pairs = np.stack([y, y], axis=1)
+    with pytest.raises(ValueError, match=r"`labels` must have shape \(N,\) for 'knn_probe'"):
+        metrics.evaluate(model, x, pairs, ["knn_probe"], train=(x, pairs))
