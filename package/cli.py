@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import errno
 import functools
 import importlib.util
 import inspect
@@ -33,7 +34,7 @@ from . import (
     zoo,
 )
 from .core.checks import SEEDS
-from .core.files import check_writable, written
+from .core.files import check_writable, naming, written
 from .data.text import SUFFIXES, text_path
 from .judge import check_target
 from .zoo._presets import check_arguments
@@ -678,6 +679,12 @@ def export(
         model.export(out, vocabulary=vocabulary, beam_size=beam)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
+    except Exception as error:
+        # TensorFlow writes by itself, and has errors of its own.
+        if "No space left" not in str(error):
+            raise
+        with naming(out):
+            raise OSError(errno.ENOSPC, "No space left on device") from error
     _console().print(
         f"SavedModel of {model.name}: {out}\nTo see it: saved_model_cli show --dir "
         f"{shlex.quote(str(out))} --all",
