@@ -773,21 +773,26 @@ def _surely_good(batch, reader, bounds):
     for values, (low, high) in limits:
         if values.dtype not in (tf.float32, tf.float64):
             values = tf.cast(values, tf.float32)
-        # Neither holds of NaN.
-        good &= tf.reduce_all((values >= low) & (values <= high))
+        # Both are NaN where one value is, of which neither holds.
+        good &= (tf.reduce_min(values) >= low) & (tf.reduce_max(values) <= high)
     return good
 
 
 @contextlib.contextmanager
-def clear_errors():
-    """Raises what a reader found wrong with a batch in its own words, not in those of tf.data."""
+def clear_errors(model=None):
+    """Raises what a reader found wrong with a batch in its own words, not in those of tf.data.
+
+    Args:
+        model: `VAE` that works on the batches; whatever ends its work early, it stays usable.
+    """
     try:
         yield
-    except (TypeError, ValueError):
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if keras.backend.backend() == "jax" and model is not None:
+            # Keras does so after `fit` alone.
+            model.jax_state_sync()
         found = re.search(r"\b(ValueError|TypeError): (`\w+` must .*)", str(error))
-        if found is None:
+        if found is None or isinstance(error, (TypeError, ValueError)):
             raise
         kind = {"ValueError": ValueError, "TypeError": TypeError}[found[1]]
         raise kind(found[2].strip()) from error

@@ -556,7 +556,7 @@ class VAE(ArgumentsConfig, keras.Model):
             # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
             kwargs.setdefault("shuffle", False)
         callbacks = watched(self, data.observed, callbacks)
-        with clear_errors(), live_weights(self):
+        with clear_errors(self), live_weights(self):
             return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
 
     def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
@@ -633,7 +633,19 @@ class VAE(ArgumentsConfig, keras.Model):
             if id(variable.value) in seen:
                 variable.assign(ops.copy(variable.value))
             seen.add(id(variable.value))
-        return super()._get_jax_state(*args, **kwargs)
+        state = super()._get_jax_state(*args, **kwargs)
+        if kwargs.get("purge_model_variables"):
+            # Where the first batch of a step cannot be made, Keras has lost what it took out.
+            names = [name for name, wanted in kwargs.items() if wanted]
+            self._jax_state = dict(zip(names, state, strict=False))
+        return state
+
+    def jax_state_sync(self):
+        """Puts back the variables that Keras took out of the model for compiled steps on JAX."""
+        values = keras.tree.flatten(getattr(self, "_jax_state", None) or {})
+        # Those that a failed step has used up are gone.
+        if not any(value.is_deleted() for value in values):
+            super().jax_state_sync()
 
     @explains_memory
     def evaluate(
@@ -662,7 +674,7 @@ class VAE(ArgumentsConfig, keras.Model):
             check_steps(kwargs)
             data = read_data(self, x, y, sample_weight, batch_size=batch_size)
             x, y, sample_weight = data.x, data.y, data.sample_weight
-        with clear_errors():
+        with clear_errors(self):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     @explains_memory
@@ -685,7 +697,7 @@ class VAE(ArgumentsConfig, keras.Model):
         """
         check_steps(kwargs)
         data = read_data(self, x, batch_size=batch_size, observed=False)
-        with clear_errors():
+        with clear_errors(self):
             return super().predict(data.x, batch_size, verbose, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
