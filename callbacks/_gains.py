@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from keras import ops
 
 from ..losses import RootMeanSquare
+from ..losses._replicas import host_value
 
 
 def normalization_layers(model):
@@ -27,7 +27,7 @@ def target_of(layer):
 
 def gain_statistics(layer):
     """Root mean square, least and largest entry of a layer's `gamma`, dict of floats."""
-    gamma = ops.convert_to_numpy(layer.gamma.value).astype("float64")
+    gamma = host_value(layer.gamma).astype("float64")
     return {
         "rms": float(np.sqrt(np.mean(np.square(gamma)))),
         "min": float(gamma.min()),

@@ -4,9 +4,9 @@ import warnings
 
 import keras
 import numpy as np
-from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_real
+from ..losses._replicas import host_value
 from ..metrics import active_units
 from ..metrics._inputs import Encoded
 from ..metrics._subject import as_subject, check_array
@@ -189,6 +189,6 @@ class CollapseWarning(keras.callbacks.Callback):
         if self.act == "slow_ramp":
             objective.rewind(1.0 / self.factor)
             return 1.0 / self.factor
-        value = self.factor * float(ops.convert_to_numpy(objective.free_bits.value))
+        value = self.factor * float(host_value(objective.free_bits))
         objective.free_bits.assign(value)
         return value

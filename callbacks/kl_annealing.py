@@ -7,6 +7,7 @@ from keras import ops
 
 from ..core.checks import check_integer, check_kind
 from ..losses import LinearSchedule, final_value
+from ..losses._replicas import host_value
 
 
 class KLAnnealing(keras.callbacks.Callback):
@@ -72,7 +73,7 @@ class KLAnnealing(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         """Sets the weight of evaluations."""
         variable = self._variable()
-        self._interrupted = float(ops.convert_to_numpy(variable.value))
+        self._interrupted = float(host_value(variable))
         variable.assign(self.final)
 
     def on_test_end(self, logs=None):

@@ -3,10 +3,9 @@
 import math
 
 import keras
-import numpy as np
-from keras import ops
 
 from ..core.checks import check_choice, check_flag, check_integer, check_real
+from ..losses._replicas import host_value
 
 
 class PlateauDecay(keras.callbacks.Callback):
@@ -211,7 +210,7 @@ class PlateauDecay(keras.callbacks.Callback):
     def _compare(self, value, epoch):
         if value < self.best:
             self.best, self.best_epoch = value, epoch
-            self._kept = [_copy(variable) for variable in self._state()]
+            self._kept = [host_value(variable) for variable in self._state()]
         if value < self._reference:
             self._reference, self._stalled = value, 0
         else:
@@ -227,10 +226,10 @@ class PlateauDecay(keras.callbacks.Callback):
         return float(sum(logs[name] for name in self._names))
 
     def _learning_rate(self):
-        return float(_copy(self.model.optimizer.learning_rate))
+        return float(host_value(self.model.optimizer.learning_rate))
 
     def _steps(self):
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(host_value(self.model.optimizer.iterations))
 
     def _inner_optimizer(self):
         # In half precision Keras wraps the optimiser, to scale the loss.
@@ -263,7 +262,7 @@ class PlateauDecay(keras.callbacks.Callback):
         lasting = {id(variable) for variable in (optimizer.learning_rate, *self._averages())}
         for variable, initial in zip(optimizer.variables, fresh.variables, strict=True):
             if id(variable) not in lasting:
-                variable.assign(_copy(initial))
+                variable.assign(host_value(initial))
         if inner.use_ema:
             # Before its first step an optimiser starts the averages anew.
             steps = inner.gradient_accumulation_steps or 1
@@ -272,8 +271,3 @@ class PlateauDecay(keras.callbacks.Callback):
 
 def _finite(value):
     return value if math.isfinite(value) else None
-
-
-def _copy(variable):
-    # A copy: the array may be a view of memory that the next step writes to.
-    return np.array(ops.convert_to_numpy(variable.value))

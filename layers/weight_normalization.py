@@ -9,6 +9,7 @@ from keras import ops
 
 from ..core.checks import check_flag, check_real
 from ..losses import float32
+from ..losses._replicas import host_value
 
 #: Whether the layers are being initialised by the batch that runs through them.
 _INITIALIZING = contextvars.ContextVar("vaezoo_data_dependent_initialization", default=False)
@@ -122,7 +123,7 @@ def initializing_from_data():
 def awaits_initialization(model):
     """Whether a layer of a built model has yet to be initialised from data."""
     return any(
-        variable.name == INITIALIZED and float(ops.convert_to_numpy(variable.value)) == 0.0
+        variable.name == INITIALIZED and host_value(variable) == 0.0
         for variable in model.non_trainable_variables
     )
 

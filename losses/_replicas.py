@@ -6,6 +6,7 @@ Under `keras.distribution` on JAX arrays are global already and every function i
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -34,11 +35,36 @@ def num_tf_replicas(model):
     return model.distribute_strategy.num_replicas_in_sync
 
 
+def host_value(variable):
+    """The value of a Keras variable as a NumPy array of its own, whatever devices hold it.
+
+    A copy: what a backend hands out may be a view of memory that the next step writes to.
+    """
+    value = variable.value
+    # Of several replicas one that is read from outside of a step, in a mirrored variable's way.
+    return np.array(value.numpy() if hasattr(value, "values") else ops.convert_to_numpy(value))
+
+
 def strategy_scope(model):
     """The scope in which variables of a model are made and set from outside of a step."""
     if num_tf_replicas(model) == 1:
         return contextlib.nullcontext()
     return model.distribute_strategy.scope()
+
+
+def check_strategy(model):
+    """Raises a `ValueError` if a model was made under a strategy that cannot train it."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "A `tf.distribute` strategy must stay on one machine, as `MirroredStrategy` does; "
+            "several machines train on the JAX backend, after `keras.distribution.initialize()` "
+            "and `keras.distribution.set_distribution(keras.distribution.DataParallel())`. "
+            f"Received: {type(model.distribute_strategy).__name__}"
+        )
 
 
 def num_devices(model):

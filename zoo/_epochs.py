@@ -4,10 +4,10 @@ import math
 import warnings
 
 import keras
-from keras import ops
 
 from ..layers import VarianceDropout
 from ..losses import Schedule
+from ..losses._replicas import host_value
 from ..losses.objective import Weight
 from ..losses.schedules import counts_epochs
 
@@ -119,4 +119,4 @@ def warn_of_ramps(model, steps_per_epoch, epochs, initial_epoch, callbacks):
 
 
 def _number(variable):
-    return int(ops.convert_to_numpy(variable.value))
+    return int(host_value(variable))

@@ -20,7 +20,7 @@ from ..core.checks import check_integer, check_real, is_real
 from ..layers.likelihoods import Likelihood
 from ..losses._replicas import num_devices
 
-#: How many examples of an array weight-normalised layers are initialised from.
+#: How many examples of an array `Data.first` and `Data.observed` hold.
 FIRST_EXAMPLES = 500
 #: What `fit`, `evaluate` and `predict` take.
 SOURCES = "an array, a `tf.data.Dataset`, a `PyDataset` or a generator"

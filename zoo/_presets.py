@@ -170,6 +170,7 @@ def cifar10_pixelcnn(source, field="small", **model):
         },
         "training": {
             **_mae_training(1e-3, 0.999995, 0.9995, 50),
+            "initial_examples": 256,
             "beta_1": 0.95,
             "beta_2": 0.9995,
         },
@@ -451,6 +452,8 @@ def build_preset(name, constructor, settings, overrides):
     fit_args = {"epochs": check_integer("epochs", training.pop("epochs"))}
     # Where to hold out what is for the command line, which loads the data.
     training.pop("validation", None)
+    if "initial_examples" in training:
+        model.initial_examples = check_integer("initial_examples", training.pop("initial_examples"))
     plateau = training.pop("plateau", None)
     optimizer = _optimizer(training, name)
     callbacks = _callbacks(plateau, optimizer.use_ema, name)
@@ -502,7 +505,7 @@ def _optimizer(training, preset):
     }
     check_choice("optimizer", name.lower() if isinstance(name, str) else name, sorted(kinds))
     kind = kinds[name.lower()]
-    others = ("epochs", "optimizer", "plateau", "validation")
+    others = ("epochs", "initial_examples", "optimizer", "plateau", "validation")
     check_arguments("training", training, kind, preset, others)
     defaults = inspect.signature(kind).parameters
     for key, value in training.items():

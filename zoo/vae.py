@@ -21,11 +21,19 @@ from ..layers import (
 )
 from ..losses import ELBO, Objective, Terms
 from ..losses._compiled import compiled, padded, rows_to_compile, run_once
-from ..losses._replicas import GivenSeed, batch_mean, num_replicas, num_tf_replicas
+from ..losses._replicas import (
+    GivenSeed,
+    batch_mean,
+    check_strategy,
+    num_replicas,
+    num_tf_replicas,
+    strategy_scope,
+)
 from ..losses._serialization import ArgumentsConfig
 from ._checks import check_count, explains_memory
 from ._decoding import check_beam, draw_options, path_between
 from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
+from ._initialization import EXAMPLES, first_examples
 from ._inputs import (
     Batch,
     Reader,
@@ -113,6 +121,11 @@ class VAE(ArgumentsConfig, keras.Model):
         name: Model name.
         **kwargs: Keyword arguments of `keras.Model`.
 
+    Attributes:
+        initial_examples: Number of examples, 500, from which the first `fit` sets the gains and
+            biases of weight-normalised layers (`layers.initialize_from_data`), with z = E[z|x] and
+            without dropout.
+
     Raises:
         ValueError: If neither `latent_dim` nor `head` is given, if they disagree, or if the
             objective needs a density that the head does not have, or matches codes to another
@@ -154,6 +167,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 "`latent_dim` must be that of `head`. Received: "
                 f"latent_dim={latent_dim}, head.latent_dim={head.latent_dim}"
             )
+        self.initial_examples = EXAMPLES
         self.autoregressive = isinstance(decoder, AutoregressiveDecoder)
         codes = (None, decoder.latent_dim) if self.autoregressive else None
         codes = codes or getattr(decoder, "input_shape", None)
@@ -442,7 +456,8 @@ class VAE(ArgumentsConfig, keras.Model):
             **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
 
         Raises:
-            ValueError: If losses or metrics are given, or XLA asked for where it cannot work.
+            ValueError: If losses or metrics are given, XLA asked for where it cannot work, or the
+                model made under a `tf.distribute` strategy of several machines.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -450,6 +465,7 @@ class VAE(ArgumentsConfig, keras.Model):
                     f"`{name}` must not be given: a VAE minimises its `objective` and logs its "
                     f"terms. Received: {name}={kwargs[name]!r}"
                 )
+        check_strategy(self)
         self._asked_jit_compile = jit_compile
         replicas = num_tf_replicas(self)
         cudnn = keras.backend.backend() == "tensorflow" and self.uses_cudnn
@@ -549,7 +565,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 *keras.utils.unpack_x_y_sample_weight(validation_data),
                 batch_size=kwargs.get("validation_batch_size") or batch_size,
             ).packed
-        self._initialize_from(data.first)
+        data = self._initialize_from(data)
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
         if hasattr(data.x, "element_spec"):
@@ -606,19 +622,32 @@ class VAE(ArgumentsConfig, keras.Model):
         if tell_clocks(clocks_of(self), check_integer("steps_per_epoch", steps_per_epoch)):
             self.train_function = None
 
-    def _initialize_from(self, batch):
-        """Data-dependent initialisation of weight-normalised layers that have seen nothing yet."""
-        if batch is None:
-            return
-        if not self.built:
-            self.build((None, *batch.shape[1:]))
-        if awaits_initialization(self):
+    def _initialize_from(self, data):
+        """Initialises weight-normalised layers that have seen no data yet, see `fit`.
 
-            def see(batch):
+        Returns:
+            `Data`, with nothing consumed.
+        """
+        if data.first is None:
+            return data
+        with strategy_scope(self):
+            if not self.built:
+                self.build((None, *data.first.shape[1:]))
+            if not awaits_initialization(self):
+                return data
+            data, examples, target = first_examples(data, self.initial_examples)
+
+            def see(examples, target):
                 with initialize_from_data():
-                    self.terms(batch, self(batch, training=True))
+                    features = self.encoder(examples, training=False)
+                    # In batch statistics, which inference does not have yet, there is no dropout.
+                    statistics = self.head.min_batch_size > 1
+                    z = self.head.posterior(features, training=statistics).mean[:, None]
+                    self.params(z, target)
+                    self.prior.log_prob(z)
 
-            run_once(self, see, ops.cast(ops.convert_to_tensor(batch), self.input_dtype))
+            run_once(self, see, *(ops.cast(v, self.event_dtype) for v in (examples, target)))
+        return data
 
     def _get_jax_state(self, *args, **kwargs):
         """Keras' hand-over of the variables to a compiled step, which donates their memory.

@@ -6,6 +6,7 @@ import keras
 
 from ...core.checks import check_flag, check_image_shape, check_integer, check_keras
 from ...layers import with_latent_skips
+from ...losses._replicas import replica_context
 
 
 def check_image(name, shape, multiple=1):
@@ -88,3 +89,29 @@ def decoder_model(z, params, skip, name):
     decoder = keras.Model(z, params, name=name)
     skip = check_flag("skip", skip)
     return with_latent_skips(decoder) if skip else decoder
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` whose statistics are those of all `tf.distribute` replicas.
+
+    On a single device, and on JAX, whose arrays are global, it is Keras' own.
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.BatchNormalization` but for `synchronized`.
+    """
+
+    @property
+    def synchronized(self):
+        """Whether several replicas train together in this step."""
+        return replica_context() is not None
+
+    @synchronized.setter
+    def synchronized(self, value):
+        # Keras sets what it is given: the step decides.
+        del value
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("synchronized")
+        return config

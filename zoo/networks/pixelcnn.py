@@ -11,7 +11,7 @@ from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, channel_group
 from ...layers.weight_normalization import WeightNormDense
 from ...losses import float32
-from ._parts import check_image, check_output
+from ._parts import BatchNormalization, check_image, check_output
 
 
 def _whole(layer, inputs):
@@ -189,7 +189,7 @@ class _Convolution(keras.layers.Layer):
         self.conv = MaskedConv2D(filters, kernel_size, mask_type, name="conv", **options)
         self.norm = None
         if normalization == "batch":
-            self.norm = keras.layers.BatchNormalization(
+            self.norm = BatchNormalization(
                 momentum=0.9, epsilon=1e-5, name="norm", dtype=self.dtype_policy
             )
 

@@ -7,6 +7,7 @@ import keras
 from ...core.checks import check_choice, check_integer, check_integers
 from ...layers.weight_normalization import WeightNormConv2D, WeightNormConv2DTranspose
 from ._parts import (
+    BatchNormalization,
     check_image,
     check_output,
     decoder_model,
@@ -196,7 +197,7 @@ def _convolution(
     else:
         h = _cut(layer(h), kernel_size, size, f"{name}_crop")
     if normalization == "batch":
-        h = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
+        h = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(h)
     return h
 
 

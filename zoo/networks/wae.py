@@ -6,6 +6,7 @@ import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
 from ._parts import (
+    BatchNormalization,
     check_image,
     check_output,
     decoder_model,
@@ -159,7 +160,7 @@ def wae_decoder(
 
 
 _NORMALIZATIONS = {
-    "real": keras.layers.BatchNormalization,
+    "real": BatchNormalization,
     "affine": UntrainedBatchNormalization,
 }
 

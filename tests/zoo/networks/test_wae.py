@@ -7,6 +7,7 @@ from keras import ops
 
 from vaezoo.layers import GaussianHead
 from vaezoo.zoo.networks import UntrainedBatchNormalization, wae_decoder, wae_encoder
+from vaezoo.zoo.networks._parts import BatchNormalization
 
 
 def count(weights):
@@ -76,7 +77,7 @@ def test_affine_is_the_same_map_in_training_and_inference():
 
 def test_batch_norm_chooses_the_layer():
     for batch_norm, kind in (
-        ("real", keras.layers.BatchNormalization),
+        ("real", BatchNormalization),
         ("affine", UntrainedBatchNormalization),
     ):
         encoder = wae_encoder((8, 8, 3), filters=(4, 6), batch_norm=batch_norm)

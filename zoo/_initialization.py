@@ -1,0 +1,65 @@
+"""The examples that weight-normalised layers are initialized from, taken from data of any kind."""
+
+import inspect
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from ._inputs import Batch
+
+#: How many examples there are by default.
+EXAMPLES = 500
+
+
+def first_examples(data, number):
+    """Takes the first examples of data for `fit`.
+
+    Args:
+        data: `Data` that can be looked into.
+        number: Positive int; fewer come back where there are fewer, more where a batch ends later.
+
+    Returns:
+        `(data, examples, target)`: the data with nothing consumed, the examples and what is to be
+        reconstructed from them as NumPy arrays.
+    """
+    x = data.x
+    if inspect.isgenerator(x):
+        batches = []
+        found = _collected(_kept(x, batches), number)
+        return data._replace(x=_again(batches, x)), *found
+    if isinstance(x, keras.utils.PyDataset):
+        length = x.num_batches
+        numbers = itertools.count() if length is None else range(length)
+        return data, *_collected((x[i] for i in numbers), number)
+    if hasattr(x, "element_spec"):
+        return data, *_collected(x, number)
+    batch = Batch.unpack(x, data.y)._replace(index=None).rows(slice(number))
+    return data, *_collected([(batch.x, batch.target)], number)
+
+
+def _collected(batches, number):
+    found, rows = [], 0
+    for given in batches:
+        batch = Batch.unpack(*keras.utils.unpack_x_y_sample_weight(given))
+        pair = [ops.convert_to_numpy(values) for values in (batch.x, batch.target)]
+        # Sentences of another length make no array with these.
+        if found and any(a.shape[1:] != b.shape[1:] for a, b in zip(pair, found[0], strict=True)):
+            break
+        found.append(pair)
+        rows += len(pair[0])
+        if rows >= number:
+            break
+    return tuple(np.concatenate(values) for values in zip(*found, strict=True))
+
+
+def _kept(batches, into):
+    for batch in batches:
+        into.append(batch)
+        yield batch
+
+
+def _again(first, rest):
+    yield from first
+    yield from rest
