@@ -5,7 +5,7 @@ from keras import ops
 
 from ..core.checks import check_choice, check_real
 from ..losses import RootMeanSquare
-from ..losses._replicas import gather_batch
+from ..losses._replicas import gather_batch, has_rows
 from ..losses._serialization import ArgumentsConfig
 
 
@@ -17,7 +17,8 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
 
     In training the batch then spends at least `D gamma^2 / 2` nats of rate. Statistics are those of
     the global batch (biased variance) in training, running ones in inference; the running variance
-    is fed the unbiased one.
+    is fed the unbiased one. A batch of one row, as the last one of an epoch may be, has none: the
+    running statistics stand in, and are not fed.
 
     Args:
         gamma: Positive float, the gain.
@@ -81,13 +82,24 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
             batch = gather_batch(inputs)
             mean, variance = ops.moments(batch, axes=0)
             size = ops.cast(ops.shape(batch)[0], inputs.dtype)
-            self._collect(self.moving_mean, mean)
-            # A batch of one has no unbiased variance; its biased one, 0, stands in.
-            self._collect(self.moving_variance, variance * size / ops.maximum(size - 1.0, 1.0))
+            unbiased = variance * size / ops.maximum(size - 1.0, 1.0)
+            enough = has_rows(inputs, self.min_batch_size)
+            mean, variance = (
+                self._collect(self.moving_mean, mean, mean, enough),
+                self._collect(self.moving_variance, unbiased, variance, enough),
+            )
         else:
             mean, variance = self.moving_mean, self.moving_variance
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         return (inputs - mean) * scale + self.beta
 
-    def _collect(self, running, value):
-        running.assign(self.momentum * running + (1.0 - self.momentum) * value)
+    def _collect(self, running, value, batch, enough):
+        """Feeds a running statistic; returns the batch's own one, where there are enough rows."""
+        before = ops.convert_to_tensor(running)
+        after = self.momentum * before + (1.0 - self.momentum) * value
+        if enough is True:
+            running.assign(after)
+            return batch
+        enough = ops.convert_to_tensor(enough, "bool")
+        running.assign(ops.where(enough, after, before))
+        return ops.where(enough, batch, before)

@@ -91,6 +91,20 @@ def gather_batch(value):
     return ops.reshape(context.all_gather(value, axis=0), (-1, *value.shape[1:]))
 
 
+def has_rows(values, least):
+    """Whether the global batch of `values (batch, ...)` has at least `least` rows.
+
+    Returns:
+        Python bool where shapes are known to the trace, else a boolean tensor.
+    """
+    context = replica_context()
+    if context is not None:
+        rows = ops.cast(ops.shape(values)[0], "float32")
+        return context.all_reduce("sum", rows) >= least
+    rows = values.shape[0]
+    return (ops.shape(values)[0] if rows is None else rows) >= least
+
+
 def batch_mean(values):
     """This replica's part of the mean of `values (batch,)` over the global batch.
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_kind, check_real
+from ._replicas import has_rows
 from ._serialization import ArgumentsConfig
 from .schedules import counts_epochs, final_value, initial_value
 
@@ -41,13 +42,25 @@ class Terms(NamedTuple):
         return -ops.mean(self.log_px, axis=1)
 
 
+class Reported(NamedTuple):
+    """A value for the logs that exists in some batches only.
+
+    Attributes:
+        value: `(batch,)` or scalar, finite in any case.
+        exists: Scalar, 1 where it counts and 0 where it does not.
+    """
+
+    value: object
+    exists: object
+
+
 class Loss(NamedTuple):
     """What is minimised, and what of it is shown.
 
     Attributes:
         per_example: `(batch,)`; `sample_weight` weighs it.
         batch: Scalar, terms that only a whole batch has.
-        report: Dict of further values for the logs, each `(batch,)` or scalar.
+        report: Dict of further values for the logs, each `(batch,)`, scalar or `Reported`.
     """
 
     per_example: object
@@ -127,7 +140,8 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
 class _Part(ArgumentsConfig, keras.layers.Layer):
     """A layer that computes in float32 whatever the policy and has nothing to build."""
 
-    #: Smallest batch for which the term is defined.
+    #: Smallest batch for which the term is defined. In a smaller one, as the last one of an epoch
+    #: may be, it is left out of loss and logs; it must yet be finite there.
     min_batch_size = 1
     #: v of the prior N(0, v I) that the term draws the codes to whatever prior the model has: that
     #: must then be the same one. None for a term that takes the model's prior, or none.
@@ -153,6 +167,36 @@ class Regularizer(_Part):
 
     def prepare(self, latent_dim):
         """Makes what takes knowing the dimension of the codes; called when the model is built."""
+
+
+def _where_defined(regularizer, loss, terms):
+    """The `Loss` of a regulariser, of which nothing counts in a batch too small for it."""
+    enough = regularizer.min_batch_size <= 1 or has_rows(terms.kl, regularizer.min_batch_size)
+    if enough is True:
+        return loss
+    enough = ops.convert_to_tensor(enough, "bool")
+
+    def where_defined(value):
+        return ops.where(enough, value, ops.zeros_like(value))
+
+    exists = ops.cast(enough, "float32")
+    report = {name: Reported(where_defined(v), exists) for name, v in loss.report.items()}
+    return Loss(where_defined(loss.per_example), where_defined(loss.batch), report)
+
+
+class _MeanOfExisting(keras.metrics.Mean):
+    """The mean over the examples of the batches that have the value, NaN if there is none."""
+
+    def add(self, value, rows):
+        """Adds what a batch of `rows` examples reports."""
+        value, exists = value if isinstance(value, Reported) else (value, 1.0)
+        if len(value.shape) == 0:
+            exists = exists * ops.cast(rows, "float32")
+        self.update_state(value, ops.broadcast_to(exists, ops.shape(value)))
+
+    def result(self):
+        """The mean."""
+        return ops.where(self.count > 0, super().result(), float("nan"))
 
 
 class Objective(_Part):
@@ -184,7 +228,7 @@ class Objective(_Part):
     def make_trackers(self):
         """Makes `trackers`, the metrics that average the reported values for the logs."""
         known = {tracker.name for tracker in self.trackers}
-        self.trackers.extend(keras.metrics.Mean(n) for n in self.report_names if n not in known)
+        self.trackers.extend(_MeanOfExisting(n) for n in self.report_names if n not in known)
 
     @property
     def report_names(self):
@@ -211,7 +255,7 @@ class Objective(_Part):
         """
         loss = self.bound(terms, training)
         for regularizer in self.regularizers:
-            extra = regularizer(terms, training=training)
+            extra = _where_defined(regularizer, regularizer(terms, training=training), terms)
             loss = Loss(
                 loss.per_example + extra.per_example,
                 loss.batch + extra.batch,

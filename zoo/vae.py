@@ -106,6 +106,12 @@ class VAE(ArgumentsConfig, keras.Model):
     support of the likelihood for what is reconstructed. Logs show `loss`, and `distortion`, `rate`
     at weight 1 whatever is optimised.
 
+    What takes statistics of a batch needs a batch of some size, `min_batch_size`; the last one of
+    an epoch or an evaluation may be smaller. A regulariser is then left out of the loss and of its
+    own logged mean (`MaximumMeanDiscrepancy`, `MutualPosteriorDivergence`); a head normalises by
+    its running statistics, and does not feed them (`MeanBatchNorm`, `CholeskyReparam`). All other
+    terms count every example.
+
     Args:
         encoder: Layer `(batch, *event) -> (batch, F)`.
         decoder: Layer `(batch, D) -> (batch, *params)`: the likelihood's parameters, for instance
@@ -433,7 +439,7 @@ class VAE(ArgumentsConfig, keras.Model):
         self.rate_tracker.update_state(terms.kl, sample_weight)
         trackers = {tracker.name: tracker for tracker in self.objective.trackers}
         for name, value in report.items():
-            trackers[name].update_state(value)
+            trackers[name].add(value, ops.shape(terms.kl)[0])
         # Some values exist in training only.
         self._unreported = frozenset(trackers) - frozenset(report)
 

@@ -29,8 +29,26 @@ def test_distortion_is_the_mean_over_draws(make_terms):
     np.testing.assert_allclose(terms.distortion, [2.0, 4.0])
 
 
-def test_regularizers_add_to_every_part_of_the_loss(make_terms):
+def test_a_batch_too_small_for_a_regularizer_leaves_it_out(make_terms):
     mean = np.ones((2, 3), "float32")
+    objective = ELBO(regularizers=[_Constant()])
+    terms = make_terms(mean, 0.0 * mean)
+    loss = objective(terms)
+    np.testing.assert_allclose(loss.per_example, terms.kl)
+    assert loss.batch == 0.0
+    objective.make_trackers()
+    (tracker,) = objective.trackers
+    assert np.isnan(tracker.result())
+    tracker.add(loss.report["constant"], 2)
+    assert np.isnan(tracker.result())
+    # Values of a batch count for each of its examples.
+    for value, rows in ((np.float32(2.0), 3), (np.float32([5.0, 6.0]), 2)):
+        tracker.add(value, rows)
+    np.testing.assert_allclose(tracker.result(), (3 * 2.0 + 5.0 + 6.0) / 5)
+
+
+def test_regularizers_add_to_every_part_of_the_loss(make_terms):
+    mean = np.ones((3, 3), "float32")
     terms = make_terms(mean, 0.0 * mean)
     objective = ELBO(LinearSchedule(2, start=0.5), regularizers=[_Constant(), _Constant()])
     loss = objective(terms, training=True)
