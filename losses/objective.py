@@ -190,6 +190,7 @@ class _MeanOfExisting(keras.metrics.Mean):
     def add(self, value, rows):
         """Adds what a batch of `rows` examples reports."""
         value, exists = value if isinstance(value, Reported) else (value, 1.0)
+        value = ops.convert_to_tensor(value, "float32")
         if len(value.shape) == 0:
             exists = exists * ops.cast(rows, "float32")
         self.update_state(value, ops.broadcast_to(exists, ops.shape(value)))
