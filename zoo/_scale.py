@@ -83,7 +83,9 @@ def watched(model, sample, callbacks):
                 warnings.warn(told, stacklevel=4)
     guard = NonFiniteGuard(sample)
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(guard)
+        guard.set_model(model)
+        kept = [one for one in callbacks.callbacks if not isinstance(one, NonFiniteGuard)]
+        callbacks.callbacks = [*kept, guard]
         return callbacks
     return [*keras.tree.flatten(callbacks), guard] if callbacks else [guard]
 

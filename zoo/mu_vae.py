@@ -8,19 +8,32 @@ from ..losses import MuELBO
 from ._presets import digits_mlp, mu_vae_cnn
 from .vae import VAE
 
+
+def _digits(**model):
+    preset = digits_mlp(latent_dim=10, **model)
+    preset["networks"]["output_activation"] = "sigmoid"
+    preset["data"]["binarize"] = None
+    return preset
+
+
 PRESETS = {
     **{
-        f"{data}_cnn{suffix}": mu_vae_cnn(row, data, clip_factor=factor)
+        f"{data}_cnn{suffix}{ending}": mu_vae_cnn(
+            f"{row}, {term}", data, clip_factor=factor, variance_mode=mode
+        )
         for data in ("mnist", "fashion_mnist")
         for suffix, row, factor in (
             ("", "mu-VAE #1 (c = 3)", 3.0),
             ("_c6", "mu-VAE #2 (c = 6)", 6.0),
         )
+        for ending, mode, term in (
+            ("", "full", "with the variance term of the KL, which the text says can be kept"),
+            ("_raw_lv", "raw_lv", "with the raw log-variance, as eq. 6 prints it"),
+        )
     },
-    "digits_mlp": digits_mlp(latent_dim=10),
+    "digits_mlp": _digits(),
+    "digits_mlp_raw_lv": _digits(variance_mode="raw_lv"),
 }
-PRESETS["digits_mlp"]["networks"]["output_activation"] = "sigmoid"
-PRESETS["digits_mlp"]["data"]["binarize"] = None
 
 
 def MuVAE(

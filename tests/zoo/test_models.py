@@ -517,6 +517,19 @@ def test_preset_settings_are_arguments(name):
     assert "latent_dim" in settings["model"]
 
 
+@pytest.mark.one_backend
+def test_mu_vae_has_presets_of_both_variance_terms():
+    own = {name: settings for name, (make, settings) in PRESETS.items() if make is zoo.MuVAE}
+    printed = [name for name in own if name.endswith("_raw_lv")]
+    assert len(own) == 2 * len(printed)
+    for name in printed:
+        raw, full = own[name], own[name.removesuffix("_raw_lv")]
+        assert {"variance_mode": "full", **full["model"]}["variance_mode"] == "full"
+        assert raw["model"] == {**full["model"], "variance_mode": "raw_lv"}
+        for part in ("networks", "training", "data"):
+            assert raw[part] == full[part]
+
+
 @pytest.mark.parametrize("name", BUILT)
 def test_presets_build(name):
     constructor, settings = PRESETS[name]

@@ -10,6 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from vaezoo import zoo
 from vaezoo.layers import Bernoulli, Gaussian
 from vaezoo.losses import ELBO
+from vaezoo.zoo._scale import NonFiniteGuard
 
 #: Columns of a survey: age, pressure, income.
 _RNG = np.random.default_rng(0)
@@ -72,6 +73,20 @@ def test_a_loss_that_is_not_finite_on_scaled_data_blames_the_step(make):
     with pytest.raises(FloatingPointError, match=r"learning rate \(now 1e\+14\)") as error:
         model.fit(x, batch_size=16, epochs=2, verbose=0)
     assert "Standardize" not in str(error.value)
+
+
+@pytest.mark.one_backend
+def test_a_list_of_callbacks_of_keras_own_is_guarded_once(make):
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    model = make(4)
+    model.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
+    callbacks = keras.callbacks.CallbackList([keras.callbacks.History()], model=model)
+    for _ in range(2):
+        model.fit(x, batch_size=64, verbose=0, callbacks=callbacks)
+    assert sum(isinstance(one, NonFiniteGuard) for one in callbacks.callbacks) == 1
+    model.optimizer.learning_rate = 1e14
+    with pytest.raises(FloatingPointError, match="The loss became"):
+        model.fit(x, batch_size=16, epochs=2, verbose=0, callbacks=callbacks)
 
 
 @pytest.mark.one_backend
