@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ..core.checks import check_integer
+from ..core.checks import check_flag, check_integer
 from ._loops import scan
 
 
@@ -44,6 +44,8 @@ class LSTM(keras.layers.LSTM):
     """
 
     def __init__(self, units, use_cudnn=False, num_biases=1, **kwargs):
+        if not (isinstance(use_cudnn, str) and use_cudnn == "auto"):
+            use_cudnn = check_flag("use_cudnn", use_cudnn)
         super().__init__(check_integer("units", units), use_cudnn=use_cudnn, **kwargs)
         self.num_biases = check_integer("num_biases", num_biases, 1, 2)
         if self.num_biases == 2:

@@ -5,6 +5,7 @@ import contextvars
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..core.checks import check_flag, check_real
@@ -137,6 +138,9 @@ class _WeightNorm(WeightNormalized):
         init_scale = check_real("init_scale", init_scale, "(0, inf)")
         if kernel_initializer is None:
             kernel_initializer = keras.initializers.RandomNormal(stddev=0.05)
+        # NumPy's numbers among what Keras' layers take.
+        args = [_plain(value) for value in args]
+        kwargs = {name: _plain(value) for name, value in kwargs.items()}
         super().__init__(*args, kernel_initializer=kernel_initializer, **kwargs)
         self.init_scale = init_scale
 
@@ -210,8 +214,7 @@ class _Convolution(_WeightNorm):
 
     def __init__(self, filters, kernel_size, *args, symmetric=False, **kwargs):
         super().__init__(filters, kernel_size, *args, **kwargs)
-        check_flag("symmetric", symmetric)
-        self.symmetric = symmetric
+        self.symmetric = check_flag("symmetric", symmetric)
         if not symmetric:
             return
         if (
@@ -313,3 +316,7 @@ class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
         if self.use_bias:
             outputs = outputs + ops.convert_to_tensor(self.bias)
         return outputs if self.activation is None else self.activation(outputs)
+
+
+def _plain(value):
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice, check_integer, check_real
+from ..core.checks import check_choice, check_integer, check_kind, check_real
 from ._serialization import ArgumentsConfig
 
 UNITS = ("steps", "epochs")
@@ -326,11 +326,8 @@ class InEpochs(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
     unit = "epochs"
 
     def __init__(self, schedule):
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            raise TypeError(
-                f"`schedule` must be a Keras schedule. Received: {type(schedule).__name__}"
-            )
-        self.schedule = schedule
+        kind = keras.optimizers.schedules.LearningRateSchedule
+        self.schedule = check_kind("schedule", schedule, kind, "a Keras schedule")
 
     def _base_config(self):
         return {}

@@ -218,6 +218,10 @@ def diagnose(
     (2019), lagging encoders, arXiv:1901.05534; Burda et al. (2016), active units,
     arXiv:1509.00519. The implied weight is our own.
     """
+    max_examples = check_integer("max_examples", max_examples, 2)
+    refinement_steps = check_integer("refinement_steps", refinement_steps, 0)
+    batch_size = check_integer("batch_size", batch_size)
+    seed = check_seed("seed", seed, optional=False)
     if data is None:
         decoder, data = None, decoder
     if data is None:
@@ -225,10 +229,6 @@ def diagnose(
             "`data` must be given: diagnose(model, data) or diagnose(encoder, decoder, data). "
             "Received: data=None"
         )
-    max_examples = check_integer("max_examples", max_examples, 2)
-    refinement_steps = check_integer("refinement_steps", refinement_steps, 0)
-    batch_size = check_integer("batch_size", batch_size)
-    seed = check_seed("seed", seed, optional=False)
     subject = as_subject(model, decoder, data, likelihood)
     data = subject.check(data)
     chosen = _choice(data, max_examples, seed)

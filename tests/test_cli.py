@@ -927,7 +927,9 @@ def test_sentences_are_sampled_with_the_options_of_generate(text_run, tmp_path):
         np.testing.assert_array_equal(arrays["x"], x)
     error = error_of("sample", text_run, "--out", tmp_path / "x.png")
     assert "must end in .txt or .npz" in error
-    assert "`temperature` must be positive" in error_of("sample", text_run, "--temperature", "0")
+    assert "`temperature` must be a finite, positive number" in error_of(
+        "sample", text_run, "--temperature", "0"
+    )
 
 
 def test_images_have_no_options_of_words(finished, tmp_path):

@@ -2,6 +2,7 @@
 
 import difflib
 
+from ..core.checks import check_kind
 from . import (
     ae,
     agg_vae,
@@ -143,6 +144,7 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         ValueError: If there is no such preset, or an override is not an argument.
     """
     known = presets()
+    check_kind("preset", preset, str, "the name of a preset")
     if preset not in known:
         near = difflib.get_close_matches(preset, known, 3) or sorted(known)
         raise ValueError(
@@ -151,5 +153,7 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         )
     constructor, settings = known[preset]
     overrides = {"model": model, "networks": networks, "training": training, "data": data}
+    for section, value in overrides.items():
+        check_kind(section, value, dict, "a dict of overrides", optional=True)
     overrides = {section: value or {} for section, value in overrides.items()}
     return build_preset(preset, constructor, settings, overrides)

@@ -3,8 +3,6 @@
 import functools
 import inspect
 
-import numpy as np
-
 
 def explains_memory(method):
     """Decorator of methods with a `batch_size`: says what to do when the device's memory is full.
@@ -31,19 +29,3 @@ def explains_memory(method):
             ) from error
 
     return call
-
-
-def is_int(value):
-    """Whether a value is a whole number, Python's or NumPy's."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def is_number(value):
-    """Whether a value is a number, Python's or NumPy's."""
-    return is_int(value) or isinstance(value, (float, np.floating))
-
-
-def check_count(name, value):
-    """Raises a `ValueError` unless `value` is a positive integer."""
-    if not is_int(value) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}")

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ._checks import check_count, is_int, is_number
+from ..core.checks import check_integer, check_real
 
 
 def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
@@ -35,12 +35,9 @@ def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
             raise ValueError(
                 f"`{name}` needs mean=False, which draws x. Received: {name}={value}, mean=True"
             )
-    if temperature is not None and not (is_number(temperature) and 0 < temperature < np.inf):
-        raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}")
-    if top_k is not None and not (is_int(top_k) and 0 <= top_k < 2**31):
-        raise ValueError(f"`top_k` must be a non-negative integer. Received: top_k={top_k}")
-    if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
-        raise ValueError(f"`top_p` must lie in (0, 1]. Received: top_p={top_p}")
+    temperature = check_real("temperature", temperature, "(0, inf)", optional=True)
+    top_k = check_integer("top_k", top_k, least=0, most=2**31 - 1, optional=True)
+    top_p = check_real("top_p", top_p, "(0, 1]", optional=True)
     if not likelihood.draws_classes:
         return ()
     return (
@@ -52,11 +49,8 @@ def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
 
 def check_beam(decoder, beam_size, length_penalty):
     """Raises a `ValueError` unless a decoder can search with these options."""
-    check_count("beam_size", beam_size)
-    if not is_number(length_penalty) or not 0 <= length_penalty < np.inf:
-        raise ValueError(
-            f"`length_penalty` must be non-negative. Received: length_penalty={length_penalty}"
-        )
+    check_integer("beam_size", beam_size)
+    check_real("length_penalty", length_penalty, "[0, inf)")
     if not hasattr(decoder, "beam_search"):
         raise ValueError(
             "`beam_size` needs a decoder with a `beam_search`, such as LSTMDecoder. Received: "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import keras
 
-from ..core.checks import check_choice, check_flag, check_integer, check_real
+from ..core.checks import check_choice, check_flag, check_integer, check_keys, check_real
 from ..layers import Gaussian, get_likelihood
 from ..losses import InEpochs, LinearSchedule
 from . import networks as _networks
@@ -412,6 +412,16 @@ class Preset(NamedTuple):
     settings: dict
 
 
+#: Arguments of `vaezoo.data.load`, which this folder does not import.
+OF_DATA = (
+    "name_or_path", "split", "batch_size", "binarize", "shuffle", "seed", "binarize_seed",
+    "copies", "image_size", "channels", "crop", "invert", "value_range", "labels", "with_index",
+    "validation_split", "limit", "drop_remainder", "in_memory", "backend", "data_dir", "download",
+    "vocabulary", "tokenizer", "max_size", "min_count", "num_classes", "max_length", "too_long",
+    "buckets",
+)  # fmt: skip
+
+
 def build_preset(name, constructor, settings, overrides):
     """Builds the `Preset` of checked settings."""
     kind = settings["networks"]["kind"]
@@ -428,6 +438,21 @@ def build_preset(name, constructor, settings, overrides):
     if hasattr(head, "latent_dim") and "latent_dim" not in overrides["model"]:
         # The networks are made for the codes of the head that was given.
         settings["model"]["latent_dim"] = head.latent_dim
+    check_keys(f"`data` of preset {name!r}", settings["data"], OF_DATA)
+    if "batch_size" in settings["data"]:
+        settings["data"]["batch_size"] = check_integer("batch_size", settings["data"]["batch_size"])
+    training = dict(settings["training"])
+    fit_args = {"epochs": check_integer("epochs", training.pop("epochs"))}
+    # Where to hold out what is for the command line, which loads the data.
+    training.pop("validation", None)
+    initial_examples = check_integer(
+        "initial_examples", training.pop("initial_examples", None), optional=True
+    )
+    plateau = training.pop("plateau", None)
+    optimizer = _optimizer(training, name)
+    callbacks = _callbacks(plateau, optimizer.use_ema, name)
+    if callbacks:
+        fit_args["callbacks"] = callbacks
     network = dict(settings["networks"])
     input_shape = tuple(network.pop("input_shape"))
     latent_dim, kind = settings["model"].get("latent_dim"), network.pop("kind")
@@ -448,17 +473,8 @@ def build_preset(name, constructor, settings, overrides):
         check_arguments("networks.head", head, model.head.set_projection, name)
         model.head.set_projection(**head)
     model.build((None, *input_shape))
-    training = dict(settings["training"])
-    fit_args = {"epochs": check_integer("epochs", training.pop("epochs"))}
-    # Where to hold out what is for the command line, which loads the data.
-    training.pop("validation", None)
-    if "initial_examples" in training:
-        model.initial_examples = check_integer("initial_examples", training.pop("initial_examples"))
-    plateau = training.pop("plateau", None)
-    optimizer = _optimizer(training, name)
-    callbacks = _callbacks(plateau, optimizer.use_ema, name)
-    if callbacks:
-        fit_args["callbacks"] = callbacks
+    if initial_examples is not None:
+        model.initial_examples = initial_examples
     compile_args = {"optimizer": optimizer, "jit_compile": "auto"}
     return Preset(name, model, compile_args, fit_args, dict(settings["data"]), settings)
 

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.checks import check_integer, check_seed
 from ..losses import ELBO, LinearSchedule
 from ..losses._gradients import while_loop
 from ..losses._replicas import num_devices
-from ._checks import check_count
 from ._inner_batches import RecentBatches, inner_batches
 from ._inputs import Batch
 from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
@@ -244,9 +244,9 @@ class AggressiveVAE(OwnStepVAE):
         name="agg_vae",
         **kwargs,
     ):
-        if window is not None:
-            check_count("window", window)
-        check_count("max_inner_steps", max_inner_steps)
+        window = check_integer("window", window, optional=True)
+        max_inner_steps = check_integer("max_inner_steps", max_inner_steps)
+        seed = check_seed("seed", seed)
         super().__init__(encoder, decoder, seed=seed, name=name, **kwargs)
         self.seed, self.max_inner_steps = seed, max_inner_steps
         self._given_window = window

@@ -1,5 +1,6 @@
 """DU-VAE: diverse posteriors that stay uncertain."""
 
+from ..core.checks import check_choice, check_real
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
 from ..losses import ELBO, Schedule
 from ._presets import (
@@ -119,10 +120,10 @@ def du_regularizers(
         ValueError: If an argument is out of range.
     """
     modes = {"rms": "rms", "per_dim": "fixed"}
-    if gamma_norm not in modes:
-        raise ValueError(
-            f"`gamma_norm` must be 'rms' or 'per_dim'. Received: gamma_norm={gamma_norm!r}"
-        )
+    check_choice("gamma_norm", gamma_norm, tuple(modes))
+    reg_start_weight = check_real("reg_start_weight", reg_start_weight, "[0, inf)")
+    if not callable(beta):
+        beta = check_real("beta", beta, "[0, inf)", also="a schedule of the training step")
     norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm], epsilon=epsilon)
     start_step, unit = 0, "steps"
     if isinstance(beta, Schedule):

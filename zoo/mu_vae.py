@@ -2,7 +2,7 @@
 
 import keras
 
-from ..core.checks import check_real
+from ..core.checks import check_real, check_seed
 from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
 from ..losses import MuELBO
 from ._presets import digits_mlp, mu_vae_cnn
@@ -81,6 +81,7 @@ def MuVAE(
 
     Reference: mu-VAE, eqs. 4 and 6.
     """
+    seed = check_seed("seed", seed)
     head = GaussianHead(
         latent_dim,
         num_samples,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice
+from ..core.checks import check_choice, check_integer, check_real
 from ..layers import GaussianHead
 from ..layers.reparameterization import DiagonalReparam
 from ..losses import (
@@ -20,7 +20,7 @@ from ..losses import (
 )
 from ..losses._gradients import value_and_gradients, value_and_gradients_at
 from ..losses._replicas import num_tf_replicas
-from ._checks import explains_memory, is_number
+from ._checks import explains_memory
 from ._inputs import Batch, example_weight
 from ._presets import (
     EPSILON,
@@ -252,12 +252,13 @@ class SemiAmortizedVAE(OwnStepVAE):
             name=name,
             **kwargs,
         )
-        _check_steps(refine_steps)
-        _check_positive("refine_learning_rate", refine_learning_rate)
-        if not (is_number(momentum) and 0 <= momentum < 1):
-            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
-        if refine_clipnorm is not None:
-            _check_positive("refine_clipnorm", refine_clipnorm)
+        self.refine_steps = check_integer("refine_steps", refine_steps, least=0)
+        self.refine_learning_rate = float(
+            check_real("refine_learning_rate", refine_learning_rate, "(0, inf)")
+        )
+        self.momentum = float(check_real("momentum", momentum, "[0, 1)"))
+        refine_clipnorm = check_real("refine_clipnorm", refine_clipnorm, "(0, inf)", optional=True)
+        self.refine_clipnorm = None if refine_clipnorm is None else float(refine_clipnorm)
         check_choice("svi_backward", svi_backward, tuple(PRODUCTS))
         if not _is_plain(self.head):
             raise ValueError(
@@ -265,9 +266,6 @@ class SemiAmortizedVAE(OwnStepVAE):
                 f"and log-variance of a diagonal Gaussian. Received: {type(self.head).__name__}"
                 + (" with further layers" if type(self.head) is GaussianHead else "")
             )
-        self.refine_steps = refine_steps
-        self.refine_learning_rate, self.momentum = float(refine_learning_rate), float(momentum)
-        self.refine_clipnorm = None if refine_clipnorm is None else float(refine_clipnorm)
         self.svi_backward = svi_backward
         self.gain_tracker = keras.metrics.Mean("refinement_gain")
         self._largest_batch = self.add_weight(
@@ -479,7 +477,7 @@ class SemiAmortizedVAE(OwnStepVAE):
             ValueError: If `refine_steps` is negative.
         """
         steps = self.refine_steps if refine_steps is None else refine_steps
-        _check_steps(steps)
+        steps = check_integer("refine_steps", steps, least=0)
         self._build_for(x)
         if batch_size is not None:
             function = functools.partial(self.encode, refine_steps=steps)
@@ -533,15 +531,3 @@ def _is_plain(head):
         and head.scale == "vector"
         and all(getattr(head, name) is None for name in layers)
     )
-
-
-def _check_steps(value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(
-            f"`refine_steps` must be a non-negative integer. Received: refine_steps={value}"
-        )
-
-
-def _check_positive(name, value):
-    if not (is_number(value) and 0 < value < float("inf")):
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")

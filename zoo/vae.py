@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice, check_integer
+from ..core.checks import check_choice, check_integer, check_kind, check_seed
 from ..layers import (
     AutoregressiveDecoder,
     GaussianHead,
@@ -30,7 +30,7 @@ from ..losses._replicas import (
     strategy_scope,
 )
 from ..losses._serialization import ArgumentsConfig
-from ._checks import check_count, explains_memory
+from ._checks import explains_memory
 from ._decoding import check_beam, draw_options, path_between
 from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from ._initialization import EXAMPLES, first_examples
@@ -158,16 +158,15 @@ class VAE(ArgumentsConfig, keras.Model):
     ):
         super().__init__(name=name, **kwargs)
         for part, value in (("encoder", encoder), ("decoder", decoder)):
-            if not isinstance(value, keras.layers.Layer):
-                raise TypeError(
-                    f"`{part}` must be a Keras layer or model. Received: {type(value).__name__}"
-                )
+            check_kind(part, value, keras.layers.Layer, "a Keras layer or model")
+        latent_dim = check_integer("latent_dim", latent_dim, optional=True)
+        num_samples = check_integer("num_samples", num_samples)
+        seed = check_seed("seed", seed)
         if head is None:
             if latent_dim is None:
                 raise ValueError("`latent_dim` or `head` must be given. Received: neither")
             head = GaussianHead(latent_dim, num_samples, seed=seed)
-        if not isinstance(head, PosteriorHead):
-            raise TypeError(f"`head` must be a PosteriorHead. Received: {type(head).__name__}")
+        check_kind("head", head, PosteriorHead, "a PosteriorHead")
         if latent_dim not in (None, head.latent_dim):
             raise ValueError(
                 "`latent_dim` must be that of `head`. Received: "
@@ -185,10 +184,7 @@ class VAE(ArgumentsConfig, keras.Model):
         objective = objective or ELBO()
         prior = prior or _matched_prior(objective)
         for part, value, kind in (("prior", prior, Prior), ("objective", objective, Objective)):
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"`{part}` must be a vaezoo {kind.__name__}. Received: {type(value).__name__}"
-                )
+            check_kind(part, value, kind, f"a vaezoo {kind.__name__}")
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
@@ -876,11 +872,11 @@ class VAE(ArgumentsConfig, keras.Model):
 
         Reference: White (2016), section 2.1, arXiv:1609.04468 (`"spherical"`).
         """
-        check_count("steps", steps)
+        steps = check_integer("steps", steps)
         if steps < 2:
             raise ValueError(f"`steps` must be at least 2. Received: steps={steps}")
         check_choice("path", path, ("linear", "spherical"))
-        check_count("batch_size", batch_size)
+        batch_size = check_integer("batch_size", batch_size)
         check_values(self, a)
         check_values(self, b)
         if len(a) != len(b):
@@ -931,8 +927,8 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If `num` or `batch_size` is below 1, `seed` or another option out of range,
                 one is given where no classes are drawn, or the model not built.
         """
-        check_count("num", num)
-        check_count("batch_size", batch_size)
+        num = check_integer("num", num)
+        batch_size = check_integer("batch_size", batch_size)
         self._require_built("generate")
         seed = _seed(seed)
         mean = mean and self.likelihood.has_mean
@@ -1016,7 +1012,7 @@ class VAE(ArgumentsConfig, keras.Model):
         Raises:
             ValueError: If `num_samples` is below 1 or `seed` out of range.
         """
-        check_count("num_samples", num_samples)
+        num_samples = check_integer("num_samples", num_samples)
         seed = _seed(seed)
         if batch_size is None:
             return self._log_terms(x, seed, 0, num_samples)
@@ -1057,8 +1053,8 @@ class VAE(ArgumentsConfig, keras.Model):
 
         Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
         """
-        check_count("num_samples", num_samples)
-        check_count("batch_size", batch_size)
+        num_samples = check_integer("num_samples", num_samples)
+        batch_size = check_integer("batch_size", batch_size)
         seed = _seed(seed)
         self.check_density()
         check_values(self, x)
@@ -1121,7 +1117,7 @@ class VAE(ArgumentsConfig, keras.Model):
         return self._functions[name]
 
     def _in_batches(self, name, function, values, batch_size, seed=None, options=()):
-        check_count("batch_size", batch_size)
+        batch_size = check_integer("batch_size", batch_size)
         if len(values) == 0:
             raise ValueError("There must be at least one example to work on. Received: none")
         # Pixel by pixel in one loop, whose caches XLA updates in place.

@@ -342,11 +342,15 @@ def test_missing_and_conflicting_dimensions(dense_networks):
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("encoder", len, "`encoder` must be a Keras layer or model. Received: builtin_function"),
-        ("decoder", "mlp", "`decoder` must be a Keras layer or model. Received: str"),
-        ("head", "gaussian", "`head` must be a PosteriorHead. Received: str"),
-        ("prior", "normal", "`prior` must be a vaezoo Prior. Received: str"),
-        ("objective", "elbo", "`objective` must be a vaezoo Objective. Received: str"),
+        (
+            "encoder",
+            len,
+            "`encoder` must be a Keras layer or model. Received: encoder=",
+        ),
+        ("decoder", "mlp", "`decoder` must be a Keras layer or model. Received: decoder='mlp'"),
+        ("head", "gaussian", "`head` must be a PosteriorHead. Received: head='gaussian'"),
+        ("prior", "normal", "`prior` must be a vaezoo Prior. Received: prior='normal'"),
+        ("objective", "elbo", "`objective` must be a vaezoo Objective. Received: objective='elbo'"),
         ("likelihood", 0.5, "`likelihood` must be a name or a vaezoo likelihood. Received: float"),
     ],
 )

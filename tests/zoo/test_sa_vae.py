@@ -428,9 +428,9 @@ def test_reloaded_model_refines_as_before(model, tmp_path, to_numpy):
     [
         ({"refine_steps": -1}, "`refine_steps` must be a non-negative integer.*refine_steps=-1"),
         ({"refine_steps": 2.0}, "`refine_steps` must be a non-negative integer.*=2.0"),
-        ({"refine_learning_rate": 0.0}, "`refine_learning_rate` must be positive.*=0.0"),
-        ({"momentum": 1.0}, r"`momentum` must lie in \[0, 1\).*momentum=1.0"),
-        ({"refine_clipnorm": -5.0}, "`refine_clipnorm` must be positive.*=-5.0"),
+        ({"refine_learning_rate": 0.0}, "`refine_learning_rate` must be a finite, positive.*=0.0"),
+        ({"momentum": 1.0}, r"`momentum` must be a number in \[0, 1\).*momentum=1.0"),
+        ({"refine_clipnorm": -5.0}, "`refine_clipnorm` must be a finite, positive.*=-5.0"),
         ({"svi_backward": "none"}, "`svi_backward` must be one of 'exact', 'finite_diff.*'none'"),
     ],
 )

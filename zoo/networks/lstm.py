@@ -204,7 +204,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             end_id,
             unknown_id,
         )
-        self.use_cudnn, self.num_biases, self.seed = use_cudnn, num_biases, seed
+        self.num_biases, self.seed = num_biases, seed
         self.noise = SeedGenerator(seed)
         policy = self.dtype_policy
         self.embedding = keras.layers.Embedding(
@@ -215,6 +215,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             name="embedding",
         )
         self.lstm = _lstm(units, scale, use_cudnn, num_biases, return_sequences=True, dtype=policy)
+        self.use_cudnn = self.lstm.use_cudnn
         self.state = None
         if initial_state is not None:
             self.state = _linear(units, scale, policy, "state")
