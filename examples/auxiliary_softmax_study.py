@@ -4,6 +4,12 @@
     python examples/auxiliary_softmax_study.py estimates             section 5.2, with its figure
     python examples/auxiliary_softmax_study.py depth                 table 1: active units
 
+Without further options the studies have the paper's sizes: all training images (of MNIST 55,000, as
+there; the 5,000 left out are the last ones, and are used for nothing), all test images, and 300
+epochs, of `estimates` 120. `--data` takes any image set of `vaezoo.data.load`, in grey and 28x28
+pixels; the paper's OMNIGLOT is the file `chardata.mat`. Published rows are shown beside ours where
+the paper has the data.
+
 Every row is written to the file as soon as it is done, and rows in the file are not trained again.
 """
 
@@ -57,6 +63,10 @@ PUBLISHED = {
 }
 #: Published active units by hidden layers of the decoder (table 1).
 DEPTHS = {1: 23, 2: 21, 3: 17, 4: 12, 5: 8}
+#: Epochs of each study.
+EPOCHS = {"weights": 300, "estimates": 120, "depth": 300}
+#: Training images that the paper leaves out.
+LEFT_OUT = {"mnist": 5000}
 #: Components of the aggregate posterior in the Monte-Carlo estimates, at most all examples.
 COMPONENTS = (100, 500, 1000, 5000, 10_000, 55_000)
 #: Logs of the last epoch: NLL and KL of training data, MI, MD, SC.
@@ -69,6 +79,24 @@ LOGGED = (
 )
 
 
+def published_as(name):
+    """The paper's name of a data set, or None if it has another one."""
+    return "omniglot" if name.endswith(".mat") else name if name in PUBLISHED else None
+
+
+def images_of(settings):
+    """Arguments of `data.load` for the images of a study."""
+    images = {"name_or_path": settings["data"], "image_size": 28, "channels": 1}
+    if settings["data"] in LEFT_OUT:
+        images["validation_split"] = LEFT_OUT[settings["data"]]
+    return images
+
+
+def num_examples(settings):
+    """How many images are trained on."""
+    return data.describe(**images_of(settings), limit=settings["examples"]).num_examples
+
+
 def prepare(preset, settings, model=None, networks=None, labels=None):
     """A compiled preset, its batches, and the arguments of `load_arrays` for the same images.
 
@@ -76,10 +104,7 @@ def prepare(preset, settings, model=None, networks=None, labels=None):
     """
     keras.utils.set_random_seed(settings["seed"])
     chosen = zoo.presets()[preset][1]
-    images = {"name_or_path": settings["data"], "image_size": 28, "channels": 1}
-    if settings["data"] == "mnist":
-        images["validation_split"] = 5000
-    size = data.describe(**images, limit=settings["examples"]).num_examples
+    images, size = images_of(settings), num_examples(settings)
     model = {**(model or {}), "seed": settings["seed"]}
     if "num_examples" in chosen["model"]:
         model["num_examples"] = size
@@ -115,12 +140,13 @@ def evaluated(model, images, settings):
 
 def weights_row(row, settings):
     """Trains and measures the plain VAE, or VAE-AS with the weights in the row's name."""
+    name = published_as(settings["data"]) or "mnist"
     if row == "vae":
-        model, batches, images = prepare(f"vae_{settings['data']}_500", settings)
+        model, batches, images = prepare(f"vae_{name}_500", settings)
     else:
         alpha, beta = map(float, row.split("_"))
         weights = {"alpha": alpha, "beta": beta}
-        model, batches, images = prepare(f"vae_as_{settings['data']}", settings, weights)
+        model, batches, images = prepare(f"vae_as_{name}", settings, weights)
     history = model.fit(batches, epochs=settings["epochs"], verbose=2).history
     return {
         "test": evaluated(model, images, settings),
@@ -129,7 +155,7 @@ def weights_row(row, settings):
 
 
 def weights_table(rows, settings):
-    """Ours, and under it the published row."""
+    """Ours, and under it the published row of the paper's data sets."""
     headings = (
         "alpha_beta",
         "NLL test",
@@ -142,7 +168,8 @@ def weights_table(rows, settings):
         "SC",
     )
     table = Table(*headings)
-    for row, published in PUBLISHED[settings["data"]].items():
+    name = published_as(settings["data"])
+    for row, published in PUBLISHED[name or "mnist"].items():
         if row not in rows:
             continue
         test, training = rows[row]["test"], rows[row]["train"]
@@ -153,8 +180,9 @@ def weights_table(rows, settings):
             f"{test['active_units'][0]:.0f}",
             *(f"{training[name]:.2f}" if name in training else "-" for name in LOGGED),
         )
-        values = ("-" if value is None else f"{value:g}" for value in published)
-        table.add_row("published", *values)
+        if name:
+            values = ("-" if value is None else f"{value:g}" for value in published)
+            table.add_row("published", *values)
     return table
 
 
@@ -182,9 +210,8 @@ class MonteCarlo(keras.callbacks.Callback):
 
 def estimates_row(row, settings):
     """Trains the plain VAE with a classifier that measures: of all examples, or shared labels."""
-    labels = settings["examples"] or 55_000
-    if row != "all":
-        labels = int(row)
+    size = num_examples(settings)
+    labels = size if row == "all" else min(int(row), size)
     model, batches, images = prepare("vae_mnist_500_estimation", settings, labels=labels)
     first, _ = data.load_arrays(limit=settings["examples"], **images)
     # The model is trained alike in all rows, so one of them measures by Monte-Carlo, too.
@@ -288,7 +315,7 @@ STUDIES = {
 def names_of(study, settings):
     """The rows that a study has."""
     if study == "weights":
-        return list(PUBLISHED[settings["data"]])
+        return list(PUBLISHED[published_as(settings["data"]) or "mnist"])
     return ["all", "10000"] if study == "estimates" else [str(depth) for depth in DEPTHS]
 
 
@@ -310,10 +337,12 @@ def main():
     )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="of the study; else all")
-    parser.add_argument("--data", default="mnist", choices=PUBLISHED)
+    parser.add_argument(
+        "--data", default="mnist", help="image set of vaezoo.data.load, such as fashion_mnist"
+    )
     parser.add_argument("--examples", type=int, help="training images; else all")
-    parser.add_argument("--held-out", type=int, default=1000, help="at most so many test images")
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--held-out", type=int, help="at most so many test images; else all")
+    parser.add_argument("--epochs", type=int, help="300, of `estimates` 120, as in the paper")
     parser.add_argument("--num-samples", type=int, default=4096, help="importance samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="auxiliary_softmax_STUDY.json by default")
@@ -323,6 +352,7 @@ def main():
     study, names, out, figure, as_markdown = (
         settings.pop(name) for name in ("study", "rows", "out", "figure", "markdown")
     )
+    settings["epochs"] = settings["epochs"] or EPOCHS[study]
     known = names_of(study, settings)
     unknown = [
         name
@@ -333,6 +363,11 @@ def main():
         parser.error(f"no such row: {', '.join(unknown)} (choose from {', '.join(known)})")
     out = out or Path(f"auxiliary_softmax_{study}.json")
     measure, table_of = STUDIES[study]
+    left_out = LEFT_OUT.get(settings["data"])
+    if left_out:
+        print(
+            f"{left_out:,} of the training images of {settings['data']} are left out.", flush=True
+        )
     rows = run_rows(timed(measure), names or known, settings, out)
     show(table_of(rows, settings), as_markdown)
     if figure and study == "estimates":

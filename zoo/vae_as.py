@@ -8,7 +8,9 @@ from ..losses import AuxiliarySoftmax, InformationWeightedELBO
 from ._presets import dense_500, digits_mlp, with_index
 from .vae import VAE
 
-#: Number of classes from which on the tree is the default.
+#: Number of classes above which the tree is the faster head, where it follows paths alone.
+PATHS_FROM = 1000
+#: The same for `"entropy"`, which takes all its logits; not on JAX.
 TREE_FROM = 10_000
 #: Step of a tree's rows, see `HierarchicalSoftmax`.
 ROW_LEARNING_RATE = 0.01
@@ -149,7 +151,9 @@ def auxiliary_softmax(
         alpha: Non-negative float, weight of mutual information in the loss.
         beta: Non-negative float, weight of marginal divergence in the loss.
         estimator: Of mutual information, see `AuxiliarySoftmax`.
-        softmax: `"flat"`, `"tree"`, or `"auto"`: the tree above 10,000 classes.
+        softmax: `"flat"`, `"tree"`, or `"auto"`, the faster one: the tree above 1,000 classes; for
+            `"entropy"`, which takes the logits of all classes by either head, above 10,000, and on
+            JAX never.
         num_labels: Optional positive int V of at most N, classes that the examples share.
         hidden_units: Widths of the classifier's hidden layers.
         activation: Their activation.
@@ -169,7 +173,7 @@ def auxiliary_softmax(
     labels = num_examples if labels is None else labels
     activation = check_keras("activation", activation, keras.activations)
     if softmax == "auto":
-        softmax = "tree" if labels > TREE_FROM else "flat"
+        softmax = _faster_softmax(estimator, labels)
     if softmax == "tree":
         last = HierarchicalSoftmax(labels, row_learning_rate=row_learning_rate)
     else:
@@ -189,3 +193,14 @@ def auxiliary_softmax(
         estimator=estimator,
         **kwargs,
     )
+
+
+def _faster_softmax(estimator, labels):
+    if estimator == "entropy_sampled":
+        # It follows a path of the tree.
+        return "tree"
+    if estimator == "entropy":
+        if keras.backend.backend() == "jax":
+            return "flat"
+        return "tree" if labels > TREE_FROM else "flat"
+    return "tree" if labels > PATHS_FROM else "flat"

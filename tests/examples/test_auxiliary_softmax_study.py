@@ -44,6 +44,32 @@ def test_weights_are_listed_beside_the_published_row(run):
     # It is in the file, so it is not trained again.
     again, _ = run("weights", "1_0.5")
     assert "Epoch" not in again
+    assert again.startswith("5,000 of the training images of mnist are left out.")
+
+
+def test_without_options_the_sizes_are_the_papers(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    study = runpy.run_path(str(SCRIPT), run_name="study")
+    seen = []
+
+    def measure(row, settings):
+        seen.append((row, settings))
+        return {}
+
+    main = study["main"].__globals__
+    main["run_rows"] = lambda timed, names, settings, out: [measure(n, settings) for n in names]
+    main["show"] = lambda *_: None
+    main["STUDIES"] = {name: (measure, lambda *_: None) for name in study["STUDIES"]}
+    for name, epochs in (("weights", 300), ("estimates", 120), ("depth", 300)):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), name, "--data", "fashion_mnist"])
+        main["main"]()
+        wanted = {"epochs": epochs, "held_out": None, "examples": None, "data": "fashion_mnist"}
+        assert {key: seen[-1][1][key] for key in wanted} == wanted
+    assert [study["published_as"](name) for name in ("mnist", "chardata.mat", "digits")] == [
+        "mnist",
+        "omniglot",
+        None,
+    ]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vaezoo import zoo
-from vaezoo.callbacks import PlateauDecay
+from vaezoo.callbacks import KLAnnealing, PlateauDecay
 from vaezoo.losses import ELBO, InEpochs, LinearSchedule
 
 ROWS, BATCH = 12, 4
@@ -188,3 +188,14 @@ def test_regularizers_wait_for_an_epoch(dense_networks, x):
     fresh = zoo.DUVAE(*dense_networks(), latent_dim=3, beta=beta, reg_start_weight=1.0)
     fresh.build((None, 6))
     np.testing.assert_array_equal(fresh.head.variance_dropout(low), low)
+
+
+@pytest.mark.one_backend
+def test_a_callback_reads_schedules_of_either_unit_by_epoch(make):
+    model = make(1.0)
+    for unit in ("steps", "epochs"):
+        callback = KLAnnealing(schedule=LinearSchedule(4, unit=unit))
+        callback.set_model(model)
+        for epoch in range(6):
+            callback.on_epoch_begin(epoch)
+            assert float(model.objective.beta.value) == pytest.approx(min(1.0, epoch / 4))

@@ -286,10 +286,24 @@ def test_measuring_head_is_refused_where_it_cannot_work(make):
         make(zoo.VAE).add_regularizer(3)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "labels", "on_tensorflow", "on_jax"),
+    [
+        ("ce", 1000, "Flat", "Flat"),
+        ("ce", 1001, "Hierarchical", "Hierarchical"),
+        ("fano_low", 1001, "Hierarchical", "Hierarchical"),
+        ("entropy", 10_000, "Flat", "Flat"),
+        ("entropy", 10_001, "Hierarchical", "Flat"),
+        ("entropy_sampled", 10, "Hierarchical", "Hierarchical"),
+    ],
+)
+def test_the_faster_softmax_is_the_default(estimator, labels, on_tensorflow, on_jax):
+    made = zoo.auxiliary_softmax(labels, estimator=estimator, hidden_units=(8,))
+    jax = keras.backend.backend() == "jax"
+    assert type(made.softmax).__name__ == (on_jax if jax else on_tensorflow) + "Softmax"
+
+
 def test_defaults_by_size():
-    flat, tree = zoo.auxiliary_softmax(10_000), zoo.auxiliary_softmax(10_001)
-    assert type(flat.softmax).__name__ == "FlatSoftmax"
-    assert type(tree.softmax).__name__ == "HierarchicalSoftmax"
     assert zoo.auxiliary_softmax(20_000, num_labels=500).softmax.num_classes == 500
     with pytest.raises(ValueError, match="`softmax` must be one of 'auto', 'flat', 'tree'"):
         zoo.auxiliary_softmax(10, softmax="heap")
