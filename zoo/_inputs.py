@@ -249,17 +249,122 @@ class Reader:
         return (anything, support) if has_target else (support if self.scored else anything,)
 
 
-def check_inputs(model, x):
-    """Returns inputs as an array, checked for shape and finite numbers."""
-    reader = Reader(model, observed=False)
-    x = reader.inputs(x)
-    check_finite(_to_numpy(x))
-    return x
+def read_inputs(model, x, name="x"):
+    """Returns what is encoded as an array, checked: nothing of it is scored.
+
+    Values need not lie in the likelihood's support, as those of noisy images do not. Refused are
+    the numbers 0 to 255 where they must be a slip: no target went with x in training, and nothing
+    in the encoder scales them.
+
+    Args:
+        model: `VAE`.
+        x: Array, tensor or DataFrame. Tensors of a function under construction pass unread.
+        name: Name of the argument.
+
+    Raises:
+        TypeError: If it is no array of real numbers.
+        ValueError: If it cannot be encoded.
+    """
+    if is_traced(x):
+        return x
+
+    def read(x):
+        reader = Reader(model, observed=False)
+        x = reader.inputs(as_rows("x", x))
+        values = _to_numpy(x)
+        (model.likelihood.check if reader.of_text else check_finite)(values)
+        if refuses_8bit(model) and values.max() > 1 and holds_8bit(values):
+            raise ValueError(
+                "`x` must be scaled as in training: divide 8-bit images by 255, or let the encoder "
+                f"begin with a `Rescaling`. Received: whole numbers up to {values.max():g}"
+            )
+        return x
+
+    return _renamed(read, name)(x)
 
 
-def check_values(model, x, y=None):
-    """Checks one array of inputs, and the target `y` if it is one rather than labels."""
-    return Reader(model).read(x, y)
+def refuses_8bit(model):
+    """Returns whether whole numbers up to 255 cannot be meant for the encoder of a model."""
+    unit = model.likelihood.support == (0.0, 1.0)
+    return unit and not model.takes_target and _meets_weights(model.encoder)
+
+
+def _meets_weights(network):
+    """Whether the first layers are known that x meets, and none of them can scale it."""
+    operations = getattr(network, "operations", None) or getattr(network, "layers", None) or ()
+    passing = ("InputLayer", "Flatten", "Reshape", "Dropout", "ZeroPadding", "GaussianNoise")
+    for operation in operations:
+        if hasattr(operation, "layers"):
+            return _meets_weights(operation)
+        name = type(operation).__name__
+        if not name.startswith(passing):
+            return name.startswith(("Dense", "Conv"))
+    return False
+
+
+def holds_8bit(values):
+    """Returns whether an array holds whole numbers from 0 to 255."""
+    return values.min() >= 0 and values.max() <= 255 and np.array_equal(values, np.round(values))
+
+
+def read_scored(model, x, target=None):
+    """Returns arrays that are scored: `(x,)`, or `(x, target)` with what x is to be turned into.
+
+    Raises:
+        TypeError: If one is no array of real numbers.
+        ValueError: If x cannot be encoded, or what is scored cannot be observed.
+    """
+    x = as_rows("x", x)
+    if target is None:
+        return (Reader(model).read(x).x,)
+    target = as_rows("target", target)
+    if tuple(target.shape) != tuple(x.shape):
+        raise ValueError(
+            f"`target` must have the shape of `x`, {tuple(x.shape)}. Received: "
+            f"shape={tuple(target.shape)}"
+        )
+    batch = _renamed(Reader(model).read, "target", "y")(x, target)
+    return batch.x, batch.target
+
+
+def read_codes(model, z):
+    """Returns codes as a tensor, checked for shape and finite numbers.
+
+    Tensors of a function under construction pass unread.
+    """
+    traced = is_traced(z)
+    if not traced:
+        if isinstance(z, (list, tuple)):
+            # Of one length; others are refused as the lists that they are.
+            with contextlib.suppress(ValueError, TypeError):
+                z = np.asarray(z, "float32")
+        z = as_rows("z", z)
+        if not _is_float(z):
+            z = _to_numpy(z).astype("float32")
+    if len(z.shape) not in (2, 3) or z.shape[-1] != model.latent_dim:
+        raise ValueError(
+            f"`z` must have shape (batch, {model.latent_dim}) or (batch, K, {model.latent_dim}). "
+            f"Received: shape={tuple(z.shape)}"
+        )
+    if not traced and 0 not in z.shape:
+        check_finite(_to_numpy(z), "z")
+    return ops.convert_to_tensor(z)
+
+
+def _is_float(value):
+    return (getattr(value.dtype, "name", None) or str(value.dtype)).startswith(("float", "bfloat"))
+
+
+def is_traced(value):
+    """Returns whether a tensor belongs to a function under construction and has no values."""
+    if keras.backend.is_keras_tensor(value):
+        return True
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(value, jax.core.Tracer)
+    # Of TensorFlow's eager tensors the attribute raises an error.
+    return type(value).__module__.startswith("tensorflow") and hasattr(value, "graph")
 
 
 def check_finite(x, name="x"):
@@ -455,14 +560,14 @@ def _fits(shape, expected):
     )
 
 
-def _renamed(check, name):
-    """A likelihood's check, whose errors speak of `x`, for another argument."""
+def _renamed(check, name, usual="x"):
+    """A check whose errors speak of `x`, for another argument."""
 
-    def renamed(values):
+    def renamed(*values):
         try:
-            check(values)
-        except ValueError as error:
-            raise ValueError(str(error).replace("`x`", f"`{name}`", 1)) from None
+            return check(*values)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(f"`{usual}`", f"`{name}`", 1)) from None
 
     return renamed
 

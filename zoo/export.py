@@ -14,6 +14,7 @@ import keras
 from ..layers import IsotropicNormal
 from ..losses._replicas import GivenSeed
 from ._decoding import check_beam, path_between
+from ._inputs import refuses_8bit
 
 #: Where the details lie in a SavedModel. TensorFlow leaves `assets.extra` to its writers.
 DETAILS_FILE = "assets.extra/vaezoo.json"
@@ -43,7 +44,8 @@ def export_saved_model(
         sample(count, seed)             {x}, E[x|z] at z ~ p(z), as `generate` returns it
         reconstruct(x)                  {x}, E[x|z] at the posterior mean
         interpolate(a, b, steps)        {x}, `(batch, steps, *event)`, as `interpolate` returns it
-        score(x, num_samples, seed)     {log_prob}, in nats, as `log_prob` returns it for one batch
+        score(x, num_samples, seed)     {log_prob}, in nats, as `log_prob` returns it for one batch;
+                                        with `target` as well where the model was trained on targets
         serving_default                 encode
 
     An autoregressive decoder has no mean of x at hand: `decode`, `reconstruct` and `interpolate`
@@ -57,6 +59,8 @@ def export_saved_model(
     is float32 `(batch, D)`; for any batch. The other inputs are int32 scalars, `temperature` and
     `top_p` float32. On TensorFlow equal seeds give what the model itself gives; the noise of JAX is
     another. A deterministic encoder (WAE, `AE(deterministic=True)`) has no density and no `score`.
+    Inputs of another shape, or values that are not finite or cannot be observed, are refused as in
+    the methods.
 
     `assets.extra/vaezoo.json` describes the model and its signatures, with the special ids of text.
     The SavedModel appears when it is complete, or not at all. On the JAX backend a child process on
@@ -198,9 +202,11 @@ def _endpoints(model, beam_size, length_penalty):
     """Functions of tensors and their inputs' `tf.TensorSpec`s, by name."""
     import tensorflow as tf
 
-    x, a, b = (
-        tf.TensorSpec((None, *_event_shape(model)), model.event_dtype, name) for name in "xab"
+    x, a, b, target = (
+        tf.TensorSpec((None, *_event_shape(model)), model.event_dtype, name)
+        for name in ("x", "a", "b", "target")
     )
+    read, read_scored = _readers(model)
     z = tf.TensorSpec((None, model.latent_dim), "float32", "z")
     count, num_samples, seed, steps, top_k = (
         tf.TensorSpec((), "int32", name)
@@ -209,12 +215,13 @@ def _endpoints(model, beam_size, length_penalty):
     temperature, top_p = (tf.TensorSpec((), "float32", name) for name in ("temperature", "top_p"))
 
     def encode(x):
-        return model.encode(x)._asdict()
+        return model.encode(read(x, "x"))._asdict()
 
     def decode(z):
-        return {"x": model.decode(z)}
+        return {"x": model.decode(_checked(z, "z", (model.latent_dim,)))}
 
     def decode_beam(z):
+        z = _checked(z, "z", (model.latent_dim,))
         found = model.decode(
             z, beam_size=beam_size, length_penalty=length_penalty, return_log_prob=True
         )
@@ -238,9 +245,10 @@ def _endpoints(model, beam_size, length_penalty):
         return {"x": model.draw_from_noise(z, model.draw_noise(z, seed), *options)}
 
     def reconstruct(x):
-        return {"x": model.decode(model.encode(x).mean)}
+        return {"x": model.decode(model.encode(read(x, "x")).mean)}
 
     def interpolate(a, b, steps):
+        a, b = read(a, "a"), read(b, "b")
         tf.debugging.assert_greater(steps, 1, "`steps` must be at least 2")
         codes = path_between(model.encode(a).mean, model.encode(b).mean, steps)
         x = model.decode(tf.reshape(codes, (-1, model.latent_dim)))
@@ -249,7 +257,12 @@ def _endpoints(model, beam_size, length_penalty):
 
     def score(x, num_samples, seed):
         tf.debugging.assert_positive(num_samples, "`num_samples` must be positive")
-        return {"log_prob": model.score(x, num_samples, seed)}
+        return {"log_prob": model.score(read_scored(x, "x"), num_samples, seed)}
+
+    def score_target(x, target, num_samples, seed):
+        tf.debugging.assert_positive(num_samples, "`num_samples` must be positive")
+        x, target = read(x, "x"), read_scored(target, "target")
+        return {"log_prob": model.score(x, num_samples, seed, target=target)}
 
     endpoints = {
         "encode": (encode, [x]),
@@ -265,7 +278,51 @@ def _endpoints(model, beam_size, length_penalty):
         endpoints["decode_beam"] = (decode_beam, [z])
     if model.head.has_density:
         endpoints["score"] = (score, [x, num_samples, seed])
+        if model.takes_target:
+            endpoints["score"] = (score_target, [x, target, num_samples, seed])
     return endpoints
+
+
+def _readers(model):
+    """Functions of a tensor and its name that check what is encoded, and what is scored."""
+    import tensorflow as tf
+
+    event, support = _event_shape(model), model.likelihood.support
+    of_text = bool(_text_details(model))
+
+    def read_scored(x, name):
+        return _checked(x, name, event, support)
+
+    def read(x, name):
+        if of_text:
+            return _checked(x, name, event, support)
+        x = _checked(x, name, event)
+        if not refuses_8bit(model):
+            return x
+        slip = tf.reduce_all(tf.equal(x, tf.round(x))) & (tf.reduce_max(x) > 1)
+        slip &= (tf.reduce_min(x) >= 0) & (tf.reduce_max(x) <= 255)
+        rule = f"`{name}` must be scaled as in training: divide 8-bit images by 255"
+        with tf.control_dependencies([tf.debugging.Assert(~slip, [rule])]):
+            return tf.identity(x)
+
+    return read, read_scored
+
+
+def _checked(x, name, event, support=(-float("inf"), float("inf"))):
+    """A tensor that passes only with this shape of an example, and finite values in an interval."""
+    import tensorflow as tf
+
+    # A server may hand over any shape. What is known of it here would make the check be left out.
+    given = tf.compat.v1.placeholder_with_default(x, shape=None)
+    x = tf.ensure_shape(given, (None, *event), name=f"shape_of_{name}")
+    low, high = support
+    value = tf.cast(x, "float32")
+    good = tf.math.is_finite(value) & (value >= low) & (value <= high)
+    rule = f"`{name}` must hold finite numbers"
+    if support != (-float("inf"), float("inf")):
+        rule = f"`{name}` must hold finite numbers in [{low:g}, {high:g}]"
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [rule])]):
+        return tf.identity(x)
 
 
 def _event_shape(model):

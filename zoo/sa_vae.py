@@ -21,7 +21,7 @@ from ..losses import (
 from ..losses._gradients import value_and_gradients, value_and_gradients_at
 from ..losses._replicas import num_tf_replicas
 from ._checks import explains_memory
-from ._inputs import Batch, example_weight
+from ._inputs import Batch, example_weight, read_inputs
 from ._presets import (
     EPSILON,
     _images,
@@ -478,6 +478,7 @@ class SemiAmortizedVAE(OwnStepVAE):
         """
         steps = self.refine_steps if refine_steps is None else refine_steps
         steps = check_integer("refine_steps", steps, least=0)
+        x = read_inputs(self, x)
         self._build_for(x)
         if batch_size is not None:
             function = functools.partial(self.encode, refine_steps=steps)

@@ -39,10 +39,12 @@ from ._inputs import (
     Reader,
     check_batch,
     check_steps,
-    check_values,
     clear_errors,
     example_weight,
+    read_codes,
     read_data,
+    read_inputs,
+    read_scored,
 )
 from ._presets import (
     SQUARED_ERROR,
@@ -194,6 +196,7 @@ class VAE(ArgumentsConfig, keras.Model):
         self.rate_tracker = keras.metrics.Mean("rate")
         self.objective.make_trackers()
         self._unreported = frozenset()
+        self._takes_target = False
         self._functions = {}
         self.prior.attach(self)
 
@@ -201,6 +204,11 @@ class VAE(ArgumentsConfig, keras.Model):
     def latent_dim(self):
         """D, the dimension of z."""
         return self.head.latent_dim
+
+    @property
+    def takes_target(self):
+        """Whether the model was trained to turn x into targets, so that x itself is not scored."""
+        return self._takes_target
 
     @property
     def event_dtype(self):
@@ -273,7 +281,13 @@ class VAE(ArgumentsConfig, keras.Model):
                 of its data is unknown.
         """
         self._build_in_use()
-        return super().get_build_config()
+        config = super().get_build_config()
+        return {**config, "takes_target": True} if config and self.takes_target else config
+
+    def build_from_config(self, config):
+        """Builds the model as it was when it was saved."""
+        self._takes_target = config.get("takes_target", False)
+        super().build_from_config({k: v for k, v in config.items() if k != "takes_target"})
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Saves the model as `keras.Model.save` does, after building what is in use."""
@@ -412,6 +426,8 @@ class VAE(ArgumentsConfig, keras.Model):
             `(loss, terms, report)`: scalar in nats, `Terms`, and the objective's further values.
         """
         batch = Batch.unpack(x, y, sample_weight)
+        if training and batch.target is not x:
+            self._takes_target = True
         if self.autoregressive and batch.target is not x:
             # What is predicted is what the decoder has to see.
             output = output._replace(params=self.params(output.z, batch.target, training))
@@ -660,7 +676,9 @@ class VAE(ArgumentsConfig, keras.Model):
         `Optimizer.finalize_variable_values` copies.
         """
         seen = set()
-        for variable in (*self.variables, *getattr(self.optimizer, "variables", ())):
+        # A model that was never compiled has no such attribute.
+        optimizer = getattr(self, "optimizer", None)
+        for variable in (*self.variables, *getattr(optimizer, "variables", ())):
             if id(variable.value) in seen:
                 variable.assign(ops.copy(variable.value))
             seen.add(id(variable.value))
@@ -761,6 +779,7 @@ class VAE(ArgumentsConfig, keras.Model):
         Returns:
             Posterior value: `.mean (batch, D)` and its other parameters.
         """
+        x = read_inputs(self, x)
         self._build_for(x)
         if batch_size is not None:
             return self._in_batches("encode", self.encode, x, batch_size)
@@ -790,12 +809,7 @@ class VAE(ArgumentsConfig, keras.Model):
             ValueError: If the last axis of `z` is not `latent_dim`, an option of the search is out
                 of range, or the decoder has no search.
         """
-        z = ops.convert_to_tensor(z)
-        if len(z.shape) not in (2, 3) or z.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f"`z` must have shape (batch, {self.latent_dim}) or (batch, K, "
-                f"{self.latent_dim}). Received: shape={tuple(z.shape)}"
-            )
+        z = read_codes(self, z)
         self._build_for()
         if beam_size is not None or return_log_prob:
             found = self._searched(z, batch_size, beam_size, length_penalty)
@@ -841,7 +855,7 @@ class VAE(ArgumentsConfig, keras.Model):
             x: `(batch, *event)`.
             batch_size: Examples at once.
         """
-        check_values(self, x)
+        x = read_inputs(self, x)
         self._build_for(x)
         return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
 
@@ -877,8 +891,7 @@ class VAE(ArgumentsConfig, keras.Model):
             raise ValueError(f"`steps` must be at least 2. Received: steps={steps}")
         check_choice("path", path, ("linear", "spherical"))
         batch_size = check_integer("batch_size", batch_size)
-        check_values(self, a)
-        check_values(self, b)
+        a, b = read_inputs(self, a, "a"), read_inputs(self, b, "b")
         if len(a) != len(b):
             raise ValueError(
                 "`a` and `b` must hold as many examples as each other. Received: "
@@ -997,7 +1010,7 @@ class VAE(ArgumentsConfig, keras.Model):
         return self.likelihood.mean(self.params(z[:, None], x)[:, 0])
 
     @explains_memory
-    def log_terms(self, x, num_samples=1, seed=None, batch_size=None):
+    def log_terms(self, x, num_samples=1, seed=None, batch_size=None, target=None):
         """The densities of `x` under K posterior draws in inference mode.
 
         Args:
@@ -1005,6 +1018,7 @@ class VAE(ArgumentsConfig, keras.Model):
             num_samples: Positive int K.
             seed: Optional int.
             batch_size: As in `encode`; the data are then checked, too.
+            target: As in `log_prob`.
 
         Returns:
             `Terms`, in nats.
@@ -1015,22 +1029,33 @@ class VAE(ArgumentsConfig, keras.Model):
         num_samples = check_integer("num_samples", num_samples)
         seed = _seed(seed)
         if batch_size is None:
-            return self._log_terms(x, seed, 0, num_samples)
-        check_values(self, x)
-        self._build_for(x)
+            arrays = (x,) if target is None else (x, target)
+            return self._log_terms(*arrays, seed, 0, num_samples=num_samples)
+        batch_size = check_integer("batch_size", batch_size)
+        arrays = read_scored(self, x, target)
+        self._build_for(arrays[0])
         function = functools.partial(self._log_terms, num_samples=num_samples)
-        return self._in_batches(f"log_terms_{num_samples}", function, x, batch_size, seed)
+        terms = self._compiled(f"log_terms_{num_samples}_{len(arrays)}", function)
+        return self._over_batches(
+            lambda *inputs: terms(*inputs[:-1], np.uint32(seed), np.uint32(inputs[-1])),
+            arrays,
+            batch_size,
+            noise=True,
+        )
 
-    def _log_terms(self, x, seed, stream, num_samples):
+    def _log_terms(self, x, *arguments, num_samples):
+        *target, seed, stream = arguments
+        observed = target[0] if target else x
         posterior = self.encode(x)
-        return self.terms(x, self._sampled(x, posterior, num_samples, GivenSeed(seed, stream)))
+        noise = GivenSeed(seed, stream)
+        return self.terms(observed, self._sampled(observed, posterior, num_samples, noise))
 
     def _sampled(self, x, posterior, num_samples, noise):
         z, log_qz = self.head.sample_and_log_prob(posterior, num_samples, noise)
         return Output(posterior, z, self.params(z, x), log_qz)
 
     @explains_memory
-    def log_prob(self, x, num_samples=100, seed=0, batch_size=64):
+    def log_prob(self, x, num_samples=100, seed=0, batch_size=64, target=None):
         """Importance-weighted estimate of the log-likelihood of each example.
 
             log p(x) ~ logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ] - log K    (nats)
@@ -1043,6 +1068,8 @@ class VAE(ArgumentsConfig, keras.Model):
             num_samples: Positive int K.
             seed: Int that fixes the draws.
             batch_size: Examples at once.
+            target: Optional array of the shape of `x`: what x is to be turned into, such as clean
+                images from noisy ones. Its likelihood is estimated then, with q(z|x) of `x`.
 
         Returns:
             NumPy float32 `(batch,)`.
@@ -1057,14 +1084,18 @@ class VAE(ArgumentsConfig, keras.Model):
         batch_size = check_integer("batch_size", batch_size)
         seed = _seed(seed)
         self.check_density()
-        check_values(self, x)
-        self._build_for(x)
-        score = self._compiled("score", self.score)
+        arrays = read_scored(self, x, target)
+        self._build_for(arrays[0])
+
+        def of_target(x, target, *numbers):
+            return self.score(x, *numbers, target=target)
+
+        function = self.score if target is None else of_target
+        score = self._compiled(f"score_{len(arrays)}", function)
+        numbers = np.int32(num_samples), np.int32(seed)
         return self._over_batches(
-            lambda batch, start: score(
-                batch, np.int32(num_samples), np.int32(seed), np.int32(start)
-            ),
-            (x,),
+            lambda *inputs: score(*inputs[:-1], *numbers, np.int32(inputs[-1])),
+            arrays,
             batch_size,
             noise=True,
         )
@@ -1077,7 +1108,7 @@ class VAE(ArgumentsConfig, keras.Model):
                 f"Received: head={type(self.head).__name__}"
             )
 
-    def score(self, x, num_samples, seed, offset=0):
+    def score(self, x, num_samples, seed, offset=0, target=None):
         """The computation behind `log_prob`, on tensors, for one batch.
 
         Args:
@@ -1085,11 +1116,13 @@ class VAE(ArgumentsConfig, keras.Model):
             num_samples: Int scalar K.
             seed: Int scalar.
             offset: Int scalar, number of the first example; separates the noise of batches.
+            target: As in `log_prob`.
 
         Returns:
             Float32 tensor `(batch,)`.
         """
         posterior = self.encode(x)
+        x = x if target is None else target
         num_samples = ops.cast(num_samples, "int32")
 
         def add_chunk(index, total):
@@ -1212,8 +1245,5 @@ def _to_numpy(value, rows):
 
 def _seed(seed):
     """The user's seed, or one at random."""
-    if seed is None:
-        return np.random.randint(2**31)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise ValueError(f"`seed` must be an integer in [0, 2^31). Received: seed={seed}")
-    return int(seed)
+    seed = check_seed("seed", seed)
+    return np.random.randint(2**31) if seed is None else seed

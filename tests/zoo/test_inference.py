@@ -159,3 +159,238 @@ def test_a_model_that_no_file_could_hold_is_not_saved(tmp_path):
             )
     model(np.ones((3, 4), "float32"))
     model.save_weights(tmp_path / "model.weights.h5")
+
+
+# -- targets ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(binary_data):
+    """Clean rows, noisy ones, and clean ones in 8 bits."""
+    x = binary_data(8)
+    noisy = x + np.random.default_rng(0).normal(0.0, 0.3, x.shape).astype("float32")
+    return {"clean": x, "noisy": noisy, "8 bits": (255.0 * x).astype("float32")}
+
+
+@pytest.fixture(scope="module")
+def model(dense_networks):
+    keras.utils.set_random_seed(0)
+    model = zoo.VAE(*dense_networks(), latent_dim=3)
+    model.build((None, 6))
+    return model
+
+
+def test_noisy_inputs_are_used_and_scored_by_their_targets(model, data):
+    noisy, clean = data["noisy"], data["clean"]
+    posterior = model.encode(noisy, batch_size=4)
+    np.testing.assert_allclose(model.reconstruct(noisy), model.decode(posterior.mean), rtol=1e-5)
+    assert model.predict(noisy, verbose=0).z.shape == (8, 1, 3)
+    assert model.interpolate(noisy[:2], noisy[2:4], steps=3).shape == (2, 3, 6)
+    terms = model.log_terms(noisy, 9, seed=1, batch_size=8, target=clean)
+    z = ops.convert_to_tensor(terms.z)
+    by_hand = model.likelihood.log_prob(clean, model.params(z))
+    np.testing.assert_allclose(terms.log_px, by_hand, rtol=1e-5)
+    np.testing.assert_allclose(terms.posterior.mean, posterior.mean, rtol=1e-5)
+    # Weighted as `log_prob` weights its draws, with the noise of its only chunks.
+    got = model.log_prob(noisy, num_samples=8, seed=1, target=clean)
+    terms = model.log_terms(noisy, 8, seed=1, batch_size=8, target=clean)
+    weights = terms.log_px + terms.log_pz - terms.log_qz
+    by_hand = ops.convert_to_numpy(ops.logsumexp(weights, axis=1)) - np.log(8.0)
+    np.testing.assert_allclose(got, by_hand, rtol=1e-5)
+    assert np.all(got != model.log_prob(clean, num_samples=8, seed=1))
+
+
+def test_8_bit_inputs_are_those_of_a_model_that_scales_them_or_was_trained_on_them(
+    model, data, dense_networks, tmp_path
+):
+    x, clean = data["8 bits"], data["clean"]
+    encoder, decoder = dense_networks(first=[keras.layers.Rescaling(1.0 / 255.0)])
+    scales = zoo.VAE(encoder, decoder, latent_dim=3)
+    for dtype in ("uint8", "float32"):
+        assert np.all(np.isfinite(scales.reconstruct(x.astype(dtype))))
+        assert np.all(np.isfinite(scales.log_prob(x.astype(dtype), 2, target=clean)))
+    trained = zoo.VAE(*dense_networks(), latent_dim=3)
+    trained.compile("adam", jit_compile=JAX, run_eagerly=not JAX)
+    assert not trained.takes_target
+    trained.fit(x, clean, batch_size=8, verbose=0)
+    trained.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert trained.takes_target
+    assert reloaded.takes_target
+    expected = ops.convert_to_numpy(trained.encode(x).mean)
+    np.testing.assert_allclose(reloaded.encode(x).mean, expected, rtol=1e-5)
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+FINITE = "must hold finite numbers. Received: NaN or infinity"
+SCALED = "`x` must be scaled as in training: divide 8-bit images by 255"
+ARRAY = "`x` must be an array. Received: "
+
+
+def bad_inputs(x):
+    """Name of an input, the input, and what its error says of `x`."""
+    nan, infinite = x.copy(), x.copy()
+    nan[5, 2], infinite[7, 0] = np.nan, -np.inf
+    return {
+        "NaN": (nan, f"`x` {FINITE}"),
+        "infinity": (infinite, f"`x` {FINITE}"),
+        "8 bits": (255.0 * x, SCALED),
+        "uint8": ((255 * x).astype("uint8"), SCALED),
+        "None": (None, f"{ARRAY}NoneType"),
+        "list": (x.tolist(), f"{ARRAY}list; make it an array"),
+        "string": ("x.npy", f"{ARRAY}str 'x.npy'"),
+        "strings": (x.astype("str"), "`x` must hold real numbers. Received: dtype=<U"),
+        "complex": (x + 0j, "`x` must hold real numbers. Received: dtype=complex"),
+        "dict": ({"x": x}, f"{ARRAY}dict with the keys 'x'"),
+        "shape": (x.reshape(8, 2, 3), "`x` must have the shape that the encoder takes"),
+        "columns": (x[:, :5], "`x` must have the shape that the encoder takes"),
+        "nothing": (x[:0], "`x` must hold at least one example"),
+        "number": (3.0, f"{ARRAY}float"),
+    }
+
+
+@pytest.mark.parametrize("name", list(bad_inputs(np.zeros((8, 6)))))
+def test_bad_inputs_are_one_sentence(model, data, name):
+    x, message = bad_inputs(data["clean"])[name]
+    good = data["clean"]
+    uses = {
+        "encode": lambda: model.encode(x),
+        "encode in batches": lambda: model.encode(x, batch_size=3),
+        "reconstruct": lambda: model.reconstruct(x),
+        "a": lambda: model.interpolate(x, good),
+        "b": lambda: model.interpolate(good, x),
+    }
+    for use, call in uses.items():
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call()
+        here = message.replace("`x`", f"`{use}`") if use in ("a", "b") else message
+        assert str(caught.value).startswith(here), use
+    if message is SCALED:
+        message = "`x` must lie in [0, 1] under a Bernoulli likelihood"
+    for call in (model.log_prob, lambda x: model.log_terms(x, batch_size=3)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call(x)
+        assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.full((2, 3), np.nan), f"`z` {FINITE}"),
+        (np.full((2, 4, 3), np.inf), f"`z` {FINITE}"),
+        (np.zeros((2, 4)), "`z` must have shape (batch, 3) or (batch, K, 3). Received: shape="),
+        (np.zeros(3), "`z` must have shape (batch, 3) or (batch, K, 3). Received: shape="),
+        (np.zeros((1, 1, 1, 3)), "`z` must have shape (batch, 3) or (batch, K, 3). Received"),
+        (None, "`z` must be an array. Received: NoneType"),
+        ("z", "`z` must be an array. Received: str 'z'"),
+        ([[0.0, 0.0], [0.0]], "`z` must be an array. Received: list"),
+        (np.zeros((2, 3), "complex64"), "`z` must hold real numbers. Received: dtype=complex64"),
+        (np.zeros((2, 3), "str"), "`z` must hold real numbers. Received: dtype=<U1"),
+    ],
+)
+def test_bad_codes_are_one_sentence(model, z, message):
+    for options in ({}, {"batch_size": 2}):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            model.decode(z, **options)
+        assert str(caught.value).startswith(message)
+
+
+@pytest.mark.one_backend
+def test_data_sets_are_not_scored_at_once(model, data):
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices(data["clean"]).batch(4)
+    uses = (
+        model.log_prob,
+        model.encode,
+        model.reconstruct,
+        lambda x: model.encode(x, batch_size=2),
+    )
+    for call in uses:
+        with pytest.raises(TypeError, match="must be an array. Received: a data set .*; give one "):
+            call(batches)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.5, "1", True])
+def test_bad_seeds_are_one_sentence(model, data, seed):
+    x = data["clean"]
+    uses = (
+        model.generate,
+        lambda n, seed: model.log_prob(x, n, seed),
+        lambda n, seed: model.log_terms(x, n, seed),
+    )
+    for call in uses:
+        with pytest.raises(ValueError, match=r"`seed` must be an integer in \[0, 2\^31\)"):
+            call(2, seed=seed)
+
+
+def test_bad_targets_are_one_sentence(model, data):
+    x, noisy = data["clean"], data["noisy"]
+    for target, message in {
+        "shape": (x[:3], r"`target` must have the shape of `x`, \(8, 6\)"),
+        "labels": (np.zeros(8), r"`target` must have the shape of `x`, \(8, 6\)"),
+        "NaN": (x + np.nan, f"`target` {FINITE}"),
+        "8 bits": (255 * x, r"`target` must lie in \[0, 1\]"),
+        "list": (x.tolist(), "`target` must be an array. Received: list"),
+    }.values():
+        with pytest.raises((TypeError, ValueError), match=message):
+            model.log_prob(noisy, target=target)
+
+
+@pytest.mark.one_backend
+def test_served_signatures_refuse_bad_inputs(model, data, tmp_path):
+    import tensorflow as tf
+
+    model.export(tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served").signatures
+    x, scalars = data["clean"], {"num_samples": tf.constant(2), "seed": tf.constant(1)}
+    nan = x.copy()
+    nan[3, 1] = np.nan
+    for given, scored, encoded in (
+        (
+            x.reshape(8, 2, 3),
+            *["[8,2,3] is not compatible with expected shape [?,6]"] * 2,
+        ),
+        (x[:, :5], *["[8,5] is not compatible with expected shape [?,6]"] * 2),
+        (x[0], *["[6] is not compatible with expected shape [?,6]"] * 2),
+        (nan, "`x` must hold finite numbers in [0, 1]", "`x` must hold finite numbers"),
+        (255 * x, "`x` must hold finite numbers in [0, 1]", "`x` must be scaled as in training"),
+    ):
+        given = tf.constant(given)
+        for name, message in (("score", scored), ("encode", encoded), ("reconstruct", encoded)):
+            with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+                served[name](x=given, **(scalars if name == "score" else {}))
+            assert message in str(caught.value)
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            served["interpolate"](a=tf.constant(x), b=given, steps=tf.constant(2))
+        assert encoded.replace("`x`", "`b`") in str(caught.value)
+    for z in (np.zeros((2, 4)), np.zeros((2, 1, 3)), np.full((2, 3), np.inf)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`z` must h|shape_of_z"):
+            served["decode"](z=tf.constant(z, "float32"))
+    # What is good passes, noise and no rows included.
+    np.testing.assert_allclose(
+        served["score"](x=tf.constant(x), **scalars)["log_prob"], model.log_prob(x, 2, 1), rtol=1e-6
+    )
+    assert served["encode"](x=tf.constant(data["noisy"]))["mean"].shape == (8, 3)
+    assert served["encode"](x=tf.zeros((0, 6)))["mean"].shape == (0, 3)
+
+
+@pytest.mark.one_backend
+def test_a_model_of_targets_is_served_with_them(dense_networks, data, tmp_path):
+    import tensorflow as tf
+
+    model = zoo.VAE(*dense_networks(), latent_dim=3)
+    model.compile("adam", run_eagerly=True, jit_compile=False)
+    model.fit(data["noisy"], data["clean"], batch_size=8, verbose=0)
+    model.export(tmp_path / "served")
+    score = tf.saved_model.load(tmp_path / "served").signatures["score"]
+    x, target = (tf.constant(data[name]) for name in ("noisy", "clean"))
+    scalars = {"num_samples": tf.constant(2), "seed": tf.constant(1)}
+    expected = model.log_prob(data["noisy"], 2, 1, target=data["clean"])
+    got = score(x=x, target=target, **scalars)["log_prob"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="`target` must hold finite numbers in"
+    ):
+        score(x=x, target=x, **scalars)
