@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,10 @@ OPTIONS = {
 }
 
 
+#: Seconds after which a signal that had no effect is sent again.
+AGAIN = 5.0
+
+
 class Precision(enum.StrEnum):
     """Dtype policies of Keras."""
 
@@ -72,11 +77,16 @@ class Ended(KeyboardInterrupt):
 @contextlib.contextmanager
 def _noticed_signals():
     """Turns SIGTERM and SIGHUP into `Ended`, so that a command can say how to go on."""
+    timers, before = [], {}
 
     def end(number, frame):
+        # An exception is lost where it meets the clean-up of an object: the signal comes again,
+        # until the context is left.
+        timers.append(threading.Timer(AGAIN, os.kill, (os.getpid(), number)))
+        timers[-1].daemon = True
+        timers[-1].start()
         raise Ended(number)
 
-    before = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # What is ignored, as under `nohup`, stays ignored. Only the main thread has handlers.
@@ -88,6 +98,8 @@ def _noticed_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for timer in timers:
+            timer.cancel()
 
 
 class _Group(TyperGroup):
@@ -118,7 +130,9 @@ class _Group(TyperGroup):
                 backend = type(error).__module__.split(".")[0] in ("tensorflow", "jax", "jaxlib")
                 if ctx.params.get("debug") or not backend:
                     raise
-                reason = str(error).split("[[{{")[0].split("\n")[0]
+                said = [line.strip() for line in str(error).splitlines()]
+                said = [line for line in said if line and line[0] not in "[<"]
+                reason = said[-1] if said else "no reason given"
                 _say_error(f"{type(error).__name__}: {reason} (--debug shows where)")
                 raise typer.Exit(2) from error
 

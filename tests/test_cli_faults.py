@@ -1,10 +1,12 @@
 """What users and machines do to the command line: each is one clear sentence, and loses nothing."""
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import signal
+import time
 import zipfile
 
 import keras
@@ -403,6 +405,31 @@ def test_a_signal_ends_other_commands_with_a_word(finished, tmp_path, monkeypatc
     monkeypatch.setattr(zoo.VAE, "generate", end)
     result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=143)
     assert result.stderr == "Ended by SIGTERM\n"
+
+
+def test_a_signal_that_is_lost_comes_again(monkeypatch):
+    from vaezoo import cli as module
+
+    monkeypatch.setattr(module, "AGAIN", 0.05)
+    with module._noticed_signals():
+        # As where the exception meets the clean-up of an object.
+        with contextlib.suppress(module.Ended):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.0)
+        with pytest.raises(module.Ended, match="SIGTERM"):
+            time.sleep(10.0)
+
+
+def test_an_error_of_the_backend_is_one_sentence(finished, tmp_path, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    def fail(self, *args, **kwargs):
+        message = "Graph execution error:\n\n<no trace>\nInvalid PNG data\n\t [[{{a}}]]"
+        raise tf.errors.InvalidArgumentError(None, None, message)
+
+    monkeypatch.setattr(zoo.VAE, "generate", fail)
+    error = error_of("sample", finished[0], "--out", tmp_path / "x.npz")
+    assert error == "Error: InvalidArgumentError: Invalid PNG data (--debug shows where)\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):
