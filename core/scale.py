@@ -7,7 +7,7 @@ def largest_variance(x):
     """Calculates the variance of data along their first principal component.
 
     Under a linear decoder with Gaussian noise of standard deviation s the optimum of the evidence
-    lower bound keeps the components whose variance exceeds s^2 (Lucas et al., 2019, section 4,
+    lower bound keeps the components whose variance exceeds s^2 (Lucas et al., 2019,
     arXiv:1911.02469): none, if this one does not.
 
     Args:
