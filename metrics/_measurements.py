@@ -244,7 +244,7 @@ def _scales(found, subject, data, log_px):
     likelihood = subject.likelihood
     if not isinstance(likelihood, Gaussian) or likelihood.fixed_scale is None:
         return
-    scale, size = likelihood.fixed_scale, math.prod(data.shape[1:])
+    scale, size = likelihood.fixed_scale, math.prod(subject.observed(data).shape[1:])
     # log p(x|z) is their sum of squares but for constants.
     constants = math.log(scale) + 0.5 * math.log(2.0 * math.pi)
     squares = np.maximum(-2.0 * scale**2 * (log_px / size + constants), 0.0)
@@ -399,6 +399,7 @@ def _use_of_dimensions(found, subject, data, z, shuffled):
 
 
 def _pictures(found, subject, data, z, prior):
+    data = subject.observed(data)
     shape = data.shape[1:]
     if (
         len(shape) not in (2, 3)

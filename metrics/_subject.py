@@ -210,11 +210,83 @@ class Subject:
         """`state = body(i, state)` for i from 0 to `count - 1`."""
         return ops.fori_loop(0, count, body, state)
 
+    def observed(self, data):
+        """Returns what is scored of data: all of it, or the targets."""
+        return data
+
     def check(self, data):
         """Raises an error unless `data` is an array that the likelihood can observe."""
         array = check_array("data", data)
         self.likelihood.check(array)
         return array
+
+
+class _TargetSubject(Subject):
+    """A model that turns inputs into targets; each of its examples is a pair `(2, *event)`.
+
+    Args:
+        subject: `Subject` of the model.
+    """
+
+    def __init__(self, subject):
+        super().__init__(
+            subject.name,
+            subject.latent_dim,
+            subject.variables,
+            subject.likelihood,
+            subject.prior,
+            subject.model,
+        )
+        self.subject, self.notes = subject, subject.notes
+        self.decoder = getattr(subject, "decoder", None)
+
+    def posterior(self, x):
+        return self.subject.posterior(x[:, 0])
+
+    def params(self, z, x):
+        return self.subject.params(z, None if x is None else x[:, 1])
+
+    def log_px(self, x, z):
+        return self.likelihood.log_prob(x[:, 1], self.params(z, x))
+
+    def sample_by_coordinate(self, posterior, num_samples, seed):
+        return self.subject.sample_by_coordinate(posterior, num_samples, seed)
+
+    def base(self, posterior):
+        return self.subject.base(posterior)
+
+    def observed(self, data):
+        return data[:, 1]
+
+    @property
+    def has_density(self):
+        return self.subject.has_density
+
+    @property
+    def autoregressive(self):
+        return self.subject.autoregressive
+
+
+def with_target(subject, data, target=None):
+    """Returns a subject and checked data of it: pairs where `data` are to be turned into `target`.
+
+    Raises:
+        TypeError: If one is no array of real numbers, or the model is not of this framework.
+        ValueError: If the shapes differ, or what is scored cannot be observed.
+    """
+    if target is None:
+        return subject, subject.check(data)
+    if isinstance(subject, _ForeignSubject):
+        raise TypeError("`target` must come with a model of this backend. Received: a SavedModel")
+    data, target = check_array("data", data), check_array("target", target)
+    if data.shape != target.shape:
+        raise ValueError(
+            f"`target` must have the shape of `data`, {data.shape}. Received: shape={target.shape}"
+        )
+    if not np.all(np.isfinite(data)):
+        raise ValueError("`data` must hold finite numbers. Received: NaN or infinity among them")
+    subject.likelihood.check(target)
+    return _TargetSubject(subject), np.stack([data, target], axis=1)
 
 
 class _OurSubject(Subject):

@@ -12,7 +12,7 @@ from ..core.checks import check_integer, check_seed
 from . import _verdicts
 from ._estimate import to_json
 from ._measurements import measure
-from ._subject import as_subject
+from ._subject import as_subject, with_target
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
@@ -171,6 +171,7 @@ def diagnose(
     data=None,
     likelihood=None,
     *,
+    target=None,
     max_examples=2000,
     refinement_steps=50,
     batch_size=256,
@@ -202,6 +203,8 @@ def diagnose(
             probabilities under a Bernoulli likelihood, means under a Gaussian.
         data: `(N, *event)`, an array.
         likelihood: Name or `Likelihood` of a foreign pair; `"bernoulli"` by default.
+        target: Optional array of the shape of `data`: what it is to be turned into, such as clean
+            images from noisy ones.
         max_examples: Int of at least 2; of more examples, so many are chosen at random.
         refinement_steps: Non-negative int; 0 leaves the encoder's lag unmeasured.
         batch_size: Positive int, examples at once.
@@ -230,7 +233,7 @@ def diagnose(
             "Received: data=None"
         )
     subject = as_subject(model, decoder, data, likelihood)
-    data = subject.check(data)
+    subject, data = with_target(subject, data, target)
     chosen = _choice(data, max_examples, seed)
     found = measure(subject, chosen, seed, refinement_steps, batch_size)
     found.notes.extend(_objective(subject))

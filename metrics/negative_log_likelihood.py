@@ -13,7 +13,7 @@ from rich.progress import track
 from ..core.checks import check_integer, check_seed
 from ..losses._replicas import GivenSeed
 from ._estimate import mean_estimate
-from ._subject import as_subject, event_size
+from ._subject import as_subject, event_size, with_target
 
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20
@@ -30,6 +30,7 @@ def negative_log_likelihood(
     *,
     decoder=None,
     likelihood=None,
+    target=None,
     seed=0,
     batch_size=None,
     memory=MEMORY,
@@ -50,6 +51,8 @@ def negative_log_likelihood(
         num_samples: Positive int K.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
+        target: Optional array of the shape of `data`: what it is to be turned into, such as clean
+            images from noisy ones. The likelihood is that of the targets.
         seed: Int in [0, 2^31) that fixes the draws.
         batch_size: Examples at once; chosen from `memory` by default.
         memory: Positive int, bytes that the draws in flight may take, about.
@@ -78,7 +81,7 @@ def negative_log_likelihood(
     num_tokens = check_integer("num_tokens", num_tokens, optional=True)
     seed = check_seed("seed", seed, optional=False)
     subject = as_subject(model, decoder, data, likelihood)
-    data = subject.check(data)
+    subject, data = with_target(subject, data, target)
     if not subject.has_density:
         raise ValueError(
             "`model` must have a posterior with a density; a deterministic encoder has none. "
@@ -118,10 +121,12 @@ def negative_log_likelihood(
         "effective_samples_min": float(np.min(effective)),
     }
     if subject.of_text:
-        num_tokens = num_tokens or int(predicted_tokens(subject, data).sum())
+        num_tokens = num_tokens or int(predicted_tokens(subject, subject.observed(data)).sum())
         extra["bits_per_token"] = float(np.sum(nll)) / (num_tokens * math.log(2.0))
     else:
-        extra["bits_per_dim"] = float(np.mean(nll)) / (event_size(data) * math.log(2.0))
+        extra["bits_per_dim"] = float(np.mean(nll)) / (
+            event_size(subject.observed(data)) * math.log(2.0)
+        )
     if num_tokens is not None:
         extra["perplexity"] = bounded_exp(float(np.sum(nll)) / num_tokens)
     return mean_estimate(
@@ -223,6 +228,7 @@ def draws_at_once(subject, data, memory=MEMORY, gradients=False):
         gradients: Whether every layer's output is kept for a gradient, or only those in use.
     """
     # Sentences have logits of the whole vocabulary at each place, and every layer works there.
+    data = subject.observed(data)
     grid = (data.shape[1] - 1,) if subject.of_text else data.shape[1:-1]
     values = grid[0] if subject.of_text else event_size(data)
     params = 4 * values * subject.likelihood.params_per_value

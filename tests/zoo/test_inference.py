@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vaezoo import zoo
+from vaezoo import metrics, zoo
 from vaezoo.layers import AutoregressiveFlowPrior, GaussianMixturePrior, StandardNormal, VampPrior
 from vaezoo.losses._compiled import padded, rows_to_compile
 from vaezoo.losses._replicas import GivenSeed
@@ -394,3 +394,23 @@ def test_a_model_of_targets_is_served_with_them(dense_networks, data, tmp_path):
         tf.errors.InvalidArgumentError, match="`target` must hold finite numbers in"
     ):
         score(x=x, target=x, **scalars)
+
+
+def test_targets_are_what_instruments_score(model, data):
+    noisy, clean = data["noisy"], data["clean"]
+    plain, paired = (
+        metrics.negative_log_likelihood(model, clean, 16, batch_size=8, **options)
+        for options in ({}, {"target": clean})
+    )
+    np.testing.assert_allclose(paired.per_example, plain.per_example, rtol=1e-6)
+    assert paired.extra["bits_per_dim"] == pytest.approx(plain.extra["bits_per_dim"])
+    log_px = model.log_terms(noisy, 256, seed=0, batch_size=8, target=clean).log_px
+    found = metrics.negative_log_likelihood(model, noisy, 256, batch_size=8, target=clean)
+    assert found.extra["distortion"] == pytest.approx(-log_px.mean(), abs=0.2)
+    diagnosis = metrics.diagnose(model, noisy, target=clean, refinement_steps=2)
+    assert diagnosis.measurements["log_px_own"].value == pytest.approx(log_px.mean(), abs=0.2)
+    for call in (metrics.diagnose, metrics.negative_log_likelihood):
+        with pytest.raises(ValueError, match="must lie in"):
+            call(model, noisy)
+        with pytest.raises(ValueError, match="`target` must have the shape of `data`"):
+            call(model, noisy, target=clean[:4])
