@@ -63,7 +63,7 @@ def check_strategy(model):
             "A `tf.distribute` strategy must stay on one machine, as `MirroredStrategy` does; "
             "several machines train on the JAX backend, after `keras.distribution.initialize()` "
             "and `keras.distribution.set_distribution(keras.distribution.DataParallel())`. "
-            f"Received: {type(model.distribute_strategy).__name__}"
+            "Received: a MultiWorkerMirroredStrategy"
         )
 
 

@@ -12,16 +12,27 @@ import keras
 import numpy as np
 import pytest
 
+from vaezoo import zoo
+
 JAX = keras.backend.backend() == "jax"
 
 MODELS = (
     "DUVAE",
     "HEBAE",
     "WAE",
+    "MAE",
+    "TextVAE",
+    "batch normalisation",
     "mutual posterior divergence",
     "VAEAS",
     # A gradient is clipped over the batch within a loop, where replicas cannot talk.
     *(("SAVAE",) if JAX else ()),
+)
+#: The rest of the zoo; AggVAE, and SAVAE on TensorFlow, refuse several devices.
+OTHERS = sorted(
+    set(zoo.__all__)
+    - {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets", "AggVAE", "SAVAE"}
+    - set(MODELS)
 )
 
 SETUP = """
@@ -30,16 +41,36 @@ SETUP = """
     from keras import ops
 
     from vaezoo import zoo
+    from vaezoo.callbacks import PlateauDecay
     from vaezoo.losses import ELBO, LinearSchedule, MutualPosteriorDivergence
+    from vaezoo.zoo.networks._parts import BatchNormalization
 
     x = np.random.default_rng(0).integers(0, 2, (29, 6)).astype("float32")
 
+    sentences = np.random.default_rng(1).integers(4, 12, (29, 6))
+    sentences[:, 0], sentences[:, 4:] = 1, (2, 0)
+
     def make(name):
         keras.utils.set_random_seed(0)
-        encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh")])
-        decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
+        # Masks of dropout are noise, too, and are drawn by each replica for its own rows.
+        text = {"embedding_dropout": 0.0, "output_dropout": 0.0}
+        options = {"vocabulary_size": 12, "embedding_dim": 4, "units": 5, "decoder": text}
+        if name == "TextVAE":
+            encoder, decoder = zoo.networks.make("lstm", (6,), 3, **options)
+        else:
+            norm = [BatchNormalization()] if name == "batch normalisation" else []
+            layers = [keras.Input((6,)), keras.layers.Dense(8, "tanh"), *norm]
+            encoder = keras.Sequential(layers)
+            decoder = keras.Sequential(
+                [keras.Input((3,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(6)]
+            )
         parts = {"encoder": encoder, "decoder": decoder, "latent_dim": 3}
-        if name == "mutual posterior divergence":
+        flow = {"num_blocks": 2, "flow_width": 2}
+        prior = {"prior": {"num_blocks": 1, "hidden_units": (4,)}}
+        options = {"IAFVAE": flow, "DUIAF": flow, "MAE": prior, "ResNetVAE": prior, "VLAE": prior}
+        if name == "batch normalisation":
+            model = zoo.VAE(**parts, seed=1)
+        elif name == "mutual posterior divergence":
             objective = ELBO(regularizers=[MutualPosteriorDivergence()])
             model = zoo.VAE(**parts, objective=objective, seed=1)
         elif name == "DUVAE":
@@ -49,18 +80,21 @@ SETUP = """
             classifier = {"softmax": "tree", "hidden_units": (8,), "classifier_optimizer": sgd}
             model = zoo.VAEAS(**parts, num_examples=29, **classifier, seed=1)
         else:
-            model = getattr(zoo, name)(**parts, seed=1)
+            model = getattr(zoo, name)(**parts, **options.get(name, {}), seed=1)
         model.build((None, 6))
-        model.compile(keras.optimizers.SGD(0.1), **COMPILE)
+        # Flows diverge at the rate of the others.
+        rate = 0.01 if name in options else 0.1
+        model.compile(keras.optimizers.SGD(rate), **COMPILE)
         return model
 
     results = {}
 
     def train(name, who, rows):
         model = make(name)
+        data = sentences.astype("int32") if name == "TextVAE" else x
         for epoch, number in enumerate(rows):
             y = {"index": np.arange(number)} if model.num_examples else None
-            logs = model.fit(x[:number], y, batch_size=12, shuffle=False, verbose=0).history
+            logs = model.fit(data[:number], y, batch_size=12, shuffle=False, verbose=0).history
             for key, value in logs.items():
                 results[f"{name}/{who}/log/{epoch}/{key}"] = value[0]
         for number, variable in enumerate(model.variables):
@@ -87,6 +121,24 @@ MIRRORED = """
         train(name, "one", rows)
         with strategy.scope():
             train(name, "two", rows)
+
+    if MODELS != QUICK:
+        np.savez("results.npz", **results)
+        raise SystemExit
+
+    def stalls():
+        # At a learning rate of 0 nothing improves, so that the callback has something to do.
+        model = make("mutual posterior divergence")
+        model.optimizer.learning_rate.assign(0.0)
+        decay = PlateauDecay(patience=1, max_decays=2)
+        model.fit(x[:24], validation_data=x[:24], batch_size=12, epochs=6, shuffle=False,
+                  callbacks=[decay], verbose=0)
+        rates = [entry["learning_rate"] for entry in decay.decays]
+        return [decay.best, *rates, *np.ravel(model.encoder.get_weights()[0])]
+
+    results["plateau one"] = stalls()
+    with strategy.scope():
+        results["plateau two"] = stalls()
 
     keras.random.normal, keras.random.uniform = true_normal, true_uniform
     COMPILE["jit_compile"] = "auto"
@@ -139,6 +191,9 @@ SHARDED = """
     results["devices"] = len(keras.distribution.list_devices())
     for name in MODELS:
         model = train(name, "two", rows)
+    if MODELS != QUICK:
+        np.savez("results.npz", **results)
+        raise SystemExit
     results["errors"] = []
     for call in (
         lambda: model.fit(x, batch_size=12),
@@ -155,11 +210,11 @@ SHARDED = """
 """
 
 
-def run(script, folder):
+def run(script, folder, models=MODELS):
     script = textwrap.dedent(script).replace("SETUP", textwrap.dedent(SETUP))
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     subprocess.run(
-        [sys.executable, "-c", script.replace("MODELS", repr(MODELS))],
+        [sys.executable, "-c", f"MODELS, QUICK = {tuple(models)}, {tuple(MODELS)}\n{script}"],
         env={**os.environ, "XLA_FLAGS": flags},
         cwd=folder,
         check=True,
@@ -185,6 +240,38 @@ def sharded(tmp_path_factory):
 @pytest.fixture
 def trained(request):
     return request.getfixturevalue("sharded" if JAX else "mirrored")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    return run(SHARDED if JAX else MIRRORED, tmp_path_factory.mktemp("others"), OTHERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_rest_of_the_zoo_does_so_too(others, name):
+    test_two_devices_train_as_one(others, name)
+
+
+def test_plateaus_are_seen_on_several_replicas(mirrored):
+    # The best value, two learning rates, and the kernel of 6 x 8.
+    assert len(mirrored["plateau one"]) == 1 + 2 + 48
+    np.testing.assert_allclose(
+        mirrored["plateau two"], mirrored["plateau one"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_strategy_of_several_machines_is_refused(monkeypatch):
+    if JAX:
+        pytest.skip("tf.distribute needs the TensorFlow backend")
+    import tensorflow as tf
+
+    networks = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]) for _ in range(2))
+    model = zoo.VAE(*networks, latent_dim=2)
+    kind = tf.distribute.MultiWorkerMirroredStrategy
+    monkeypatch.setattr(model, "_distribute_strategy", object.__new__(kind))
+    with pytest.raises(ValueError, match="must stay on one machine.*JAX.*DataParallel"):
+        model.compile("sgd")
 
 
 @pytest.mark.parametrize("name", MODELS)
