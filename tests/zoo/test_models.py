@@ -510,7 +510,8 @@ def test_preset_settings_are_arguments(name):
     training = dict(settings["training"])
     assert training.pop("epochs") > 0
     PlateauDecay(**training.pop("plateau", {}))
-    training.pop("validation", None)
+    for name in ("validation", "initial_examples"):
+        training.pop(name, None)
     keras.optimizers.get({"class_name": training.pop("optimizer", "adam"), "config": training})
     network = dict(settings["networks"])
     assert network.pop("kind") in registry.DECODERS

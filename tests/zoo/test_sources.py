@@ -142,7 +142,10 @@ CLAIM = re.compile(
 #: What may follow a row.
 ASIDES = re.compile(
     r"(, on chardata\.mat( with num_examples=24345)?|, by the official code's decoder"
-    r"| \(by Kim et al\., 2018\)|; table 1, 5 layers)$"
+    r"| \(by Kim et al\., 2018\)|; table 1, 5 layers"
+    # Which form of the variance term gave the row, the paper leaves open.
+    r"|, with the raw log-variance, as eq\. 6 prints it"
+    r"|, with the variance term of the KL, which the text says can be kept)$"
 )
 
 
