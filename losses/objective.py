@@ -184,6 +184,7 @@ def _where_defined(regularizer, loss, terms):
     return Loss(where_defined(loss.per_example), where_defined(loss.batch), report)
 
 
+@keras.saving.register_keras_serializable(package="vaezoo")
 class _MeanOfExisting(keras.metrics.Mean):
     """The mean over the examples of the batches that have the value, NaN if there is none."""
 
