@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from ..core.replicas import host_value
 from ..losses import RootMeanSquare
-from ..losses._replicas import host_value
 
 
 def normalization_layers(model):

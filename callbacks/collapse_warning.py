@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..core.checks import check_choice, check_integer, check_real
-from ..losses._replicas import host_value
+from ..core.replicas import host_value
 from ..metrics import active_units
 from ..metrics._inputs import Encoded
 from ..metrics._subject import as_subject, check_array

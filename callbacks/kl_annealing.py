@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_integer, check_kind
+from ..core.replicas import host_value
 from ..losses import LinearSchedule, final_value
-from ..losses._replicas import host_value
 
 
 class KLAnnealing(keras.callbacks.Callback):

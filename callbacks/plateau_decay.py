@@ -5,7 +5,7 @@ import math
 import keras
 
 from ..core.checks import check_choice, check_flag, check_integer, check_real
-from ..losses._replicas import host_value
+from ..core.replicas import host_value
 
 
 class PlateauDecay(keras.callbacks.Callback):

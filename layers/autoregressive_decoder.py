@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_image_shape, check_integer
+from ..core.serialization import ArgumentsConfig
 from ..losses import float32
-from ..losses._serialization import ArgumentsConfig
 
 
 class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):

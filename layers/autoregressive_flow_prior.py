@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_integer, check_kind
+from ..core.compile import compiled
 from ..losses import tfd
-from ..losses._compiled import compiled
 from .flow import Flow
 from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregressiveFlow
 from .priors import Prior

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ..losses._serialization import ArgumentsConfig
+from ..core.serialization import ArgumentsConfig
 
 
 class Flow(ArgumentsConfig, keras.layers.Layer):

@@ -12,6 +12,7 @@ from ..core.checks import (
     check_real,
     check_seed,
 )
+from ..core.serialization import ArgumentsConfig
 from ..losses import (
     DiagonalGaussian,
     FlowGaussian,
@@ -21,7 +22,6 @@ from ..losses import (
     log_prob_by_coordinate,
     reparameterize,
 )
-from ..losses._serialization import ArgumentsConfig
 from .flow import Flow
 from .reparameterization import DiagonalReparam
 

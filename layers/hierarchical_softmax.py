@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_flag, check_integer, check_keras, check_real, check_seed
-from ..losses._replicas import gather_batch
-from ..losses._serialization import ArgumentsConfig
+from ..core.replicas import gather_batch
+from ..core.serialization import ArgumentsConfig
 
 _DECAY = 0.9
 

@@ -13,8 +13,8 @@ from ..core.checks import (
     check_real,
     check_seed,
 )
+from ..core.loops import bounded_loop
 from ..losses import float32
-from ._loops import bounded_loop
 from .flow import Flow
 from .made import MADE
 

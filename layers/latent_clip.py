@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_real
-from ..losses._serialization import ArgumentsConfig
+from ..core.serialization import ArgumentsConfig
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

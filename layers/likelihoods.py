@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_real
+from ..core.replicas import gather_batch
+from ..core.serialization import ArgumentsConfig
 from ..losses import float32, tfd
-from ..losses._replicas import gather_batch
-from ..losses._serialization import ArgumentsConfig
 
 
 class Likelihood(ArgumentsConfig, keras.layers.Layer):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_flag, check_integer
-from ._loops import scan
+from ..core.loops import scan
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

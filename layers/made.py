@@ -13,8 +13,8 @@ from ..core.checks import (
     check_real,
     check_seed,
 )
+from ..core.serialization import ArgumentsConfig
 from ..losses import float32
-from ..losses._serialization import ArgumentsConfig
 from .weight_normalization import WeightNormalized, normalized_kernel
 
 

@@ -13,7 +13,7 @@ from ..core.checks import (
     check_real,
     is_integer,
 )
-from ..losses._serialization import ArgumentsConfig
+from ..core.serialization import ArgumentsConfig
 from .weight_normalization import WeightNormalized, normalized_kernel
 
 

@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real
+from ..core.replicas import gather_batch, has_rows
+from ..core.serialization import ArgumentsConfig
 from ..losses import RootMeanSquare
-from ..losses._replicas import gather_batch, has_rows
-from ..losses._serialization import ArgumentsConfig
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

@@ -4,16 +4,9 @@ import keras
 from keras import ops
 
 from ..core.checks import check_real
-from ..losses import (
-    DiagonalGaussian,
-    HierarchicalGaussian,
-    PointMass,
-    float32,
-    kl_divergence,
-    tfd,
-)
+from ..core.serialization import ArgumentsConfig
+from ..losses import DiagonalGaussian, HierarchicalGaussian, PointMass, float32, kl_divergence, tfd
 from ..losses import kl_per_dimension as _kl_per_dimension
-from ..losses._serialization import ArgumentsConfig
 
 
 class Prior(ArgumentsConfig, keras.layers.Layer):

@@ -4,15 +4,10 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_flag, check_integer, check_real, check_seed
-from ..losses import (
-    DiagonalGaussian,
-    HierarchicalGaussian,
-    batch_moments,
-    reparameterize,
-    shrink,
-)
-from ..losses._replicas import SavesNoise, SeedGenerator, gather_batch
-from ..losses._serialization import ArgumentsConfig
+from ..core.random import SavesNoise, SeedGenerator
+from ..core.replicas import gather_batch
+from ..core.serialization import ArgumentsConfig
+from ..losses import DiagonalGaussian, HierarchicalGaussian, batch_moments, reparameterize, shrink
 
 
 class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):

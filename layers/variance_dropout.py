@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_real, check_seed
-from ..losses._replicas import SavesNoise, SeedGenerator
-from ..losses._serialization import ArgumentsConfig
+from ..core.random import SavesNoise, SeedGenerator
+from ..core.serialization import ArgumentsConfig
 from ..losses.schedules import UNITS, Clock
 
 #: Variance at which a Gaussian's differential entropy is zero.

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_flag, check_real
+from ..core.replicas import host_value
 from ..losses import float32
-from ..losses._replicas import host_value
 
 #: Whether the layers are being initialised by the batch that runs through them.
 _INITIALIZING = contextvars.ContextVar("vaezoo_data_dependent_initialization", default=False)

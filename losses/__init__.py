@@ -1,8 +1,6 @@
 """Densities, objectives, regularisers, constraints and weight schedules."""
 
-from .auxiliary_softmax import AuxiliarySoftmax, InformationWeightedELBO
-from .constraints import RootMeanSquare
-from .distributions import (
+from ..core.posteriors import (
     DiagonalGaussian,
     FlowGaussian,
     HierarchicalGaussian,
@@ -17,6 +15,8 @@ from .distributions import (
     tfd,
     variance,
 )
+from .auxiliary_softmax import AuxiliarySoftmax, InformationWeightedELBO
+from .constraints import RootMeanSquare
 from .elbo import ELBO, FreeBits, ImportanceWeightedELBO, importance_weighted_log_prob
 from .empirical_bayes import EmpiricalBayesELBO, batch_moments, gaussian_kl_to_standard, shrink
 from .mmd import MaximumMeanDiscrepancy, maximum_mean_discrepancy

@@ -16,9 +16,10 @@ from ..core.checks import (
     check_seed,
     shown,
 )
-from ._gradients import gradients
-from ._replicas import SeedGenerator, batch_mean
-from .distributions import float32
+from ..core.gradients import gradients
+from ..core.posteriors import float32
+from ..core.random import SeedGenerator
+from ..core.replicas import batch_mean
 from .objective import Loss, Objective, Regularizer
 
 ESTIMATORS = ("ce", "entropy", "entropy_sampled", "fano_low", "fano_hat")

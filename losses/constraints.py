@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_real
-from ._serialization import ArgumentsConfig
+from ..core.serialization import ArgumentsConfig
 
 #: Relative error of a mean of squares in float32: four units in the last place.
 _ROUNDING = 2.0**-21

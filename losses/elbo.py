@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real
-from ._replicas import gather_batch
-from .distributions import PointMass
+from ..core.posteriors import PointMass
+from ..core.replicas import gather_batch
 from .objective import Loss, Objective, Weight
 
 

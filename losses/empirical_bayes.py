@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from ._replicas import gather_batch
-from .distributions import HierarchicalGaussian, float32
+from ..core.posteriors import HierarchicalGaussian, float32
+from ..core.replicas import gather_batch
 from .objective import Loss, Objective, Weight
 
 

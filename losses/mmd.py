@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real, check_reals, check_seed
-from ._replicas import SavesNoise, SeedGenerator, gather_batch
-from .distributions import float32
+from ..core.posteriors import float32
+from ..core.random import SavesNoise, SeedGenerator
+from ..core.replicas import gather_batch
 from .objective import Loss, Regularizer, Weight
 
 _SCALES = {"imq": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), "rbf": (1.0,)}

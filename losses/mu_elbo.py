@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_flag
-from ._replicas import gather_batch
-from .distributions import DiagonalGaussian, float32
+from ..core.posteriors import DiagonalGaussian, float32
+from ..core.replicas import gather_batch
 from .objective import Loss, Objective
 
 

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from ..core.checks import check_kind, check_real
-from ._replicas import has_rows
-from ._serialization import ArgumentsConfig
+from ..core.replicas import has_rows
+from ..core.serialization import ArgumentsConfig
 from .schedules import counts_epochs, final_value, initial_value
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_kind, check_real
-from ._serialization import ArgumentsConfig
+from ..core.serialization import ArgumentsConfig
 
 UNITS = ("steps", "epochs")
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.random import StatelessSeed
 from ..core.scale import largest_variance
 from ..layers import Gaussian, IsotropicNormal
 from ..losses import (
@@ -19,7 +20,6 @@ from ..losses import (
     kl_per_dimension,
     variance,
 )
-from ..losses._replicas import GivenSeed
 from ._estimate import Estimate, mean_estimate
 from ._gaussians import gaussians_of, log_sum_of_others
 from ._inputs import Encoded, NotMeasurable
@@ -194,7 +194,7 @@ def _codes(subject, data, seed, batch_size):
     draws = max(1, math.ceil(DECODED / len(data)))
 
     def draw(x, noise, stream):
-        return subject.sample_and_log_qz(subject.posterior(x), draws, GivenSeed(noise, stream))
+        return subject.sample_and_log_qz(subject.posterior(x), draws, StatelessSeed(noise, stream))
 
     z, log_qz = subject.run(f"draw_{draws}", draw, data, batch_size=batch_size, seed=seed)
     # A cyclic shift of a random order gives nobody a code of their own.
@@ -514,7 +514,7 @@ def _moved(posterior, shift, log_scale):
 
 def _distortion_and_rate(subject, x, posterior, draws, seed, stream):
     """Both by example; equal seeds and streams mean equal noise, whatever the posterior."""
-    z, log_qz = subject.sample_and_log_qz(posterior, draws, GivenSeed(seed, stream))
+    z, log_qz = subject.sample_and_log_qz(posterior, draws, StatelessSeed(seed, stream))
     rate = subject.prior.kl_divergence(posterior)
     if rate is None:
         rate = ops.mean(log_qz - subject.log_pz(z), axis=1)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..core.compile import compiled
+from ..core.random import StatelessSeed
 from ..layers import Gaussian, IsotropicNormal, StandardNormal, Tokens, get_likelihood
 from ..losses import (
     DiagonalGaussian,
@@ -18,8 +20,6 @@ from ..losses import (
     log_prob_by_coordinate,
     reparameterize,
 )
-from ..losses._compiled import compiled
-from ..losses._replicas import GivenSeed
 
 #: Probabilities are kept this far from 0 and 1 before they are turned into logits.
 PROBABILITY_MARGIN = 1e-6
@@ -80,7 +80,7 @@ class Subject:
         raise NotImplementedError
 
     def sample(self, posterior, num_samples, seed):
-        """Posterior draws `(batch, K, D)` with a seed generator such as `GivenSeed`."""
+        """Posterior draws `(batch, K, D)` with a seed generator such as `StatelessSeed`."""
         return self.sample_by_coordinate(posterior, num_samples, seed)[0]
 
     def sample_by_coordinate(self, posterior, num_samples, seed):
@@ -136,8 +136,8 @@ class Subject:
         Args:
             name: Key under which the compiled function is kept.
             function: Takes a batch of each array, and with a seed also two uint32 scalars, seed and
-                stream, from which `GivenSeed` makes noise of the batch's own. Returns a structure
-                of tensors, batch first; parts may be None.
+                stream, from which `StatelessSeed` makes noise of the batch's own. Returns a
+                structure of tensors, batch first; parts may be None.
             *arrays: Arrays, or structures of arrays, of equal lengths.
             batch_size: Positive int.
             seed: Optional int.
@@ -175,7 +175,7 @@ class Subject:
         def statistics(*arguments):
             *fields, noise, stream = arguments
             value = type(posterior)(*fields)
-            z, log_qz = self.sample_by_coordinate(value, num_samples, GivenSeed(noise, stream))
+            z, log_qz = self.sample_by_coordinate(value, num_samples, StatelessSeed(noise, stream))
             mean = ops.mean(z, axis=1)
             centred = z - mean[:, None]
             flat = ops.reshape(centred, (-1, self.latent_dim))
@@ -197,7 +197,7 @@ class Subject:
 
     def sample_prior(self, num_samples, seed, stream=0):
         """Draws from the prior, NumPy float32 `(num_samples, D)`."""
-        return ops.convert_to_numpy(self.prior.sample(num_samples, GivenSeed(seed, stream)))
+        return ops.convert_to_numpy(self.prior.sample(num_samples, StatelessSeed(seed, stream)))
 
     def compile(self, name, function, xla=False):
         """`function(*tensors)` compiled once, kept under `name`: by XLA for a fixed shape only."""

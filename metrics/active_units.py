@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_real
+from ..core.serialization import ArgumentsConfig
 from ..losses import FlowGaussian
-from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
 from ._inputs import Encoded, encoded, means_of
 

@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_integers, check_real, check_seed
+from ..core.compile import compiled
+from ..core.serialization import ArgumentsConfig
 from ..losses import FlowGaussian
-from ..losses._compiled import compiled
-from ..losses._serialization import ArgumentsConfig
 from ._estimate import Estimate
 from ._gaussians import gaussians_of, generator
 from ._inputs import encoded, flow_subject

@@ -11,7 +11,7 @@ from keras import ops
 from rich.progress import track
 
 from ..core.checks import check_integer, check_seed
-from ..losses._replicas import GivenSeed
+from ..core.random import StatelessSeed
 from ._estimate import mean_estimate
 from ._subject import as_subject, event_size, with_target
 
@@ -192,7 +192,7 @@ def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
     def add(index, state):
         total, squares, log_px_sum, ratio_sum = state
         number = ops.cast(index, "int32")
-        noise = GivenSeed(seed, stream + ops.cast(number, "uint32"))
+        noise = StatelessSeed(seed, stream + ops.cast(number, "uint32"))
         z, log_qz = subject.sample_and_log_qz(posterior, chunk, noise)
         log_px = subject.log_px(x, z)
         ratio = log_qz - subject.log_pz(z)

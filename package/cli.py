@@ -22,18 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from . import (
-    __version__,
-    callbacks,
-    data,
-    grids,
-    judge,
-    listing,
-    runs,
-    sentences,
-    settings,
-    zoo,
-)
+from . import __version__, callbacks, data, grids, judge, listing, runs, sentences, settings, zoo
 from .core.checks import SEEDS
 from .core.files import check_writable, naming, written
 from .data.text import SUFFIXES, text_path

@@ -24,7 +24,7 @@ ARROWS = {
 }
 # In the environments of both backends; all else waits until a function needs it.
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
-DOOR = "losses/distributions.py"
+DOOR = "core/posteriors.py"
 SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
 
 

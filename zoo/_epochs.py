@@ -5,9 +5,9 @@ import warnings
 
 import keras
 
+from ..core.replicas import host_value
 from ..layers import VarianceDropout
 from ..losses import Schedule
-from ..losses._replicas import host_value
 from ..losses.objective import Weight
 from ..losses.schedules import counts_epochs
 

@@ -17,8 +17,8 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_real, is_real
+from ..core.replicas import num_devices
 from ..layers.likelihoods import Likelihood
-from ..losses._replicas import num_devices
 
 #: How many examples of an array `Data.first` and `Data.observed` hold.
 FIRST_EXAMPLES = 500

@@ -2,7 +2,7 @@
 
 import keras
 
-from ..losses._gradients import value_and_gradients
+from ..core.gradients import value_and_gradients
 from .vae import VAE
 
 

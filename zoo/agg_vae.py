@@ -11,19 +11,13 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_seed
+from ..core.gradients import while_loop
+from ..core.replicas import num_devices
 from ..losses import ELBO, LinearSchedule
-from ..losses._gradients import while_loop
-from ..losses._replicas import num_devices
 from ._inner_batches import RecentBatches, inner_batches
 from ._inputs import Batch
 from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
-from ._presets import (
-    digits_mlp,
-    digits_pixelcnn,
-    omniglot_resnet_pixelcnn,
-    text_lstm,
-    text_tiny,
-)
+from ._presets import digits_mlp, digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from ._training_step import OwnStepVAE
 
 PRESETS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import keras
 
+from ..core.random import StatelessSeed
 from ..layers import IsotropicNormal
-from ..losses._replicas import GivenSeed
 from ._decoding import check_beam, path_between
 from ._inputs import refuses_8bit
 
@@ -229,7 +229,7 @@ def _endpoints(model, beam_size, length_penalty):
 
     def sample(count, seed):
         tf.debugging.assert_positive(count, "`count` must be positive")
-        z = model.prior.sample(count, GivenSeed(seed))
+        z = model.prior.sample(count, StatelessSeed(seed))
         if model.autoregressive:
             return {"x": model.draw_from_noise(z, model.draw_noise(z, seed))}
         return {"x": model.decode(z)}
@@ -240,7 +240,7 @@ def _endpoints(model, beam_size, length_penalty):
         tf.debugging.assert_non_negative(top_k, "`top_k` must be non-negative")
         tf.debugging.assert_positive(top_p, "`top_p` must lie in (0, 1]")
         tf.debugging.assert_less_equal(top_p, 1.0, "`top_p` must lie in (0, 1]")
-        z = model.prior.sample(count, GivenSeed(seed))
+        z = model.prior.sample(count, StatelessSeed(seed))
         options = temperature, top_k, top_p
         return {"x": model.draw_from_noise(z, model.draw_noise(z, seed), *options)}
 

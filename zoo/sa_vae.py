@@ -9,37 +9,15 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_real
+from ..core.gradients import value_and_gradients, value_and_gradients_at
+from ..core.replicas import num_tf_replicas
 from ..layers import GaussianHead
 from ..layers.reparameterization import DiagonalReparam
-from ..losses import (
-    ELBO,
-    DiagonalGaussian,
-    LinearSchedule,
-    log_prob_by_coordinate,
-    reparameterize,
-)
-from ..losses._gradients import value_and_gradients, value_and_gradients_at
-from ..losses._replicas import num_tf_replicas
+from ..losses import ELBO, DiagonalGaussian, LinearSchedule, log_prob_by_coordinate, reparameterize
 from ._checks import explains_memory
 from ._inputs import Batch, example_weight, read_inputs
-from ._presets import (
-    EPSILON,
-    _images,
-    _uniform,
-    digits_mlp,
-    digits_pixelcnn,
-    text_lstm,
-    text_tiny,
-)
-from ._refinement import (
-    PRODUCTS,
-    Descent,
-    clip_each,
-    clip_rows,
-    clipping,
-    descend,
-    follow_back,
-)
+from ._presets import EPSILON, _images, _uniform, digits_mlp, digits_pixelcnn, text_lstm, text_tiny
+from ._refinement import PRODUCTS, Descent, clip_each, clip_rows, clipping, descend, follow_back
 from ._training_step import OwnStepVAE
 from .vae import Output
 

@@ -8,6 +8,16 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_kind, check_seed
+from ..core.compile import compiled, padded, rows_to_compile, run_once
+from ..core.random import StatelessSeed
+from ..core.replicas import (
+    batch_mean,
+    check_strategy,
+    num_replicas,
+    num_tf_replicas,
+    strategy_scope,
+)
+from ..core.serialization import ArgumentsConfig
 from ..layers import (
     AutoregressiveDecoder,
     GaussianHead,
@@ -20,16 +30,6 @@ from ..layers import (
     initialize_from_data,
 )
 from ..losses import ELBO, Objective, Terms
-from ..losses._compiled import compiled, padded, rows_to_compile, run_once
-from ..losses._replicas import (
-    GivenSeed,
-    batch_mean,
-    check_strategy,
-    num_replicas,
-    num_tf_replicas,
-    strategy_scope,
-)
-from ..losses._serialization import ArgumentsConfig
 from ._checks import explains_memory
 from ._decoding import check_beam, draw_options, path_between
 from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
@@ -947,7 +947,7 @@ class VAE(ArgumentsConfig, keras.Model):
         mean = mean and self.likelihood.has_mean
         options = draw_options(self.likelihood, temperature, top_k, top_p, drawn=not mean)
         rows = rows_to_compile(int(num), noise=True) if self.prior.nested_draws else int(num)
-        z = ops.convert_to_numpy(self.prior.sample(rows, GivenSeed(seed)))[:num]
+        z = ops.convert_to_numpy(self.prior.sample(rows, StatelessSeed(seed)))[:num]
         if mean and not self.autoregressive:
             return self._in_batches("decode", self.decode, z, batch_size)
         values = self._drawn(z, seed, batch_size, options)
@@ -981,7 +981,7 @@ class VAE(ArgumentsConfig, keras.Model):
 
     def _draw(self, z, seed, stream, *options):
         params = self.decoder(z, training=False)
-        return self.likelihood.sample(params, GivenSeed(seed, stream), *options)
+        return self.likelihood.sample(params, StatelessSeed(seed, stream), *options)
 
     def draw_noise(self, z, seed):
         """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, *grid, N)`."""
@@ -989,7 +989,7 @@ class VAE(ArgumentsConfig, keras.Model):
         shape = (ops.shape(z)[0], *self.decoder.grid, numbers)
         # Away from the ends, where quantiles are infinite.
         return keras.random.uniform(
-            shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=GivenSeed(seed, 1)
+            shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=StatelessSeed(seed, 1)
         )
 
     def draw_from_noise(self, z, uniform, *options):
@@ -1047,7 +1047,7 @@ class VAE(ArgumentsConfig, keras.Model):
         *target, seed, stream = arguments
         observed = target[0] if target else x
         posterior = self.encode(x)
-        noise = GivenSeed(seed, stream)
+        noise = StatelessSeed(seed, stream)
         return self.terms(observed, self._sampled(observed, posterior, num_samples, noise))
 
     def _sampled(self, x, posterior, num_samples, noise):
@@ -1127,7 +1127,7 @@ class VAE(ArgumentsConfig, keras.Model):
 
         def add_chunk(index, total):
             stream = ops.cast(offset, "int32") * 64 + index
-            terms = self.terms(x, self._sampled(x, posterior, _CHUNK, GivenSeed(seed, stream)))
+            terms = self.terms(x, self._sampled(x, posterior, _CHUNK, StatelessSeed(seed, stream)))
             log_weights = terms.log_px + terms.log_pz - terms.log_qz
             number = index * _CHUNK + ops.arange(_CHUNK, dtype="int32")
             log_weights = ops.where(number < num_samples, log_weights, -float("inf"))

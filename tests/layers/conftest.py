@@ -20,7 +20,7 @@ def run():
     """`run(layer, function, *args)`: NumPy values of a function of tensors that uses a layer."""
     import keras
 
-    from vaezoo.losses._compiled import compiled
+    from vaezoo.core.compile import compiled
 
     def call(layer, function, *args):
         if keras.backend.backend() == "jax":

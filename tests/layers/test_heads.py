@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 from scipy import optimize
 
+from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import (
     CholeskyReparam,
     DeltaHead,
@@ -18,7 +19,6 @@ from vaezoo.layers import (
 )
 from vaezoo.layers.heads import bounded_log_var
 from vaezoo.losses import PointMass, kl_divergence, kl_per_dimension, log_prob
-from vaezoo.losses._replicas import GivenSeed
 
 DIM = 3
 
@@ -117,8 +117,8 @@ def test_posterior_draws_nothing():
 def test_sample_draws_from_a_given_posterior(reparam):
     head, features = _transparent(GaussianHead(DIM, reparam=reparam)), _features()
     posterior = head.posterior(features, training=True)
-    z = head.sample(posterior, 20_000, GivenSeed(3))
-    np.testing.assert_array_equal(z, head.sample(posterior, 20_000, GivenSeed(3)))
+    z = head.sample(posterior, 20_000, StatelessSeed(3))
+    np.testing.assert_array_equal(z, head.sample(posterior, 20_000, StatelessSeed(3)))
     log_q = np.asarray(head.log_prob(posterior, z), "float64")
     np.testing.assert_array_equal(log_q, log_prob(posterior, z))
     # Minus the entropy is its expectation: D/2 log(2 pi e) + log sd.
@@ -235,7 +235,7 @@ def test_point_head_repeats_the_projection():
     assert isinstance(posterior, PointMass)
     np.testing.assert_allclose(posterior.mean, features)
     np.testing.assert_allclose(z, np.repeat(features[:, None], 2, axis=1))
-    np.testing.assert_allclose(head.sample(posterior, 3, GivenSeed(0))[:, 2], features)
+    np.testing.assert_allclose(head.sample(posterior, 3, StatelessSeed(0))[:, 2], features)
     np.testing.assert_array_equal(head.log_prob(posterior, z), np.full((8, 2), np.inf))
     assert not head.has_density
 

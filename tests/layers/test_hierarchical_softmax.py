@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import run_once
+from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import FlatSoftmax, HierarchicalSoftmax
-from vaezoo.losses._compiled import run_once
-from vaezoo.losses._replicas import GivenSeed
 
 SIZES = (1, 2, 3, 8, 13, 100, 1000)
 FEATURES = 4
@@ -140,7 +140,9 @@ def test_entropy_gradient_is_numerical(cls, gradient, float64):
 @pytest.mark.parametrize("cls", [FlatSoftmax, HierarchicalSoftmax])
 def test_draws_have_the_probabilities(cls, run):
     head, h = make(cls, 13), features(1)
-    labels = run(head, lambda h, seed: head.sample(ops.tile(h, (DRAWS, 1)), GivenSeed(seed)), h, 5)
+    labels = run(
+        head, lambda h, seed: head.sample(ops.tile(h, (DRAWS, 1)), StatelessSeed(seed)), h, 5
+    )
     assert labels.dtype == "int32"
     assert labels.shape == (DRAWS,)
     frequencies = np.bincount(labels, minlength=13) / DRAWS

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
 from vaezoo.layers.logistic_mixture import DiscretizedLogisticMixture
 from vaezoo.losses import tfd
-from vaezoo.losses._compiled import compiled
 
 # Raw log-scales from the clamp at -7 to components far wider than the range, means within and
 # beyond it, on and between the levels.

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
+from vaezoo.core.gradients import value_and_gradients_at
 from vaezoo.layers import LSTM
-from vaezoo.losses._compiled import compiled
-from vaezoo.losses._gradients import value_and_gradients_at
 
 BATCH, LENGTH, WIDTH, UNITS = 4, 5, 3, 6
 LENGTHS = np.array([5, 3, 1, 2])

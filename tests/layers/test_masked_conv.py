@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
 from vaezoo.layers._raster import Raster, cut
 from vaezoo.layers.masked_conv import (
     MaskedConv2D,
@@ -10,7 +11,6 @@ from vaezoo.layers.masked_conv import (
     channel_group,
 )
 from vaezoo.layers.weight_normalization import initialize_from_data
-from vaezoo.losses._compiled import compiled
 
 HEIGHT, WIDTH = 5, 7
 RANDOM = {"kernel_initializer": "he_normal", "bias_initializer": "normal"}

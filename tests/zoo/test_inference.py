@@ -6,9 +6,9 @@ import pytest
 from keras import ops
 
 from vaezoo import metrics, zoo
+from vaezoo.core.compile import padded, rows_to_compile
+from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import AutoregressiveFlowPrior, GaussianMixturePrior, StandardNormal, VampPrior
-from vaezoo.losses._compiled import padded, rows_to_compile
-from vaezoo.losses._replicas import GivenSeed
 
 JAX = keras.backend.backend() == "jax"
 
@@ -87,9 +87,9 @@ def test_first_rows_of_prior_draws_do_not_depend_on_those_that_follow(name, dens
     model = zoo.VAE(*dense_networks(), latent_dim=3, prior=priors[name]())
     model.build((None, 6))
     # As many as are drawn, wherever more of them are.
-    drawn = ops.convert_to_numpy(model.prior.sample(5, GivenSeed(3)))
+    drawn = ops.convert_to_numpy(model.prior.sample(5, StatelessSeed(3)))
     rows = rows_to_compile(5, noise=True) if model.prior.nested_draws else 5
-    more = ops.convert_to_numpy(model.prior.sample(rows, GivenSeed(3)))
+    more = ops.convert_to_numpy(model.prior.sample(rows, StatelessSeed(3)))
     np.testing.assert_allclose(more[:5], drawn, rtol=1e-6, atol=1e-7)
     expected = ops.convert_to_numpy(model.decode(drawn))
     np.testing.assert_allclose(model.generate(5, seed=3), expected, rtol=1e-5)

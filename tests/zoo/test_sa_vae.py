@@ -9,10 +9,10 @@ import pytest
 from keras import ops
 
 from vaezoo import zoo
+from vaezoo.core.gradients import value_and_gradients_at
+from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import CholeskyReparam, GaussianHead, LatentClip, PointHead
 from vaezoo.losses import LinearSchedule
-from vaezoo.losses._gradients import value_and_gradients_at
-from vaezoo.losses._replicas import GivenSeed
 from vaezoo.metrics._subject import as_subject
 from vaezoo.zoo import sa_vae
 from vaezoo.zoo._refinement import (
@@ -353,7 +353,7 @@ def test_refinement_raises_the_elbo(model, to_numpy):
     x = patterns(64, seed=1)
     assert model.history_["refinement_gain"][-1] > 0
     first, last = (
-        model._sampled(x, model.encode(x, refine_steps=steps), 50, GivenSeed(0, 1))
+        model._sampled(x, model.encode(x, refine_steps=steps), 50, StatelessSeed(0, 1))
         for steps in (0, None)
     )
     first, last = (to_numpy(model.terms(x, output)) for output in (first, last))
@@ -391,7 +391,7 @@ def test_codes_depend_on_their_example_alone(model, to_numpy):
 def test_everything_uses_the_refined_posterior(model, to_numpy):
     x = patterns(8, seed=2)
     refined = model.encode(x)
-    z, log_qz = model.head.sample_and_log_prob(refined, 8, GivenSeed(3, 0))
+    z, log_qz = model.head.sample_and_log_prob(refined, 8, StatelessSeed(3, 0))
     terms = to_numpy(model.terms(x, zoo.Output(refined, z, model.params(z, x), log_qz)))
     weights = (terms.log_px + terms.log_pz - terms.log_qz).astype("float64")
     expected = np.log(np.mean(np.exp(weights), axis=1))

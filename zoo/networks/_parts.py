@@ -5,8 +5,8 @@ import math
 import keras
 
 from ...core.checks import check_flag, check_image_shape, check_integer, check_keras
+from ...core.replicas import replica_context
 from ...layers import with_latent_skips
-from ...losses._replicas import replica_context
 
 
 def check_image(name, shape, multiple=1):

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from ...core.checks import check_integer, check_integers, check_real
+from ...core.serialization import ArgumentsConfig
 from ...layers.weight_normalization import WeightNormConv2D
-from ...losses._serialization import ArgumentsConfig
 from ._parts import check_image
 
 

@@ -12,9 +12,9 @@ from ...core.checks import (
     is_integer,
     wrong,
 )
+from ...core.random import SavesNoise, SeedGenerator
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
-from ...losses._replicas import SavesNoise, SeedGenerator
 from ._parts import fresh
 
 

@@ -4,13 +4,7 @@ import keras
 
 from ...core.checks import check_integer
 from ...layers._classifier import dense_classifier
-from ._parts import (
-    check_image,
-    check_output,
-    decoder_model,
-    he_normal,
-    likelihood_params,
-)
+from ._parts import check_image, check_output, decoder_model, he_normal, likelihood_params
 
 # As an activation its slope is 0.2, the paper's; as a Keras layer 0.3.
 _ACTIVATION = "leaky_relu"

@@ -24,8 +24,8 @@ def see_first_batch():
 
     In one compiled step on JAX, which compiles operation by operation otherwise.
     """
+    from vaezoo.core.compile import run_once
     from vaezoo.layers import initialize_from_data
-    from vaezoo.losses._compiled import run_once
 
     def run(layer, *inputs):
         def see(*inputs):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
 from vaezoo.layers.weight_normalization import awaits_initialization
-from vaezoo.losses._compiled import compiled
 from vaezoo.zoo.networks.densenet import GaussianFeatures, densenet_encoder
 
 TINY = {"input_shape": (8, 4, 2), "growth": (2, 3), "steps": (1, 2), "latent_channels": 3}

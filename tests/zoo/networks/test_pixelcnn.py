@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
 from vaezoo.layers import Bernoulli, Categorical, Gaussian
 from vaezoo.layers.weight_normalization import awaits_initialization, initialize_from_data
-from vaezoo.losses._compiled import compiled
 from vaezoo.zoo.networks.pixelcnn import GatedPixelCNN, ResidualPixelCNN
 
 HEIGHT, WIDTH = 4, 5

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.compile import compiled
 from vaezoo.layers.logistic_mixture import DiscretizedLogisticMixture
 from vaezoo.layers.masked_conv import ShiftedConv2D
 from vaezoo.layers.weight_normalization import (
@@ -12,7 +13,6 @@ from vaezoo.layers.weight_normalization import (
     WeightNormConv2DTranspose,
     awaits_initialization,
 )
-from vaezoo.losses._compiled import compiled
 from vaezoo.zoo.networks.pixelcnn_pp import PixelCNNPlusPlus
 
 HEIGHT, WIDTH = SHAPE = (8, 4)

@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vaezoo.losses import _replicas
-from vaezoo.losses._replicas import (
-    GivenSeed,
-    SavesNoise,
-    SeedGenerator,
-    gather_batch,
-    num_replicas,
-    replica_context,
-)
+from vaezoo.core import random, replicas
+from vaezoo.core.random import SavesNoise, SeedGenerator, StatelessSeed
+from vaezoo.core.replicas import gather_batch, num_replicas, replica_context
 
 
 def _normal(seed, shape=(100,)):
@@ -35,7 +29,8 @@ def two_replicas(monkeypatch):
         replica_id_in_sync_group=1,
         all_gather=lambda value, axis: ops.concatenate([0.0 * value, value], axis),
     )
-    monkeypatch.setattr(_replicas, "replica_context", lambda: context)
+    for module in (random, replicas):
+        monkeypatch.setattr(module, "replica_context", lambda: context)
     return context
 
 
@@ -62,23 +57,23 @@ def test_without_replicas_the_seeds_are_those_of_keras():
 
 
 def test_equal_given_seeds_give_equal_draws():
-    first, second = GivenSeed(7), GivenSeed(ops.convert_to_tensor(7, "int32"))
+    first, second = StatelessSeed(7), StatelessSeed(ops.convert_to_tensor(7, "int32"))
     for _ in range(3):
         np.testing.assert_array_equal(_normal(first), _normal(second))
 
 
 def test_given_seeds_streams_and_draws_all_differ():
     streams = (0, 1, 2, 256, 65_536, 2**20, 2**24 - 1)
-    generators = [GivenSeed(seed, stream) for seed in range(3) for stream in streams]
+    generators = [StatelessSeed(seed, stream) for seed in range(3) for stream in streams]
     seeds = [tuple(np.asarray(g.next())) for g in generators for _ in range(50)]
     assert len(set(seeds)) == len(seeds) == 3 * 7 * 50
-    draws = np.stack([_normal(GivenSeed(0, stream)) for stream in range(4)])
+    draws = np.stack([_normal(StatelessSeed(0, stream)) for stream in range(4)])
     correlations = np.corrcoef(draws)[~np.eye(4, dtype=bool)]
     assert abs(correlations).max() < 0.4
 
 
 def test_given_seed_has_no_state_to_save():
-    assert not hasattr(GivenSeed(1), "state")
+    assert not hasattr(StatelessSeed(1), "state")
 
 
 class _Noisy(SavesNoise, keras.layers.Layer):

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from vaezoo import layers, losses
-from vaezoo.losses._serialization import ArgumentsConfig
+from vaezoo.core.serialization import ArgumentsConfig
 
 INSTANCES = [
     losses.ELBO(2.0, [losses.MutualPosteriorDivergence(0.5), losses.MaximumMeanDiscrepancy()]),
