@@ -91,7 +91,7 @@ def information(size):
 
 def exact_information(posterior, estimate):
     """The double sum at the same draws, a draw at a time from the definition, in float64."""
-    from vaezoo.metrics._gaussians import gaussians_of, generator
+    from vaezoo.metrics.gaussians import gaussians_of, generator
 
     mean, log_var = (np.asarray(part, "float64") for part in posterior)
     noise = generator(estimate.settings["seed"], "draws")

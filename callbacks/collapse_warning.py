@@ -8,9 +8,9 @@ import numpy as np
 from ..core.checks import check_choice, check_integer, check_real
 from ..core.replicas import host_value
 from ..metrics import active_units
-from ..metrics._inputs import Encoded
-from ..metrics._subject import as_subject, check_array
+from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
+from ..metrics.subject import as_subject, check_array
 
 #: What `act` may be.
 ACTIONS = ("raise_free_bits", "slow_ramp")

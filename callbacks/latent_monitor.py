@@ -18,8 +18,8 @@ from ..metrics import (
     mutual_information,
     mutual_posterior_divergence,
 )
-from ..metrics._inputs import Encoded, NotMeasurable
-from ..metrics._subject import as_subject, check_array
+from ..metrics.inputs import Encoded, NotMeasurable
+from ..metrics.subject import as_subject, check_array
 from . import _pictures
 from ._gains import gain_statistics, normalization_layers, target_of
 

@@ -1,10 +1,10 @@
 """Metrics: how well a model explains its data, and what its latent code does."""
 
-from ._estimate import Estimate
 from .active_units import ActiveUnits, active_dimensions, active_units
 from .aggregate import AggregateMoments, aggregate_moments
 from .dependence import information_coefficients, latent_dependence
-from .diagnose import Diagnosis, diagnose
+from .diagnosis.diagnose import Diagnosis, diagnose
+from .estimate import Estimate
 from .evaluate import FURTHER, STANDARD, Evaluation, evaluate
 from .features import FeatureNetwork, classifier_features, inception_features, load_features
 from .frechet import frechet_distance, gaussian_frechet_distance, kernel_distance

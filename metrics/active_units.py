@@ -7,8 +7,8 @@ from keras import ops
 from ..core.checks import check_integer, check_real
 from ..core.serialization import ArgumentsConfig
 from ..losses import FlowGaussian
-from ._estimate import Estimate
-from ._inputs import Encoded, encoded, means_of
+from .estimate import Estimate
+from .inputs import Encoded, encoded, means_of
 
 
 def active_dimensions(

@@ -8,8 +8,8 @@ from keras import ops
 from ..core.checks import check_integer, check_seed
 from ..layers import IsotropicNormal, StandardNormal
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
-from ._estimate import to_json
-from ._inputs import NUM_SAMPLES, encoded, flow_subject
+from .estimate import to_json
+from .inputs import NUM_SAMPLES, encoded, flow_subject
 
 #: Draws from a learned prior that its moments are taken of, and their noise, apart from that of
 #: any posterior's.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.checks import check_integer, check_real, check_seed
-from ._estimate import Estimate
-from ._inputs import means_of
+from .estimate import Estimate
+from .inputs import means_of
 
 #: Rows of the dynamic programme at once: such a block of a large table stays in the cache.
 _ROWS = 128

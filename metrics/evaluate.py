@@ -21,13 +21,12 @@ from rich.text import Text
 from ..core.checks import check_integer, check_seed
 from ..core.files import written
 from ..losses import FlowGaussian
-from ._estimate import Estimate, to_json
-from ._inputs import Encoded, NotMeasurable
-from ._subject import as_subject
 from .active_units import active_units
 from .aggregate import aggregate_moments
 from .dependence import latent_dependence
+from .estimate import Estimate, to_json
 from .frechet import frechet_distance, kernel_distance
+from .inputs import Encoded, NotMeasurable
 from .mutual_information import mutual_information
 from .negative_log_likelihood import negative_log_likelihood
 from .perplexity import perplexity_of
@@ -41,6 +40,7 @@ from .probes import (
     linear_probe,
 )
 from .rate import rate_per_dimension
+from .subject import as_subject
 
 #: What `evaluate` measures unless told otherwise: all that needs no labels.
 STANDARD = (

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_range, check_seed
-from ._estimate import Estimate
+from .estimate import Estimate
 from .features import array_hash, get_features
 
 _MAX_SAMPLES = 10_000

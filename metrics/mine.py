@@ -10,9 +10,9 @@ from ..core.checks import check_integer, check_integers, check_real, check_seed
 from ..core.compile import compiled
 from ..core.serialization import ArgumentsConfig
 from ..losses import FlowGaussian
-from ._estimate import Estimate
-from ._gaussians import gaussians_of, generator
-from ._inputs import encoded, flow_subject
+from .estimate import Estimate
+from .gaussians import gaussians_of, generator
+from .inputs import encoded, flow_subject
 
 #: Cyclic shifts of the held-out codes, for pairs that do not belong together.
 _SHIFTS = 32

@@ -7,9 +7,9 @@ import numpy as np
 
 from ..core.checks import check_choice, check_integer, check_seed
 from ..layers import IsotropicNormal
-from ._estimate import mean_estimate
-from ._gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
-from ._inputs import encoded
+from .estimate import mean_estimate
+from .gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
+from .inputs import encoded
 
 ESTIMATORS = ("same_sample", "code", "batch")
 

@@ -12,8 +12,8 @@ from rich.progress import track
 
 from ..core.checks import check_integer, check_seed
 from ..core.random import StatelessSeed
-from ._estimate import mean_estimate
-from ._subject import as_subject, event_size, with_target
+from .estimate import mean_estimate
+from .subject import as_subject, event_size, with_target
 
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from ._subject import as_subject, check_array
 from .negative_log_likelihood import bounded_exp, negative_log_likelihood, predicted_tokens
+from .subject import as_subject, check_array
 
 
 def perplexity(model, data, num_samples=500, *, seed=0, batch_size=None, progress=False):

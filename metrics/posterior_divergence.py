@@ -7,9 +7,9 @@ import numpy as np
 
 from ..core.checks import check_choice, check_integer, check_seed
 from ..losses import FlowGaussian
-from ._estimate import mean_estimate
-from ._gaussians import gaussians_of, generator, squared_spread
-from ._inputs import NUM_SAMPLES, base_of, encoded, flow_subject
+from .estimate import mean_estimate
+from .gaussians import gaussians_of, generator, squared_spread
+from .inputs import NUM_SAMPLES, base_of, encoded, flow_subject
 
 #: Floats that the covariances of one part of the posteriors may take.
 _PART = 2**22

@@ -18,11 +18,11 @@ import keras
 import numpy as np
 
 from ..core.checks import check_choice, check_integer, check_integers, check_real, check_seed
-from ..layers._classifier import dense_classifier
+from ..layers.classifier import dense_classifier
 from ..losses import FlowGaussian
-from ._estimate import Estimate
-from ._inputs import Encoded, encoded, means_of
+from .estimate import Estimate
 from .features import ShuffledBatches
+from .inputs import Encoded, encoded, means_of
 
 
 def posterior_means(model, data, batch_size=256, flow="both"):

@@ -8,8 +8,8 @@ from keras import ops
 from ..core.checks import check_integer, check_seed
 from ..layers import IsotropicNormal
 from ..losses import FlowGaussian, kl_per_dimension
-from ._estimate import Estimate, mean_estimate
-from ._inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
+from .estimate import Estimate, mean_estimate
+from .inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
 
 
 def rate_per_dimension(

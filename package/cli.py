@@ -27,7 +27,7 @@ from .core.checks import SEEDS
 from .core.files import check_writable, naming, written
 from .data.text import SUFFIXES, text_path
 from .judge import check_target
-from .zoo._presets import check_arguments
+from .zoo.preset import check_arguments
 
 #: Largest number of held-out examples on which the latent code is watched in training.
 MONITORED = 1000

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vaezoo import callbacks, data, layers, losses, metrics, zoo
-from vaezoo.zoo import _presets, networks
+from vaezoo.zoo import networks
+from vaezoo.zoo import preset as presets_module
 
 pytestmark = pytest.mark.one_backend
 
@@ -663,7 +664,7 @@ def test_misspelled_presets_are_refused(name):
 
 
 def test_data_keys_of_presets_are_those_of_load():
-    assert set(_presets.OF_DATA) == set(inspect.signature(data.load).parameters)
+    assert set(presets_module.OF_DATA) == set(inspect.signature(data.load).parameters)
 
 
 # What must be given, by name; small sizes in place of defaults that cost time.

@@ -301,7 +301,7 @@ def test_what_cannot_be_written_is_said_before_the_work(finished, tmp_path, monk
     (tmp_path / "file").touch()
     inside = tmp_path / "file" / "deeper"
     monkeypatch.setattr("vaezoo.metrics.evaluate", None)
-    monkeypatch.setattr("vaezoo.metrics.diagnose", None)
+    monkeypatch.setattr("vaezoo.metrics.diagnosis.diagnose", None)
     monkeypatch.setattr(zoo.VAE, "generate", None)
     monkeypatch.setattr(zoo.VAE, "export", None)
     for command in (

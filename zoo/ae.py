@@ -3,8 +3,8 @@
 from ..core.checks import check_flag
 from ..layers import GaussianHead, PointHead
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp, text_lstm, text_tiny
-from .vae import VAE
+from .recipes import digits_mlp, mnist_mlp, text_lstm, text_tiny
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),

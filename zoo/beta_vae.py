@@ -1,7 +1,7 @@
 """Beta-VAE: one price between rate and distortion."""
 
 from ..losses import ELBO
-from ._presets import (
+from .recipes import (
     SQUARED_ERROR,
     digits_mlp,
     mnist_mlp,
@@ -10,7 +10,7 @@ from ._presets import (
     text_lstm,
     text_tiny,
 )
-from .vae import VAE
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", beta=4.0),

@@ -2,7 +2,7 @@
 
 from ..layers import GaussianHead, MeanBatchNorm
 from ..losses import ELBO
-from ._presets import (
+from .recipes import (
     digits_mlp,
     digits_pixelcnn,
     mnist_mlp,
@@ -10,7 +10,7 @@ from ._presets import (
     text_lstm,
     text_tiny,
 )
-from .vae import VAE
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", gamma=0.5),

@@ -2,8 +2,8 @@
 
 from ..layers import DeltaHead
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
-from .vae import VAE
+from .recipes import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", delta=0.1),

@@ -2,10 +2,10 @@
 
 from ..layers import ENTROPY_FLOOR, FlowHead
 from ..losses import ELBO
-from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .du_vae import du_regularizers
 from .iaf_vae import _iaf
-from .vae import VAE
+from .recipes import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
+from .vae.model import VAE
 
 PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("DU-IAF (0.5, 0.85)", gamma=0.5, keep_prob=0.85),

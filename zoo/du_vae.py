@@ -3,7 +3,7 @@
 from ..core.checks import check_choice, check_real
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
 from ..losses import ELBO, Schedule
-from ._presets import (
+from .recipes import (
     digits_mlp,
     digits_pixelcnn,
     mnist_mlp,
@@ -11,7 +11,7 @@ from ._presets import (
     text_lstm,
     text_tiny,
 )
-from .vae import VAE
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp(

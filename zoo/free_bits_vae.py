@@ -1,7 +1,7 @@
 """Free bits: a rate that costs nothing below a floor."""
 
 from ..losses import FreeBits
-from ._presets import (
+from .recipes import (
     digits_mlp,
     digits_pixelcnn,
     mnist_mlp,
@@ -9,7 +9,7 @@ from ._presets import (
     text_lstm,
     text_tiny,
 )
-from .vae import VAE
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", free_bits=0.1),

@@ -5,8 +5,8 @@ import keras
 from ..core.checks import check_choice
 from ..layers import CholeskyReparam, Gaussian, GaussianHead
 from ..losses import EmpiricalBayesELBO, InEpochs
-from ._presets import digits_mlp, mnist_hebae
-from .vae import VAE
+from .recipes import digits_mlp, mnist_hebae
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_hebae("Cheng et al. (2020), HEBAE, appendix, MNIST (k = 20)"),

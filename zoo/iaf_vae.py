@@ -5,8 +5,8 @@ import keras
 from ..core.checks import check_integer, check_real
 from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
-from ._presets import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
-from .vae import VAE
+from .recipes import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
+from .vae.model import VAE
 
 PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("IAF+FB (0.15)", free_bits=0.15),

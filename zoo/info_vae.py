@@ -3,8 +3,8 @@
 from ..core.checks import check_real
 from ..layers import GaussianHead
 from ..losses import ELBO, MaximumMeanDiscrepancy
-from ._presets import digits_mlp, mnist_mlp
-from .vae import VAE
+from .recipes import digits_mlp, mnist_mlp
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours: MMD-VAE (alpha = 1, lambda = 1000), HEBAE's widths"),

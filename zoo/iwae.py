@@ -1,8 +1,8 @@
 """IWAE: a bound that tightens with the number of draws."""
 
 from ..losses import ImportanceWeightedELBO
-from ._presets import digits_mlp, mnist_mlp
-from .vae import VAE
+from .recipes import digits_mlp, mnist_mlp
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp(

@@ -1,7 +1,7 @@
 """MAE: mutual posterior divergence, rewarded and evened out."""
 
 from ..losses import MutualPosteriorDivergence
-from ._presets import cifar10_pixelcnn, digits_pixelcnn, mae_images, text_lstm, text_tiny
+from .recipes import cifar10_pixelcnn, digits_pixelcnn, mae_images, text_lstm, text_tiny
 from .vlae import VLAE
 
 _CODE = {"reduction": "softplus_of_mean"}

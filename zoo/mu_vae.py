@@ -5,8 +5,8 @@ import keras
 from ..core.checks import check_real, check_seed
 from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
 from ..losses import MuELBO
-from ._presets import digits_mlp, mu_vae_cnn
-from .vae import VAE
+from .recipes import digits_mlp, mu_vae_cnn
+from .vae.model import VAE
 
 
 def _digits(**model):

@@ -1,6 +1,6 @@
 """ResNet VAE: an autoregressive-flow prior under a decoder that does not see x."""
 
-from ._presets import digits_resnet, mae_images
+from .recipes import digits_resnet, mae_images
 from .vlae import VLAE
 
 PRESETS = {

@@ -2,8 +2,8 @@
 
 from ..layers import with_latent_skips
 from ..losses import ELBO
-from ._presets import digits_mlp, mnist_mlp
-from .vae import VAE
+from .recipes import digits_mlp, mnist_mlp
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),

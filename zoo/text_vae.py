@@ -4,8 +4,8 @@ import keras
 
 from ..layers import GaussianHead
 from ..losses import ELBO
-from ._presets import text_lstm, text_tiny
-from .vae import VAE
+from .recipes import text_lstm, text_tiny
+from .vae.model import VAE
 
 PRESETS = {
     "yahoo": text_lstm("yahoo", "VAE"),

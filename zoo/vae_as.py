@@ -5,8 +5,8 @@ import keras
 from ..core.checks import check_choice, check_integer, check_integers, check_keras
 from ..layers import FlatSoftmax, HierarchicalSoftmax
 from ..losses import AuxiliarySoftmax, InformationWeightedELBO
-from ._presets import dense_500, digits_mlp, with_index
-from .vae import VAE
+from .recipes import dense_500, digits_mlp, with_index
+from .vae.model import VAE
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000

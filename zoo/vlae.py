@@ -11,8 +11,8 @@ from ..layers import (
     StandardNormal,
 )
 from ..losses import ELBO, FreeBits
-from ._presets import cifar10_pixelcnn, digits_pixelcnn, mae_images
-from .vae import VAE
+from .recipes import cifar10_pixelcnn, digits_pixelcnn, mae_images
+from .vae.model import VAE
 
 PRESETS = {
     "mnist": mae_images(

@@ -2,8 +2,8 @@
 
 from ..layers import Gaussian, PointHead
 from ..losses import ELBO, MaximumMeanDiscrepancy
-from ._presets import digits_mlp, mnist_hebae
-from .vae import VAE
+from .recipes import digits_mlp, mnist_hebae
+from .vae.model import VAE
 
 PRESETS = {
     "mnist_mlp": mnist_hebae(

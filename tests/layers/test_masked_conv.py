@@ -3,13 +3,13 @@ import pytest
 from keras import ops
 
 from vaezoo.core.compile import compiled
-from vaezoo.layers._raster import Raster, cut
 from vaezoo.layers.masked_conv import (
     MaskedConv2D,
     ShiftedConv2D,
     ShiftedConv2DTranspose,
     channel_group,
 )
+from vaezoo.layers.raster import Raster, cut
 from vaezoo.layers.weight_normalization import initialize_from_data
 
 HEIGHT, WIDTH = 5, 7

@@ -10,9 +10,9 @@ import pytest
 from keras import ops
 
 from vaezoo import callbacks, data, layers, losses, zoo
-from vaezoo.metrics import _verdicts
-from vaezoo.metrics._subject import as_subject
-from vaezoo.metrics.diagnose import diagnose
+from vaezoo.metrics.diagnosis import rules as _verdicts
+from vaezoo.metrics.diagnosis.diagnose import diagnose
+from vaezoo.metrics.subject import as_subject
 
 LATENT, EVENT, COUNT = 6, 12, 600
 NOISE = 0.4
@@ -515,7 +515,7 @@ def test_the_remedy_of_a_large_scale_cures(trained_on, scale):
 
 
 def _measurements_of(diagnosis):
-    from vaezoo.metrics._measurements import Measurements
+    from vaezoo.metrics.diagnosis.measure import Measurements
 
     return Measurements(diagnosis.measurements, diagnosis.arrays)
 

@@ -9,8 +9,8 @@ import pytest
 from keras import ops
 
 from vaezoo import layers, losses, metrics, zoo
-from vaezoo.metrics import _subject
-from vaezoo.metrics._subject import as_subject
+from vaezoo.metrics import subject as _subject
+from vaezoo.metrics.subject import as_subject
 
 LATENT, EVENT, COUNT, NOISE = 3, 6, 120, 3.0
 #: What the pinned gates multiply the noise by, in the order of the noise.

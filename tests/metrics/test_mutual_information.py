@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from vaezoo import zoo
 from vaezoo.layers import Prior
 from vaezoo.losses import DiagonalGaussian, HierarchicalGaussian, PointMass
-from vaezoo.metrics._gaussians import gaussians_of, generator
+from vaezoo.metrics.gaussians import gaussians_of, generator
 from vaezoo.metrics.mutual_information import marginal_divergence, mutual_information
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vaezoo import data, zoo
-from vaezoo.metrics._subject import as_subject
 from vaezoo.metrics.negative_log_likelihood import negative_log_likelihood
+from vaezoo.metrics.subject import as_subject
 
 
 @pytest.fixture(scope="module")

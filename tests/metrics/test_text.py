@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from vaezoo import metrics, zoo
-from vaezoo.metrics import _verdicts
-from vaezoo.metrics._estimate import Estimate
-from vaezoo.metrics._measurements import Measurements
-from vaezoo.metrics._subject import as_subject
+from vaezoo.metrics.diagnosis import rules as _verdicts
+from vaezoo.metrics.diagnosis.measure import Measurements
+from vaezoo.metrics.estimate import Estimate
 from vaezoo.metrics.negative_log_likelihood import draws_at_once
+from vaezoo.metrics.subject import as_subject
 
 V, UNITS, D = 20, 8, 3
 PADDING = ((0, 0), (0, 3))

@@ -43,7 +43,7 @@ SETUP = """
     from vaezoo import zoo
     from vaezoo.callbacks import PlateauDecay
     from vaezoo.losses import ELBO, LinearSchedule, MutualPosteriorDivergence
-    from vaezoo.zoo.networks._parts import BatchNormalization
+    from vaezoo.zoo.networks.common import BatchNormalization
 
     x = np.random.default_rng(0).integers(0, 2, (29, 6)).astype("float32")
 

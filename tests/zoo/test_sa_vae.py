@@ -13,9 +13,9 @@ from vaezoo.core.gradients import value_and_gradients_at
 from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import CholeskyReparam, GaussianHead, LatentClip, PointHead
 from vaezoo.losses import LinearSchedule
-from vaezoo.metrics._subject import as_subject
-from vaezoo.zoo import sa_vae
-from vaezoo.zoo._refinement import (
+from vaezoo.metrics.subject import as_subject
+from vaezoo.zoo.sa_vae.model import model as sa_vae
+from vaezoo.zoo.sa_vae.model.refinement import (
     CHANGE,
     Descent,
     clip_each,

@@ -3,7 +3,7 @@
 import keras
 
 from ...core.checks import check_integer, check_integers, check_keras
-from ._parts import check_image, check_output, decoder_model, fresh, likelihood_params
+from .common import check_image, check_output, decoder_model, fresh, likelihood_params
 
 
 def conv_encoder(

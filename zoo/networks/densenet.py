@@ -6,7 +6,7 @@ from keras import ops
 from ...core.checks import check_integer, check_integers, check_real
 from ...core.serialization import ArgumentsConfig
 from ...layers.weight_normalization import WeightNormConv2D
-from ._parts import check_image
+from .common import check_image
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

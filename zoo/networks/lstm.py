@@ -15,7 +15,7 @@ from ...core.checks import (
 from ...core.random import SavesNoise, SeedGenerator
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
-from ._parts import fresh
+from .common import fresh
 
 
 def lstm_encoder(

@@ -5,7 +5,7 @@ import math
 import keras
 
 from ...core.checks import check_integer, check_integers, check_keras
-from ._parts import check_output, decoder_model, fresh, likelihood_params
+from .common import check_output, decoder_model, fresh, likelihood_params
 
 
 def mlp_encoder(

@@ -3,8 +3,8 @@
 import keras
 
 from ...core.checks import check_integer
-from ...layers._classifier import dense_classifier
-from ._parts import check_image, check_output, decoder_model, he_normal, likelihood_params
+from ...layers.classifier import dense_classifier
+from .common import check_image, check_output, decoder_model, he_normal, likelihood_params
 
 # As an activation its slope is 0.2, the paper's; as a Keras layer 0.3.
 _ACTIVATION = "leaky_relu"

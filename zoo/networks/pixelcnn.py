@@ -6,12 +6,12 @@ import keras
 from keras import ops
 
 from ...core.checks import check_choice, check_flag, check_integer, check_integers
-from ...layers._raster import Raster, cut
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, channel_group
+from ...layers.raster import Raster, cut
 from ...layers.weight_normalization import WeightNormDense
 from ...losses import float32
-from ._parts import BatchNormalization, check_image, check_output
+from .common import BatchNormalization, check_image, check_output
 
 
 def _whole(layer, inputs):

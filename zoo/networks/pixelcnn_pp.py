@@ -6,17 +6,17 @@ import keras
 from keras import ops
 
 from ...core.checks import check_choice, check_image_shape, check_integer, check_real
-from ...layers._raster import Raster, cut
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.logistic_mixture import DiscretizedLogisticMixture
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
+from ...layers.raster import Raster, cut
 from ...layers.weight_normalization import (
     WeightNormConv2D,
     WeightNormConv2DTranspose,
     WeightNormDense,
 )
 from ...losses import float32
-from ._parts import check_image
+from .common import check_image
 from .pixelcnn import _build, _whole
 
 #: Standard deviation of what a gated unit adds, and of the code's part in it, after the

@@ -6,7 +6,7 @@ import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
 from ...layers.weight_normalization import WeightNormConv2D, WeightNormConv2DTranspose
-from ._parts import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
 
 _LAYERS = {
     False: (keras.layers.Conv2D, WeightNormConv2D),

@@ -5,7 +5,7 @@ import math
 import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
-from ._parts import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

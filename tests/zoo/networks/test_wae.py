@@ -7,7 +7,7 @@ from keras import ops
 
 from vaezoo.layers import GaussianHead
 from vaezoo.zoo.networks import UntrainedBatchNormalization, wae_decoder, wae_encoder
-from vaezoo.zoo.networks._parts import BatchNormalization
+from vaezoo.zoo.networks.common import BatchNormalization
 
 
 def count(weights):

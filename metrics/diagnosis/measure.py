@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.random import StatelessSeed
-from ..core.scale import largest_variance
-from ..layers import Gaussian, IsotropicNormal
-from ..losses import (
+from ...core.random import StatelessSeed
+from ...core.scale import largest_variance
+from ...layers import Gaussian, IsotropicNormal
+from ...losses import (
     DiagonalGaussian,
     FlowGaussian,
     HierarchicalGaussian,
@@ -20,15 +20,15 @@ from ..losses import (
     kl_per_dimension,
     variance,
 )
-from ._estimate import Estimate, mean_estimate
-from ._gaussians import gaussians_of, log_sum_of_others
-from ._inputs import Encoded, NotMeasurable
-from ._subject import _ForeignSubject
-from .aggregate import PRIOR_STREAM, moments_of_draws
-from .mutual_information import mutual_information
-from .negative_log_likelihood import MEMORY, draws_at_once
-from .posterior_divergence import conditional_entropy, mutual_posterior_divergence
-from .rate import rates_of
+from ..aggregate import PRIOR_STREAM, moments_of_draws
+from ..estimate import Estimate, mean_estimate
+from ..gaussians import gaussians_of, log_sum_of_others
+from ..inputs import Encoded, NotMeasurable
+from ..mutual_information import mutual_information
+from ..negative_log_likelihood import MEMORY, draws_at_once
+from ..posterior_divergence import conditional_entropy, mutual_posterior_divergence
+from ..rate import rates_of
+from ..subject import _ForeignSubject
 
 #: Decoded codes that a likelihood gap is averaged over, at least.
 DECODED = 2000

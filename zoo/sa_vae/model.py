@@ -8,18 +8,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice, check_integer, check_real
-from ..core.gradients import value_and_gradients, value_and_gradients_at
-from ..core.replicas import num_tf_replicas
-from ..layers import GaussianHead
-from ..layers.reparameterization import DiagonalReparam
-from ..losses import ELBO, DiagonalGaussian, LinearSchedule, log_prob_by_coordinate, reparameterize
-from ._checks import explains_memory
-from ._inputs import Batch, example_weight, read_inputs
-from ._presets import EPSILON, _images, _uniform, digits_mlp, digits_pixelcnn, text_lstm, text_tiny
-from ._refinement import PRODUCTS, Descent, clip_each, clip_rows, clipping, descend, follow_back
-from ._training_step import OwnStepVAE
-from .vae import Output
+from ...core.checks import check_choice, check_integer, check_real
+from ...core.gradients import value_and_gradients, value_and_gradients_at
+from ...core.replicas import num_tf_replicas
+from ...layers import GaussianHead
+from ...layers.reparameterization import DiagonalReparam
+from ...losses import ELBO, DiagonalGaussian, LinearSchedule, log_prob_by_coordinate, reparameterize
+from ..recipes import EPSILON, _images, _uniform, digits_mlp, digits_pixelcnn, text_lstm, text_tiny
+from ..vae.custom_step import CustomStepVAE
+from ..vae.inputs import Batch, example_weight, read_inputs
+from ..vae.memory import explains_memory
+from ..vae.model import Output
+from .refinement import PRODUCTS, Descent, clip_each, clip_rows, clipping, descend, follow_back
 
 #: Half the widths of the uniform distributions that all weights start from.
 _UNIFORM = {"scale": 0.1, "embedding_scale": 0.1}
@@ -144,7 +144,7 @@ def SAVAE(
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class SemiAmortizedVAE(OwnStepVAE):
+class SemiAmortizedVAE(CustomStepVAE):
     """`VAE` whose diagonal Gaussian posteriors are refined by momentum descent on the ELBO.
 
     A training step takes the gradient of the loss at the refined posterior: by the decoder's
@@ -290,7 +290,7 @@ class SemiAmortizedVAE(OwnStepVAE):
 
     # -- training --------------------------------------------------------------------------------
 
-    def own_step(self, x, y, sample_weight):
+    def custom_train_step(self, x, y, sample_weight):
         rows = ops.maximum(ops.convert_to_tensor(self._largest_batch), ops.shape(x)[0])
         self._largest_batch.assign(rows)
         scale = self.optimizer.scale_loss(ops.ones((), "float32"))

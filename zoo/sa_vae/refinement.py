@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from ..core.gradients import value_and_gradients_at
+from ...core.gradients import value_and_gradients_at
 
 #: Root mean square of the change of the parameters that finite differences are taken over. Float32
 #: rounds much smaller ones away: through 20 steps of a smooth toy the result is wrong by 0.6% here,

@@ -5,11 +5,11 @@ import warnings
 
 import keras
 
-from ..core.replicas import host_value
-from ..layers import VarianceDropout
-from ..losses import Schedule
-from ..losses.objective import Weight
-from ..losses.schedules import counts_epochs
+from ...core.replicas import host_value
+from ...layers import VarianceDropout
+from ...losses import Schedule
+from ...losses.objective import Weight
+from ...losses.schedules import counts_epochs
 
 
 def length_of_epoch(x, batch_size=None, steps_per_epoch=None):

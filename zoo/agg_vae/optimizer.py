@@ -5,7 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from ..core.serialization import ArgumentsConfig
+from ...core.serialization import ArgumentsConfig
 
 ENCODER, DECODER = "encoder", "decoder"
 

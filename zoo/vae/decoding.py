@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_real
+from ...core.checks import check_integer, check_real
 
 
 def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
@@ -58,7 +58,7 @@ def check_beam(decoder, beam_size, length_penalty):
         )
 
 
-def path_between(first, second, steps, path="linear"):
+def interpolate_latents(first, second, steps, path="linear"):
     """Points from one code to another, the two included.
 
         z_t = (1 - t) a + t b    or, on the sphere,    (sin((1 - t) w) a + sin(t w) b) / sin w

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_real, is_real
-from ..core.replicas import num_devices
-from ..layers.likelihoods import Likelihood
+from ...core.checks import check_integer, check_real, is_real
+from ...core.replicas import num_devices
+from ...layers.likelihoods import Likelihood
 
 #: How many examples of an array `Data.first` and `Data.observed` hold.
 FIRST_EXAMPLES = 500

@@ -7,7 +7,7 @@ from keras import ops
 
 from ..core.checks import check_integer
 from ..losses import FlowGaussian
-from ._subject import as_subject
+from .subject import as_subject
 
 #: Draws per example where a quantity of a flow, or of a learned prior, has no closed form.
 NUM_SAMPLES = 16

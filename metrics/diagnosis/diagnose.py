@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_seed
-from . import _verdicts
-from ._estimate import to_json
-from ._measurements import measure
-from ._subject import as_subject, with_target
+from ...core.checks import check_integer, check_seed
+from ..estimate import to_json
+from ..subject import as_subject, with_target
+from . import rules as _verdicts
+from .measure import measure
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
@@ -157,7 +157,7 @@ class Diagnosis:
         Returns:
             The text.
         """
-        from ._report import page
+        from .page import page
 
         text = page(self)
         if path is not None:

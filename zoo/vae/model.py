@@ -7,18 +7,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_choice, check_integer, check_kind, check_seed
-from ..core.compile import compiled, padded, rows_to_compile, run_once
-from ..core.random import StatelessSeed
-from ..core.replicas import (
+from ...core.checks import check_choice, check_integer, check_kind, check_seed
+from ...core.compile import compiled, padded, rows_to_compile, run_once
+from ...core.random import StatelessSeed
+from ...core.replicas import (
     batch_mean,
     check_strategy,
     num_replicas,
     num_tf_replicas,
     strategy_scope,
 )
-from ..core.serialization import ArgumentsConfig
-from ..layers import (
+from ...core.serialization import ArgumentsConfig
+from ...layers import (
     AutoregressiveDecoder,
     GaussianHead,
     IsotropicNormal,
@@ -29,12 +29,20 @@ from ..layers import (
     get_likelihood,
     initialize_from_data,
 )
-from ..losses import ELBO, Objective, Terms
-from ._checks import explains_memory
-from ._decoding import check_beam, draw_options, path_between
-from ._epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
-from ._initialization import EXAMPLES, first_examples
-from ._inputs import (
+from ...losses import ELBO, Objective, Terms
+from ..recipes import (
+    SQUARED_ERROR,
+    dense_500,
+    digits_mlp,
+    digits_pixelcnn,
+    mnist_mlp,
+    mu_vae_cnn,
+    omniglot_resnet_pixelcnn,
+)
+from .decoding import check_beam, draw_options, interpolate_latents
+from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
+from .initialization import EXAMPLES, first_examples
+from .inputs import (
     Batch,
     Reader,
     check_batch,
@@ -46,16 +54,8 @@ from ._inputs import (
     read_inputs,
     read_scored,
 )
-from ._presets import (
-    SQUARED_ERROR,
-    dense_500,
-    digits_mlp,
-    digits_pixelcnn,
-    mnist_mlp,
-    mu_vae_cnn,
-    omniglot_resnet_pixelcnn,
-)
-from ._scale import live_weights, watched
+from .memory import explains_memory
+from .scale import live_weights, watched
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
@@ -899,7 +899,7 @@ class VAE(ArgumentsConfig, keras.Model):
             )
         ends = [self.encode(x, batch_size).mean for x in (a, b)]
         ends = padded(ends, rows_to_compile(len(a)))
-        codes = ops.convert_to_numpy(path_between(*ends, steps, path))[: len(a)]
+        codes = ops.convert_to_numpy(interpolate_latents(*ends, steps, path))[: len(a)]
         x = self.decode(codes.reshape(-1, self.latent_dim), batch_size)
         return x.reshape(len(a), steps, *x.shape[1:])
 

@@ -2,18 +2,19 @@
 
 import keras
 
-from ..core.gradients import value_and_gradients
-from .vae import VAE
+from ...core.gradients import value_and_gradients
+from .model import VAE
 
 
-class OwnStepVAE(VAE):
+class CustomStepVAE(VAE):
     """Base of the models whose training step is not one gradient step on all weights.
 
-    Subclasses implement `own_step`, in which Keras variables are read and assigned as in eager
-    code, and call `value_and_gradients` and `while_loop` for what needs differentiation and loops.
+    Subclasses implement `custom_train_step`, in which Keras variables are read and assigned as in
+    eager code, and call `value_and_gradients` and `while_loop` for what needs differentiation and
+    loops.
     """
 
-    def own_step(self, x, y, sample_weight):
+    def custom_train_step(self, x, y, sample_weight):
         """One training step.
 
         Args:
@@ -31,7 +32,7 @@ class OwnStepVAE(VAE):
         *state, data = arguments
         batch = keras.utils.unpack_x_y_sample_weight(data)
         if not state:
-            return self.own_step(*batch)
+            return self.custom_train_step(*batch)
         groups = (
             self.trainable_variables,
             self.non_trainable_variables,
@@ -44,7 +45,7 @@ class OwnStepVAE(VAE):
             for pair in zip(variables, values, strict=True)
         ]
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            logs = self.own_step(*batch)
+            logs = self.custom_train_step(*batch)
         new = ([scope.get_current_value(variable) for variable in group] for group in groups)
         return logs, tuple(new)
 

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_seed
-from ..core.gradients import while_loop
-from ..core.replicas import num_devices
-from ..losses import ELBO, LinearSchedule
-from ._inner_batches import RecentBatches, inner_batches
-from ._inputs import Batch
-from ._parts_optimizer import DECODER, ENCODER, in_parts, mark
-from ._presets import digits_mlp, digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
-from ._training_step import OwnStepVAE
+from ...core.checks import check_integer, check_seed
+from ...core.gradients import while_loop
+from ...core.replicas import num_devices
+from ...losses import ELBO, LinearSchedule
+from ..recipes import digits_mlp, digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
+from ..vae.custom_step import CustomStepVAE
+from ..vae.inputs import Batch
+from .batches import RecentBatches, inner_batches
+from .optimizer import DECODER, ENCODER, in_parts, mark
 
 PRESETS = {
     "digits_mlp": digits_mlp(),
@@ -201,7 +201,7 @@ class AggressivePhase(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class AggressiveVAE(OwnStepVAE):
+class AggressiveVAE(CustomStepVAE):
     """`VAE` with the training step of `AggVAE`.
 
     `compile` gives encoder and decoder an optimiser each: the one it is given, and a copy of it.
@@ -297,7 +297,7 @@ class AggressiveVAE(OwnStepVAE):
 
     # -- the step ----------------------------------------------------------------------------------
 
-    def own_step(self, x, y, sample_weight):
+    def custom_train_step(self, x, y, sample_weight):
         """The aggressive step where others come with a batch, an ordinary one elsewhere."""
         aggressive = isinstance(x, dict)
         inner_steps = ops.zeros((), "int32")
@@ -430,7 +430,7 @@ class AggressiveVAE(OwnStepVAE):
             self._pool, self._stacks = None, False
 
     def _callbacks(self, callbacks, measured, batch_size):
-        from ..callbacks import AggressiveTraining
+        from ...callbacks import AggressiveTraining
 
         given = [] if callbacks is None else keras.tree.flatten(callbacks)
         if any(isinstance(callback, keras.callbacks.CallbackList) for callback in given):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._inputs import Batch
+from .inputs import Batch
 
 #: How many examples there are by default.
 EXAMPLES = 500

@@ -7,10 +7,10 @@ import warnings
 import keras
 import numpy as np
 
-from ..core.posteriors import float32
-from ..core.scale import largest_variance
-from ..layers import Gaussian
-from ..losses import ELBO, ImportanceWeightedELBO
+from ...core.posteriors import float32
+from ...core.scale import largest_variance
+from ...layers import Gaussian
+from ...losses import ELBO, ImportanceWeightedELBO
 
 #: Data further than that from 0 (root mean square, in units of the likelihood's scale where that is
 #: above 1) are taken for unscaled: a head starts with log-variances of about their size, and 20 is

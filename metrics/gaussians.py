@@ -10,7 +10,7 @@ from keras import ops
 from rich.progress import track
 
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
-from ._inputs import NotMeasurable
+from .inputs import NotMeasurable
 
 LOG_2PI = math.log(2.0 * math.pi)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import keras
 
-from ..core.random import StatelessSeed
-from ..layers import IsotropicNormal
-from ._decoding import check_beam, path_between
-from ._inputs import refuses_8bit
+from ...core.random import StatelessSeed
+from ...layers import IsotropicNormal
+from .decoding import check_beam, interpolate_latents
+from .inputs import refuses_8bit
 
 #: Where the details lie in a SavedModel. TensorFlow leaves `assets.extra` to its writers.
 DETAILS_FILE = "assets.extra/vaezoo.json"
@@ -250,7 +250,7 @@ def _endpoints(model, beam_size, length_penalty):
     def interpolate(a, b, steps):
         a, b = read(a, "a"), read(b, "b")
         tf.debugging.assert_greater(steps, 1, "`steps` must be at least 2")
-        codes = path_between(model.encode(a).mean, model.encode(b).mean, steps)
+        codes = interpolate_latents(model.encode(a).mean, model.encode(b).mean, steps)
         x = model.decode(tf.reshape(codes, (-1, model.latent_dim)))
         shape = tf.concat([(tf.shape(codes)[0], steps), tf.shape(x)[1:]], axis=0)
         return {"x": tf.ensure_shape(tf.reshape(x, shape), (None, None, *x.shape[1:]))}
