@@ -20,22 +20,27 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .DELETE_ON_ERROR:
 # Two pips must not write to one environment at a time.
 .NOTPARALLEL:
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-all lint bench
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "ARGS is handed on, as in: make test BACKENDS=jax ARGS='-k free_bits -x'"
 
 demo: $(TENSORFLOW) $(VAEZOO)  ## Train small models side by side and show which of them collapse.
 	@KERAS_BACKEND=tensorflow $(VENV)/bin/python examples/demo.py $(ARGS)
 
-PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "not slow" $(ARGS)
+# Which tests run, by their markers; empty for all.
+MARKED = not large and not slow
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "$(MARKED)" $(ARGS)
 # All tests of a further backend run beside those of the first, which leaves no core idle at the
 # end of either; what they print follows. What ARGS chooses runs in turn.
 BESIDE = $(if $(strip $(ARGS)),,$(wordlist 2,$(words $(BACKENDS)),$(BACKENDS)))
 
-test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the tests on each of BACKENDS (tensorflow and jax).
+test-all:  ## Run all tests, those that take minutes, too.
+	@$(MAKE) --no-print-directory test MARKED=
+
+test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the quick tests on each of BACKENDS (tensorflow and jax).
 	@logs=$$(mktemp -d); jobs=; status=0; \
 	trap 'test -z "$$jobs" || kill $$jobs; rm -rf "$$logs"' EXIT; \
 	trap 'exit 130' INT TERM; \

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def _version(distribution):
 
 
 def pytest_configure(config):
+    config.pluginmanager.register(ProcessorTime())
     # They fill one folder, so each import would meet files of both.
     if _version("tensorflow-probability") and _version("tfp-nightly"):
         raise pytest.UsageError(
@@ -63,6 +65,86 @@ def pytest_report_header(config):
     names = ("keras", BACKEND, "tensorflow-probability", "tfp-nightly")
     versions = ", ".join(f"{name} {_version(name)}" for name in names if _version(name))
     return f"backend: {BACKEND} ({versions})"
+
+
+#: Seconds of processor time that a test without a marker may take, and a fixture that several
+#: tests share.
+OWN_LIMIT, SHARED_LIMIT = 2.0, 6.0
+OWN, SHARED = "own seconds", "shared seconds"
+
+
+def _processor_time():
+    spent = os.times()
+    return time.process_time() + spent.children_user + spent.children_system
+
+
+class ProcessorTime:
+    """Measures each test, fails a long one without a marker, and prints the longest.
+
+    Fixtures that several tests share are measured apart: their time falls on whichever is first.
+    """
+
+    def __init__(self):
+        self.own, self.shared, self.depth, self.records = 0.0, {}, 0, []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item, nextitem):
+        self.shared, self.start = {}, _processor_time()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef, request):
+        if fixturedef.scope == "function" or self.depth:
+            return (yield)
+        self.depth, start = self.depth + 1, _processor_time()
+        try:
+            return (yield)
+        finally:
+            self.depth -= 1
+            self.shared[fixturedef.argname] = _processor_time() - start
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        if call.when != "teardown":
+            return report
+        own = _processor_time() - self.start - sum(self.shared.values())
+        report.user_properties.append((OWN, own))
+        report.user_properties.append((SHARED, self.shared))
+        marked = item.get_closest_marker("large") or item.get_closest_marker("slow")
+        if report.passed and not marked:
+            long = [f"it took {own:.1f} s, of at most {OWN_LIMIT:.0f} s"] if own > OWN_LIMIT else []
+            long += [
+                f"its fixture `{name}` took {spent:.1f} s, of at most {SHARED_LIMIT:.0f} s"
+                for name, spent in self.shared.items()
+                if spent > SHARED_LIMIT
+            ]
+            if long:
+                report.outcome = "failed"
+                report.longrepr = (
+                    f"{item.nodeid} must be marked `large`, or do less: {', '.join(long)}, of "
+                    "processor time"
+                )
+        return report
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "teardown":
+            found = dict(report.user_properties)
+            if OWN in found:
+                self.records.append((found[OWN], report.nodeid))
+                for name, spent in found[SHARED].items():
+                    self.records.append((spent, f"{report.nodeid}: fixture {name}"))
+
+    def pytest_terminal_summary(self, terminalreporter):
+        self.records.sort(reverse=True)
+        total = sum(spent for spent, _ in self.records)
+        terminalreporter.section(f"{total:.0f} s of processor time, the longest of it")
+        for spent, name in self.records[:10]:
+            terminalreporter.write_line(f"{spent:7.1f} s  {name}")
+        file = os.environ.get("VAEZOO_TEST_TIMES")
+        if file:
+            lines = (f"{spent:.3f} {name}\n" for spent, name in self.records)
+            Path(file).write_text("".join(lines), "utf-8")
 
 
 @pytest.fixture(autouse=True)
