@@ -134,6 +134,11 @@ class ProcessorTime:
                 self.records.append((found[OWN], report.nodeid))
                 for name, spent in found[SHARED].items():
                     self.records.append((spent, f"{report.nodeid}: fixture {name}"))
+                # For whoever wants all of them, while the tests run.
+                file = os.environ.get("VAEZOO_TEST_TIMES")
+                if file:
+                    with open(file, "a", encoding="utf-8") as times:
+                        times.write(f"{found[OWN]:.3f} {report.nodeid} {found[SHARED]}\n")
 
     def pytest_terminal_summary(self, terminalreporter):
         self.records.sort(reverse=True)
@@ -141,10 +146,6 @@ class ProcessorTime:
         terminalreporter.section(f"{total:.0f} s of processor time, the longest of it")
         for spent, name in self.records[:10]:
             terminalreporter.write_line(f"{spent:7.1f} s  {name}")
-        file = os.environ.get("VAEZOO_TEST_TIMES")
-        if file:
-            lines = (f"{spent:.3f} {name}\n" for spent, name in self.records)
-            Path(file).write_text("".join(lines), "utf-8")
 
 
 @pytest.fixture(autouse=True)
