@@ -42,7 +42,7 @@ def _version(distribution):
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(ProcessorTime())
+    config.pluginmanager.register(ProcessorTime(not hasattr(config, "workerinput")))
     # They fill one folder, so each import would meet files of both.
     if _version("tensorflow-probability") and _version("tfp-nightly"):
         raise pytest.UsageError(
@@ -84,8 +84,10 @@ class ProcessorTime:
     Fixtures that several tests share are measured apart: their time falls on whichever is first.
     """
 
-    def __init__(self):
-        self.own, self.shared, self.depth, self.records = 0.0, {}, 0, []
+    def __init__(self, collects):
+        self.shared, self.depth, self.start = {}, 0, 0.0
+        # Workers hand their reports to one process, which alone keeps them.
+        self.collects, self.records = collects, []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item, nextitem):
@@ -128,7 +130,7 @@ class ProcessorTime:
         return report
 
     def pytest_runtest_logreport(self, report):
-        if report.when == "teardown":
+        if report.when == "teardown" and self.collects:
             found = dict(report.user_properties)
             if OWN in found:
                 self.records.append((found[OWN], report.nodeid))
