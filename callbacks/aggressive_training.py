@@ -23,10 +23,8 @@ class AggressiveTraining(keras.callbacks.Callback):
         "patience":   below = below + 1 if I < best, else best = I
                       the phase ends when   below = patience
 
-    `below` is never put back. An ended phase does not begin again. The logs gain
-    `mutual_information`. What the rule remembers is kept by the model, so a training that goes on
-    from a file or by `BackupAndRestore` goes on in its phase: among the callbacks, this one has to
-    come before those that save, as `AggVAE`'s `fit` sees to.
+    Neither `below` nor the phase restarts. The logs gain `mutual_information`. The state is saved
+    with the model; list this callback before any that save, as `AggVAE.fit` does.
 
     Args:
         validation_data: Array `(N, *event)`, or what `fit` takes as validation data save a

@@ -261,7 +261,7 @@ class LatentMonitor(keras.callbacks.Callback):
         self._summary.text("samples", _table(("sample",), zip(self.to_text(samples))))
 
     def _decoded(self, *codes):
-        """What each array of codes is decoded to, in batches of few sizes: each is compiled."""
+        """Decodes arrays of codes in batches of few sizes, since each size is compiled."""
         if self.model.autoregressive:
             joined = np.concatenate(codes)
             images = self.model.decode(joined, batch_size=len(codes[0]))

@@ -25,8 +25,8 @@ class PlateauDecay(keras.callbacks.Callback):
     epoch.
 
     Weights are kept in host memory, together with the statistics of normalisation layers and the
-    optimiser's averages of weights (`use_ema=True`). What counts steps and what the objective holds
-    stays as it is: its schedules go on, and an aggressive phase that has ended has ended.
+    optimiser's averages of weights (`use_ema=True`). Step counters and objective state are
+    not rolled back: schedules continue, and a finished aggressive phase stays finished.
     `SwapEMAWeights` may stand anywhere among the callbacks; with `swap_on_epoch=True` only behind
     this one, which must find the averages in their place.
 
@@ -240,7 +240,7 @@ class PlateauDecay(keras.callbacks.Callback):
         return optimizer._model_variables_moving_average if optimizer.use_ema else []
 
     def _state(self):
-        """What the best weights are: all that is learned, but not what counts steps."""
+        """Returns the variables that make up the best weights: all but step counters."""
         parts = (getattr(self.model, name, None) for name in ("objective", "phase"))
         held = {id(v) for part in parts for v in getattr(part, "non_trainable_weights", ())}
         learned = [

@@ -1,1 +1,1 @@
-"""What every other folder builds on; imports none of them."""
+"""Parts that every other folder builds on; imports none of them."""

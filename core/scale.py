@@ -1,4 +1,4 @@
-"""How large the data are along the direction in which they vary most."""
+"""Measures how large the data are along the direction of their largest variance."""
 
 import numpy as np
 

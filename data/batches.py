@@ -1,4 +1,4 @@
-"""What batches have in common, whatever their examples are."""
+"""Order and backend of batches of any kind of examples."""
 
 import importlib.util
 

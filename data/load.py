@@ -48,7 +48,7 @@ OF_TEXT = {
 
 
 class DataInfo(NamedTuple):
-    """What a split of a data set holds.
+    """Describes a split of a data set.
 
     Args:
         name: Name or path.

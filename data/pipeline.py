@@ -11,7 +11,7 @@ from .images import scaled
 
 
 class BatchPlan(NamedTuple):
-    """How examples become batches.
+    """Says how examples become batches.
 
     Args:
         count: Number of examples.

@@ -1,4 +1,4 @@
-"""Which examples of a source a split, a slice and a limit mean."""
+"""Finds the examples that a split, a slice and a limit select."""
 
 import re
 import warnings

@@ -1,4 +1,4 @@
-"""What every source of images offers."""
+"""Base class of image sources."""
 
 import zlib
 from typing import NamedTuple

@@ -26,7 +26,7 @@ MANY_UNKNOWN = 0.2
 
 
 class TextInfo(NamedTuple):
-    """What a split of a corpus holds. All lengths count `<s>` and `</s>`.
+    """Describes a split of a corpus. All lengths count `<s>` and `</s>`.
 
     Args:
         name: Path.
@@ -98,8 +98,8 @@ def load_text(
 
     Each batch has the length of one of `buckets`. Examples that do not fill a batch of their own
     bucket move on to the next longer one that is in use, so that an epoch leaves out, or has in one
-    smaller batch, at most `batch_size - 1` of them. There are at most `len(buckets)` shapes of
-    batches, and one more with a smaller batch: so often is a step compiled.
+    smaller batch, at most `batch_size - 1` of them. Batches have at most
+    `len(buckets) + 1` shapes; the step compiles once for each.
 
     The file is read once for the place, length and label of each line. Corpora of more than 130
     million words then stay on disk, their sentences read whenever they are needed.

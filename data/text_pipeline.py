@@ -10,7 +10,7 @@ from .vocabulary import PAD
 
 
 class TextPlan(NamedTuple):
-    """How sentences become batches.
+    """Says how sentences become batches.
 
     Args:
         lengths: Lengths of the examples `(n,)`.

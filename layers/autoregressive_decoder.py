@@ -1,4 +1,4 @@
-"""What all autoregressive decoders have in common."""
+"""Base classes of autoregressive decoders."""
 
 import keras
 from keras import ops

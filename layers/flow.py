@@ -1,4 +1,4 @@
-"""What all flows have in common."""
+"""Base class of all flows."""
 
 import keras
 from keras import ops
@@ -50,7 +50,7 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         raise NotImplementedError
 
     def inverse_transform(self, z, context=None):
-        """What is mapped to `z`, with the log-determinant of that direction by coordinate."""
+        """Returns the point mapped to `z`, and the log-determinant by coordinate."""
         raise NotImplementedError
 
     def follow(self, values):
@@ -62,7 +62,7 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         return z, ops.sum(log_scale, axis=-1)
 
     def inverse(self, z, context=None):
-        """What the flow maps to `z`, and the log-determinant of this direction.
+        """Returns the point that the flow maps to `z`, and the log-determinant of this direction.
 
         Args:
             z: Float tensor `(batch, K, D)`.

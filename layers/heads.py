@@ -142,14 +142,14 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
         )
 
     def parameters(self, features, training=False):
-        """What `reparam` is called with."""
+        """Returns the arguments of `reparam`."""
         raise NotImplementedError
 
     def call(self, features, training=False):
         return self.reparam(*self.parameters(features, training), training=training)
 
     def posterior(self, features, training=False):
-        """The posterior alone; draws nothing, so the noise of a training goes on undisturbed."""
+        """Returns the posterior without sampling; the random state does not change."""
         return self.reparam.posterior(*self.parameters(features, training), training)
 
     def sample(self, posterior, num_samples, seed):

@@ -131,9 +131,9 @@ class HierarchicalSoftmax(_ClassifierHead):
     Of an example, `log_prob`, `sample`, `sampled_entropy` and `update` read no more than
     ceil(log2 N) rows of the kernel, O(H log N) time and memory; `entropy` and `probabilities` need
     all of them, O(H N) time and O(N) memory. The gradient of `log_prob` is as large as the kernel
-    all the same, and so is the step of an ordinary optimiser. A `row_learning_rate` takes kernel
-    and bias away from the optimiser and hands them to `update`, whose cost does not grow with N
-    but for the depth.
+    all the same, and so is the step of an ordinary optimiser. With
+    `row_learning_rate`, `update` trains kernel and bias instead of the optimizer, in O(H log N) per
+    example.
 
     Args:
         num_classes: Positive int N.

@@ -83,7 +83,7 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         return self.distribution(float32(params)).quantile(uniform)
 
     def num_uniforms(self, channels):
-        """How many uniform numbers a draw of `channels` values takes, on the last axis."""
+        """Returns the number of uniform numbers that a draw of `channels` values takes."""
         return channels
 
     def mode(self, params):

@@ -355,7 +355,7 @@ class ShiftedConv2D(CausalConv2D):
 
 
 def _shifted(shift, kernel_size):
-    """How far the window of a shifted convolution reaches up and to the left."""
+    """Returns how far the window of a shifted convolution reaches up and to the left."""
     rows, columns = kernel_size
     check_choice("shift", shift, ("down", "down_right"))
     if shift == "down_right":

@@ -22,8 +22,8 @@ class VampPrior(Prior):
         p(z) = 1/C sum_c q(z|u_c)
         log p(z) = logsumexp_c log q(z|u_c) - log C    (nats)
 
-    The `VAE` that it is given to lends it the encoder and the head, in inference mode; any head
-    whose posterior has a density will do. The rate has no closed form.
+    Uses its model's encoder and head, in inference mode; any head whose posterior has a density
+    will do. The KL term has no closed form.
 
     Args:
         num_components: Positive int C.

@@ -173,7 +173,7 @@ class AuxiliarySoftmax(Regularizer):
 
     @property
     def trainable(self):
-        """False: the classifier is not the business of the model's optimiser."""
+        """Always False: the classifier has its own update rule."""
         return False
 
     @trainable.setter

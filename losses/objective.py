@@ -1,4 +1,4 @@
-"""What an objective is given, what it returns, and the weights that it may own."""
+"""Objectives: their inputs, their results, and the weights that they may own."""
 
 import contextlib
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class Reported(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What is minimised, and what of it is shown.
+    """Holds the value to minimize and the values to log.
 
     Attributes:
         per_example: `(batch,)`; `sample_weight` weighs it.

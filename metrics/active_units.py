@@ -14,7 +14,7 @@ from .inputs import Encoded, encoded, means_of
 def active_dimensions(
     means, data=None, threshold=0.01, batch_size=256, *, decoder=None, likelihood=None
 ):
-    """Which latent dimensions carry information about x.
+    """Counts the latent dimensions whose posterior mean depends on x.
 
         active_d = Var_x( mean_d(x) ) >= threshold
 

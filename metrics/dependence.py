@@ -14,7 +14,7 @@ _ROWS = 128
 
 
 class InformationCoefficients(NamedTuple):
-    """What the grids over two variables say.
+    """Holds the statistics of grids over two variables.
 
     Attributes:
         mic: Largest entry of the characteristic matrix, 0 to 1.

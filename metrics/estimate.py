@@ -1,4 +1,4 @@
-"""What every estimator returns: a number that says how sure it is and how it was made."""
+"""The result of every estimator: a number with its error and the way it was made."""
 
 import dataclasses
 import math

@@ -92,7 +92,7 @@ _NEED_DENSITY = frozenset(STANDARD) - {"active_units"}
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` measured, and of what.
+    """Holds the results of `evaluate` and their settings.
 
     Attributes:
         results: Dict of `Estimate`s by name.
@@ -268,7 +268,7 @@ class _Measure:
 
     @functools.cached_property
     def encoded(self):
-        """What the model encodes the data to: once for all metrics that need nothing else."""
+        """Encodes the data once, for all metrics that need nothing else."""
         return Encoded(self.subject.encode(self.data, self.batch_size), self.subject)
 
     def __call__(self, name, options):

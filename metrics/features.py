@@ -172,9 +172,9 @@ def inception_features(weights="imagenet"):
             )
         except Exception as error:
             raise RuntimeError(
-                f"The weights of InceptionV3 are not to be had ({error}). Download them elsewhere "
-                "and give their path as inception_features(weights=...), or choose other "
-                f"features: {_OPTIONS}. Received: weights={weights!r}"
+                f"Could not download the InceptionV3 weights ({error}). Pass a local file with "
+                "inception_features(weights=...), or choose other features: "
+                f"{_OPTIONS}. Received: weights={weights!r}"
             ) from error
         return _Inception(network)
 

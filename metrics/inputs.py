@@ -1,4 +1,4 @@
-"""What every metric takes: something computed already, or a model and data."""
+"""Inputs of every metric: precomputed values, or a model and data."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the code says about the data, and how far the codes of all data are from the prior."""
+"""Mutual information between code and data, and divergence of the aggregate posterior."""
 
 import dataclasses
 import math

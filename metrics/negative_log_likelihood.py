@@ -175,7 +175,7 @@ def _duration(seconds):
 
 
 def predicted_tokens(subject, data):
-    """How many tokens of each sentence the model predicts, float64 `(N,)`."""
+    """Returns the number of predicted tokens of each sentence, float64 `(N,)`."""
     return ops.convert_to_numpy(subject.likelihood.num_predicted(data)).astype("float64")
 
 
@@ -219,7 +219,7 @@ def _plan(subject, data, num_samples, batch_size, memory):
 
 
 def draws_at_once(subject, data, memory=MEMORY, gradients=False):
-    """How many draws, over all examples, fit the memory, about; at least 1.
+    """Estimates how many draws, over all examples, fit the memory; at least 1.
 
     Args:
         subject: `Subject`.
@@ -242,7 +242,7 @@ def draws_at_once(subject, data, memory=MEMORY, gradients=False):
 
 
 def _layer_sizes(part, grid, dense=False):
-    """How many numbers each layer of a network returns for one input, about.
+    """Estimates how many values each layer of a network returns for one input.
 
     Convolutions return them at every position of `grid`, and with `dense` so do all others.
     """

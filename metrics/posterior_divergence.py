@@ -1,4 +1,4 @@
-"""How far posteriors of different examples lie apart, and how wide they are."""
+"""Divergence between posteriors of different examples, and their widths."""
 
 import dataclasses
 import math

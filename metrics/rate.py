@@ -1,4 +1,4 @@
-"""What each latent dimension costs."""
+"""Rate of each latent dimension."""
 
 import dataclasses
 

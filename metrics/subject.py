@@ -27,7 +27,7 @@ _STANDARD_PRIOR = "The prior was taken to be N(0, I)."
 
 
 class DrawStatistics(NamedTuple):
-    """What draws tell of posteriors without closed forms.
+    """Estimates posterior statistics from draws, where no closed form exists.
 
     Attributes:
         mean: Mean of each posterior's draws, `(N, D)`.
@@ -578,5 +578,5 @@ def check_array(name, value):
 
 
 def event_size(data):
-    """How many numbers an example has."""
+    """Returns the number of values of an example."""
     return math.prod(data.shape[1:])

@@ -1,4 +1,4 @@
-"""How a preset, a name for settings, becomes a model with its compile and data arguments."""
+"""Builds a model with its compile and data arguments from the settings of a preset."""
 
 import difflib
 import inspect

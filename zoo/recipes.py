@@ -1,4 +1,4 @@
-"""What the presets of all models have in common, and how a preset becomes a model.
+"""Settings that the presets of several models share.
 
 A preset is a dict: `networks` (arguments of `networks.make`, and in `head` those of
 `PosteriorHead.set_projection`), `model` (of the constructor), `training`, `data` (of

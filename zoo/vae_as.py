@@ -1,4 +1,4 @@
-"""VAE-AS: mutual information and marginal divergence, each at its own price."""
+"""VAE-AS: a VAE with separately weighted mutual information and marginal divergence."""
 
 import keras
 

@@ -44,7 +44,7 @@ LABELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found.
+    """Holds the findings of `diagnose`.
 
     Attributes:
         verdict: `"healthy"`, `"scale_too_large"`, `"scale_too_small"`, `"full_collapse"`,
@@ -268,7 +268,7 @@ def diagnose(
 
 
 def _objective(subject):
-    """What a model of ours says about its training, as notes."""
+    """Returns notes on the training of one of the zoo's models."""
     objective = getattr(subject.model, "objective", None)
     if objective is None:
         return []

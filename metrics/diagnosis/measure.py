@@ -1,4 +1,4 @@
-"""What the collapse diagnosis measures; `_verdicts` judges it."""
+"""Measurements of the collapse diagnosis; `rules` judges them."""
 
 import dataclasses
 import functools
@@ -377,7 +377,7 @@ def _aggregate(found, subject, code, z, prior):
 
 
 def _use_of_dimensions(found, subject, data, z, shuffled):
-    """What the likelihood loses when one dimension of the code is another example's."""
+    """Measures how much likelihood is lost when a dimension is taken from another example."""
     size = z.shape[1]
     if size > MAX_SWAPPED_DIMENSIONS:
         found.notes.append(f"The decoder's use of each of {size} dimensions was not measured.")

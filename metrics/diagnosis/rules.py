@@ -91,11 +91,11 @@ TITLES = {
 
 MEANINGS = {
     "healthy": "Code and decoder use each other, and prior and bound fit them.",
-    "scale_too_large": "The likelihood takes for noise what the code should tell.",
+    "scale_too_large": "The likelihood's scale exceeds the residuals, so a code gains little.",
     "scale_too_small": "The likelihood asks for more precision than the decoder has.",
-    "full_collapse": "Every example is encoded alike: the code says nothing about x.",
-    "partial_collapse": "Some latent dimensions say nothing about x, or nobody listens to them.",
-    "decoder_ignores_z": "The code tells examples apart, but the decoder does not look at it.",
+    "full_collapse": "The encoder gives every example the same code, which carries no information.",
+    "partial_collapse": "Some latent dimensions carry no information, or the decoder ignores them.",
+    "decoder_ignores_z": "The code tells examples apart, but the decoder ignores it.",
     "lagging_encoder": "The decoder wants other posteriors than the encoder gives.",
     "prior_hole": "Codes lie where the prior does not: samples come from codes never trained on.",
     "variance_blow_up": "Posteriors are wider than the prior itself, or not finite at all.",
@@ -649,7 +649,7 @@ def _full_collapse_remedies(found, size):
         ),
         Remedy(
             "Make the first nats free",
-            "Below the floor the KL has no gradient, so nothing is won by silence.",
+            "Below the floor the KL has no gradient, so collapsing a dimension brings no gain.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
         ),
         anneal,
@@ -659,7 +659,7 @@ def _full_collapse_remedies(found, size):
 
 def _decoder_ignores_z_remedies(found, size):
     weaker = Remedy(
-        "Take power from the decoder",
+        "Weaken the decoder",
         "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
         "to say.",
         f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
@@ -705,7 +705,7 @@ def _partial_collapse_remedies(found, size):
         ),
         Remedy(
             f"If the model is good enough as it is: {active} dimensions will do",
-            "Dimensions not in use cost little; a smaller code is the honest one.",
+            "Unused dimensions cost little; reducing `latent_dim` states the size actually used.",
             f"zoo.VAE(encoder, decoder, latent_dim={active})",
         ),
     ]

@@ -117,7 +117,7 @@ def AggVAE(
 
 
 class Windows(NamedTuple):
-    """How far the inner steps have got, and whether their loss still falls.
+    """Tracks the inner steps and whether their loss still falls.
 
     Attributes:
         steps: Steps taken, int32.
@@ -386,8 +386,8 @@ class AggressiveVAE(CustomStepVAE):
     ):
         """Trains as `VAE.fit` does, and ends the aggressive phase by `AggressiveTraining`.
 
-        That callback is added where validation data are given, unless `callbacks` have one, which
-        then needs none of its own. It runs before the others: what these save is up to date.
+        Adds that callback when validation data are given and none is in `callbacks`. It runs first,
+        so that saved state is current.
 
         Args:
             x: As in `VAE.fit`. Inner steps draw rows from arrays; of other sources they choose

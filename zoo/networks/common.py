@@ -1,4 +1,4 @@
-"""What the networks have in common: checks of their arguments, initialisers, output layers."""
+"""Shared parts of the networks: argument checks, initializers, output layers."""
 
 import math
 

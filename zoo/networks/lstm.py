@@ -293,7 +293,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         return ops.matmul(h, ops.transpose(ops.cast(self.embedding.embeddings, h.dtype)))
 
     def start(self, z):
-        """What `step` begins with.
+        """Returns the first state of `step`.
 
         Args:
             z: Float tensor `(batch, D)`.
@@ -321,7 +321,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         return ops.where(self._never(), -float("inf"), logits), state
 
     def _never(self):
-        """Which ids no sentence goes on with, bool `(V,)`."""
+        """Returns which ids cannot follow in a sentence, bool `(V,)`."""
         number = ops.arange(self.vocabulary_size, dtype="int32")
         return ops.logical_or(number == self.pad_id, number == self.start_id)
 

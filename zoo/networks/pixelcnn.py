@@ -20,7 +20,7 @@ def _whole(layer, inputs):
 
 
 class _PixelCNN(AutoregressiveImageDecoder):
-    """What the PixelCNNs share: their arguments, maps of the code, outputs and sampling.
+    """Shared base of the PixelCNNs: arguments, maps of the code, outputs and sampling.
 
     Subclasses implement `_features`, and `_context` if parts of the network depend on earlier rows
     alone, in terms of `conv(layer, inputs)`. So one text of a network serves whole images, in

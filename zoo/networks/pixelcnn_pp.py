@@ -66,7 +66,7 @@ class _Stage(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class _Condition(_Stage):
-    """What the code adds before a unit's gates."""
+    """Adds the code's contribution before a unit's gates."""
 
     def __init__(self, filters, **kwargs):
         super().__init__(**kwargs)
@@ -135,7 +135,7 @@ class _Unit(_Stage):
         return [*self.down.convolutions(), self.link], self.right.convolutions()
 
     def run_condition(self, maps):
-        """What the code adds, and the maps for the next part."""
+        """Returns the code's contribution, and the maps for the next part."""
         return self.condition.run(maps), maps
 
     def run_down(self, h, condition, conv, training):
@@ -245,7 +245,7 @@ class _FullField(_Stage):
         return streams
 
     def conditions(self, maps):
-        """What the code adds to each stage."""
+        """Returns the code's contribution to each stage."""
         added = []
         for stage in self.stages:
             condition, maps = stage.run_condition(maps)

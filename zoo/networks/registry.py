@@ -89,7 +89,7 @@ def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options
 
 
 def makers(kind, encoder=None, decoder=None):
-    """What `make` calls for the same three arguments.
+    """Returns the functions that `make` calls for the same three arguments.
 
     Returns:
         `(make_encoder, make_decoder)`: functions, the second possibly a class.

@@ -191,10 +191,9 @@ class SemiAmortizedVAE(CustomStepVAE):
         it is the sum divided by the largest training batch so far, which is the same for batches
         of one size, and keeps the steps of a smaller last batch, or of a single example that is
         served, as short as they were in training.
-        On TensorFlow the exact products are none where the decoder has a Keras
-        `BatchNormalization`: `tf.nn.moments` takes a mean for constant that its second derivatives
-        depend on, which puts gradients of the encoder off by some percent. Finite differences, and
-        JAX, are right.
+        On TensorFlow, exact products are wrong with Keras' `BatchNormalization`: `tf.nn.moments`
+        stops a gradient, which biases encoder gradients by several percent. Use finite differences,
+        or JAX.
     """
 
     def __init__(
@@ -493,7 +492,7 @@ class SemiAmortizedVAE(CustomStepVAE):
 
 
 def _added_losses(model):
-    """What the layers of the encoder added to the loss, without the losses of weights."""
+    """Returns the losses that the encoder's layers added, without those of weights."""
     found = []
     for part in (model.encoder, model.head):
         of_weights = sum(v.regularizer is not None for v in part.trainable_variables)

@@ -31,7 +31,7 @@ CHANGE = 1e-4
 
 
 class Descent(NamedTuple):
-    """How a descent goes.
+    """Settings of a descent.
 
     Attributes:
         steps: Positive int K.

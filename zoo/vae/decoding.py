@@ -1,4 +1,4 @@
-"""What options of decoding mean, and which of them a model can take."""
+"""Options of decoding, and the checks of those that a model takes."""
 
 import numpy as np
 from keras import ops
@@ -7,7 +7,7 @@ from ...core.checks import check_integer, check_real
 
 
 def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
-    """What `likelihood.from_uniform` takes beside noise, as scalars of fixed dtypes.
+    """Returns the options of `likelihood.from_uniform` as scalars of fixed dtypes.
 
     Args:
         likelihood: `Likelihood`.

@@ -1,4 +1,4 @@
-"""How many steps an epoch has, and who must know it."""
+"""Finds the steps of an epoch, and tells the schedules that count in epochs."""
 
 import math
 import warnings
@@ -37,7 +37,7 @@ def length_of_epoch(x, batch_size=None, steps_per_epoch=None):
 
 
 def clocks_of(model):
-    """What counts in epochs in a compiled model: pairs of `Clock` and the steps that it has seen.
+    """Lists the clocks of a compiled model that count in epochs, with their steps so far.
 
     Returns:
         List of `(clock, steps taken, updates a step)`.

@@ -35,7 +35,7 @@ _RANGE = "`index` must lie in [0, num_examples). Received: "
 
 
 class Batch(NamedTuple):
-    """What a model reads of a batch, or of all rows of an array.
+    """Holds the parts of a batch, or of all rows of an array, that a model reads.
 
     Attributes:
         x: `(batch, *event)`, the input.
@@ -524,7 +524,7 @@ def _described(value):
 
 
 def _unwrapped(y):
-    """What goes with x as an array of whatever kind, or a dict of such arrays."""
+    """Returns the companion of x as an array of any kind, or a dict of such arrays."""
     if isinstance(y, dict):
         return y
     if hasattr(y, "to_numpy"):

@@ -76,7 +76,7 @@ _CHUNK = 8
 
 
 class Output(NamedTuple):
-    """What calling a `VAE` returns.
+    """Holds the results of calling a `VAE`.
 
     Attributes:
         posterior: Posterior value over `(batch, D)`.
@@ -413,7 +413,7 @@ class VAE(ArgumentsConfig, keras.Model):
         return value
 
     def loss_and_terms(self, x, y, output, sample_weight=None, training=True):
-        """What `compute_loss` returns, before anything of it is logged.
+        """Returns the result of `compute_loss` before any of it is logged.
 
         Args:
             x: `(batch, *event)`.
@@ -849,7 +849,7 @@ class VAE(ArgumentsConfig, keras.Model):
 
     @explains_memory
     def reconstruct(self, x, batch_size=256):
-        """What `decode` makes of the posterior mean, NumPy `(batch, *event)`.
+        """Decodes the posterior mean: NumPy `(batch, *event)`.
 
         Args:
             x: `(batch, *event)`.
@@ -864,7 +864,7 @@ class VAE(ArgumentsConfig, keras.Model):
 
     @explains_memory
     def interpolate(self, a, b, steps=8, batch_size=256, path="linear"):
-        """What `decode` makes of the codes on the way from one example to another.
+        """Decodes codes between the posterior means of two examples.
 
             z_t = (1 - t) E[z|a] + t E[z|b],   t = 0, 1 / (steps - 1), ..., 1
 
@@ -1165,7 +1165,7 @@ class VAE(ArgumentsConfig, keras.Model):
         return self._over_batches(call, (values,), batch_size, xla, noise=seed is not None)
 
     def _over_batches(self, function, arrays, batch_size, xla=False, noise=False):
-        """What a compiled function makes of arrays, in NumPy, in batches of few sizes.
+        """Applies a compiled function to arrays in batches of few sizes, and returns NumPy.
 
         Args:
             function: Function of a tensor of each array and of the number of the batch's first
