@@ -18,7 +18,7 @@ from keras import ops  # noqa: E402
 from protocol import serve  # noqa: E402
 
 from vaezoo import zoo  # noqa: E402
-from vaezoo.zoo.agg_vae.model.model import WINDOW  # noqa: E402
+from vaezoo.zoo.agg_vae.model import WINDOW  # noqa: E402
 
 INNER = 99
 #: Pixels, hidden units, codes, batch size, and outer steps of a burst.

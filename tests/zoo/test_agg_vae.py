@@ -11,9 +11,10 @@ from keras import ops
 
 from vaezoo import callbacks, zoo
 from vaezoo.losses import LinearSchedule
-from vaezoo.zoo.agg_vae.model.batches import KEPT, RandomRows, RecentBatches, inner_batches
-from vaezoo.zoo.agg_vae.model.model import Windows
-from vaezoo.zoo.agg_vae.model.optimizer import PartsOptimizer
+from vaezoo.zoo.agg_vae import model as agg_vae
+from vaezoo.zoo.agg_vae.batches import KEPT, RandomRows, RecentBatches, inner_batches
+from vaezoo.zoo.agg_vae.model import Windows
+from vaezoo.zoo.agg_vae.optimizer import PartsOptimizer
 
 BACKEND = keras.backend.backend()
 # JAX is slow without its compiler; TensorFlow without XLA compiles faster than with it.
@@ -495,7 +496,7 @@ def test_optimizers_that_mix_the_steps_of_both_parts_are_refused(make):
 @pytest.mark.one_backend
 def test_several_devices_are_refused(make, binary_data, monkeypatch):
     model = make()
-    monkeypatch.setattr("vaezoo.zoo.agg_vae.model.num_devices", lambda model: 2)
+    monkeypatch.setattr(agg_vae, "num_devices", lambda model: 2)
     for call in (
         lambda: model.compile("sgd"),
         lambda: model.fit(binary_data(4)),

@@ -21,8 +21,8 @@ from keras import ops
 from vaezoo import data, zoo
 from vaezoo.layers import Gaussian
 from vaezoo.zoo.networks import conv_decoder, conv_encoder
-from vaezoo.zoo.vae.model import export
-from vaezoo.zoo.vae.model.export import DETAILS_FILE
+from vaezoo.zoo.vae import export
+from vaezoo.zoo.vae.export import DETAILS_FILE
 
 BACKEND = keras.backend.backend()
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None

@@ -10,7 +10,7 @@ from keras import ops
 from vaezoo import zoo
 from vaezoo.layers import Gaussian, PointHead
 from vaezoo.losses import ELBO
-from vaezoo.zoo.vae.model.inputs import (
+from vaezoo.zoo.vae.inputs import (
     Batch,
     as_rows,
     check_labels,

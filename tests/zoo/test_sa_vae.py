@@ -14,8 +14,8 @@ from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import CholeskyReparam, GaussianHead, LatentClip, PointHead
 from vaezoo.losses import LinearSchedule
 from vaezoo.metrics.subject import as_subject
-from vaezoo.zoo.sa_vae.model import model as sa_vae
-from vaezoo.zoo.sa_vae.model.refinement import (
+from vaezoo.zoo.sa_vae import model as sa_vae
+from vaezoo.zoo.sa_vae.refinement import (
     CHANGE,
     Descent,
     clip_each,

@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from vaezoo import zoo
 from vaezoo.layers import Bernoulli, Gaussian
 from vaezoo.losses import ELBO
-from vaezoo.zoo.vae.model.scale import NonFiniteGuard
+from vaezoo.zoo.vae.scale import NonFiniteGuard
 
 #: Columns of a survey: age, pressure, income.
 _RNG = np.random.default_rng(0)

@@ -1,0 +1,326 @@
+"""Training of the model class: steps over checked data, from `compile` to `evaluate`."""
+
+import keras
+from keras import ops
+
+from ...core.checks import check_integer
+from ...core.compile import run_once
+from ...core.replicas import check_strategy, num_tf_replicas, strategy_scope
+from ...layers import awaits_initialization, initialize_from_data
+from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
+from .initialization import first_examples
+from .inputs import Reader, check_batch, check_steps, clear_errors, read_data
+from .memory import explains_memory
+from .scale import live_weights, watched
+
+
+class Training:
+    """Base class of `VAE` for training: checks data and runs Keras' loops over them.
+
+    `VAE` defines the parts, `build`, `params` and the loss.
+    """
+
+    def compile(self, optimizer="adam", *, jit_compile="auto", run_eagerly=False, **kwargs):
+        """Configures training; the objective is the model's own.
+
+        Args:
+            optimizer: Keras optimiser or its name.
+            jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
+                for eager runs and under several `tf.distribute` replicas, which XLA cannot
+                compile, and on TensorFlow with LSTMs of cuDNN, which it cannot either.
+                `model.jit_compile` holds the outcome; a saved model decides anew where it is
+                loaded.
+            run_eagerly: Whether to run step by step in Python.
+            **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
+
+        Raises:
+            ValueError: If losses or metrics are given, XLA asked for where it cannot work, or the
+                model made under a `tf.distribute` strategy of several machines.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` must not be given: a VAE minimises its `objective` and logs its "
+                    f"terms. Received: {name}={kwargs[name]!r}"
+                )
+        check_strategy(self)
+        self._asked_jit_compile = jit_compile
+        replicas = num_tf_replicas(self)
+        cudnn = keras.backend.backend() == "tensorflow" and self.uses_cudnn
+        if jit_compile == "auto":
+            jit_compile = not run_eagerly and replicas == 1 and not cudnn
+        elif jit_compile and cudnn:
+            raise ValueError(
+                "`jit_compile` must be False or 'auto' with networks of `use_cudnn=True`: XLA "
+                "cannot compile cuDNN's LSTM on TensorFlow. Received: jit_compile=True"
+            )
+        elif jit_compile and replicas > 1:
+            raise ValueError(
+                "`jit_compile` must be False or 'auto' under several `tf.distribute` replicas, "
+                "which XLA cannot compile. Received: "
+                f"jit_compile={jit_compile}, replicas={replicas}"
+            )
+        super().compile(
+            optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs
+        )
+        own_learning_rate(self.optimizer)
+
+    def get_compile_config(self):
+        """Returns the arguments of `compile` as they were given."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self._asked_jit_compile} if config else config
+
+    def compile_from_config(self, config):
+        """Compiles as a saved model was compiled."""
+        config = keras.saving.deserialize_keras_object(config)
+        if num_tf_replicas(self) > 1:
+            config["jit_compile"] = "auto"
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @explains_memory
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        **kwargs,
+    ):
+        """Trains as `keras.Model.fit` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            y: Optional targets or labels, see the class. A model that classifies its training
+                examples (`num_examples`) needs their indices, too: arrays get them here; batches
+                of other sources must be `(x, {"index": index})` or `(x, {"index": index, "y": y})`,
+                as `vaezoo.data.load(..., with_index=True)` and `vaezoo.data.with_index` make them.
+            batch_size: Int; 32 by default for arrays.
+            epochs: Int.
+            verbose: As in Keras.
+            callbacks: As in Keras.
+            validation_split: As in Keras.
+            validation_data: As in Keras, or an array of inputs.
+            **kwargs: Further arguments of `keras.Model.fit`, by name.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support,
+                not finite, in batches too small for a batch statistic of the model, or without
+                the indices that it needs; or if a schedule counts in epochs and nothing says how
+                long these are.
+            FloatingPointError: If the loss becomes NaN or infinite; the message tells the data's
+                scale.
+
+        Warns:
+            If the data are not scaled, or the scale of a Gaussian likelihood is above theirs.
+            If a schedule of the objective does not end in time: before the training, and before
+            a `PlateauDecay` may lower the learning rate.
+        """
+        epochs = check_integer("epochs", epochs)
+        check_steps(kwargs)
+        data = read_data(
+            self,
+            x,
+            y,
+            kwargs.pop("sample_weight", None),
+            batch_size=batch_size,
+            training=True,
+            class_weight=kwargs.pop("class_weight", None),
+            # As in Keras, the split counts only where no validation data are given.
+            validation_split=validation_split,
+            split=validation_data is None,
+        )
+        validation = data.held_out
+        if validation_data is not None:
+            validation = read_data(
+                self,
+                *keras.utils.unpack_x_y_sample_weight(validation_data),
+                batch_size=kwargs.get("validation_batch_size") or batch_size,
+            ).packed
+        data = self._initialize_from(data)
+        length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
+        self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
+        if hasattr(data.x, "element_spec"):
+            # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
+            kwargs.setdefault("shuffle", False)
+        callbacks = watched(self, data.observed, callbacks)
+        with clear_errors(self), live_weights(self):
+            return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
+
+    def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
+        """Trains on `Data`."""
+        return super().fit(
+            data.x,
+            data.y,
+            batch_size,
+            epochs,
+            verbose,
+            callbacks,
+            validation_data=validation_data,
+            sample_weight=data.sample_weight,
+            **kwargs,
+        )
+
+    def _count_epochs(self, length, epochs, initial_epoch, callbacks):
+        if not self.compiled:
+            # Keras has its own words for that.
+            return
+        if length is not None:
+            self.set_steps_per_epoch(length)
+            warn_of_ramps(self, length, epochs, initial_epoch, callbacks)
+        elif clocks_of(self):
+            raise ValueError(
+                "`steps_per_epoch` must be given, because a schedule counts in epochs and `x` does "
+                "not say how many batches it has; or tell a `tf.data.Dataset` its length by "
+                "`dataset.apply(tf.data.experimental.assert_cardinality(n))`. Received: "
+                "steps_per_epoch=None"
+            )
+
+    def set_steps_per_epoch(self, steps_per_epoch):
+        """Says how many steps an epoch has to all schedules of `unit="epochs"`.
+
+        `fit` does so; a loop of one's own over `train_on_batch` has to, before its first step. If
+        there are such schedules and the number is new, the training step is compiled anew.
+
+        Args:
+            steps_per_epoch: Positive int.
+
+        Raises:
+            RuntimeError: If the model is not compiled.
+            ValueError: If it is no positive integer.
+        """
+        if not self.compiled:
+            raise RuntimeError("`set_steps_per_epoch` must be called after `compile`.")
+        if tell_clocks(clocks_of(self), check_integer("steps_per_epoch", steps_per_epoch)):
+            self.train_function = None
+
+    def _initialize_from(self, data):
+        """Initialises weight-normalised layers that have seen no data yet, see `fit`.
+
+        Returns:
+            `Data`, with nothing consumed.
+        """
+        if data.first is None:
+            return data
+        with strategy_scope(self):
+            if not self.built:
+                self.build((None, *data.first.shape[1:]))
+            if not awaits_initialization(self):
+                return data
+            data, examples, target = first_examples(data, self.initial_examples)
+
+            def see(examples, target):
+                with initialize_from_data():
+                    features = self.encoder(examples, training=False)
+                    # In batch statistics, which inference does not have yet, there is no dropout.
+                    statistics = self.head.min_batch_size > 1
+                    z = self.head.posterior(features, training=statistics).mean[:, None]
+                    self.params(z, target)
+                    self.prior.log_prob(z)
+
+            run_once(self, see, *(ops.cast(v, self.event_dtype) for v in (examples, target)))
+        return data
+
+    def _get_jax_state(self, *args, **kwargs):
+        """Keras' hand-over of the variables to a compiled step, which donates their memory.
+
+        Keras (3.15.1) ends a `fit` under `use_ema=True`, and an epoch under `SwapEMAWeights`, with
+        one JAX array in both a weight and its average, which cannot be donated twice, and would
+        vanish from the average after an evaluation. To be removed once
+        `Optimizer.finalize_variable_values` copies.
+        """
+        seen = set()
+        # A model that was never compiled has no such attribute.
+        optimizer = getattr(self, "optimizer", None)
+        for variable in (*self.variables, *getattr(optimizer, "variables", ())):
+            if id(variable.value) in seen:
+                variable.assign(ops.copy(variable.value))
+            seen.add(id(variable.value))
+        state = super()._get_jax_state(*args, **kwargs)
+        if kwargs.get("purge_model_variables"):
+            # Where the first batch of a step cannot be made, Keras has lost what it took out.
+            names = [name for name, wanted in kwargs.items() if wanted]
+            self._jax_state = dict(zip(names, state, strict=False))
+        return state
+
+    def jax_state_sync(self):
+        """Puts back the variables that Keras took out of the model for compiled steps on JAX."""
+        values = keras.tree.flatten(getattr(self, "_jax_state", None) or {})
+        # Those that a failed step has used up are gone.
+        if not any(value.is_deleted() for value in values):
+            super().jax_state_sync()
+
+    @explains_memory
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
+    ):
+        """Evaluates as `keras.Model.evaluate` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            y: Optional targets or labels, see the class.
+            batch_size: Int; 32 by default for arrays.
+            verbose: As in Keras.
+            sample_weight: Optional `(n,)`, weights of the examples of arrays.
+            **kwargs: Further arguments of `keras.Model.evaluate`.
+
+        Returns:
+            List of the logged values, or dict under `return_dict=True`.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
+                not finite.
+        """
+        # `fit` has checked its validation data and hands over its own iterator.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            check_steps(kwargs)
+            data = read_data(self, x, y, sample_weight, batch_size=batch_size)
+            x, y, sample_weight = data.x, data.y, data.sample_weight
+        with clear_errors(self):
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+
+    @explains_memory
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+        """Runs the model as `keras.Model.predict` does, after checking the data.
+
+        Args:
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            batch_size: Int; 32 by default for arrays.
+            verbose: As in Keras.
+            **kwargs: Further arguments of `keras.Model.predict`, by name.
+
+        Returns:
+            `Output` of NumPy arrays.
+
+        Raises:
+            TypeError: If the data are not numbers.
+            ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
+                not finite.
+        """
+        check_steps(kwargs)
+        data = read_data(self, x, batch_size=batch_size, observed=False)
+        with clear_errors(self):
+            return super().predict(data.x, batch_size, verbose, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Takes a step as `keras.Model.train_on_batch` does, after checking the batch as `fit`."""
+        reader = Reader(self, training=True, class_weight=class_weight)
+        batch = check_batch(self, reader, x, y, sample_weight)
+        return super().train_on_batch(*batch, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Evaluates as `keras.Model.test_on_batch` does, after checking the batch."""
+        batch = check_batch(self, Reader(self), x, y, sample_weight)
+        return super().test_on_batch(*batch, return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
+        x, _, _ = check_batch(self, Reader(self, observed=False), x)
+        return super().predict_on_batch(x)
