@@ -174,7 +174,8 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
                 hidden = self.activation(hidden)
         if self.shortcut is not None:
             hidden = hidden + self.shortcut(z)
-        return ops.reshape(hidden, (-1, z.shape[1], self.num_outputs, self.latent_dim))
+        # A compiled function may know the number of points from its data alone.
+        return ops.reshape(hidden, (-1, ops.shape(z)[1], self.num_outputs, self.latent_dim))
 
     def compute_output_shape(self, z_shape, context_shape=None):
         return (*z_shape[:2], self.num_outputs, z_shape[-1])
