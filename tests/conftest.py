@@ -85,7 +85,7 @@ class ProcessorTime:
     """
 
     def __init__(self, collects):
-        self.shared, self.depth, self.start = {}, 0, 0.0
+        self.shared, self.depth, self.start, self.warm = {}, 0, 0.0, False
         # Workers hand their reports to one process, which alone keeps them.
         self.collects, self.records = collects, []
 
@@ -114,7 +114,9 @@ class ProcessorTime:
         report.user_properties.append((OWN, own))
         report.user_properties.append((SHARED, self.shared))
         marked = item.get_closest_marker("large") or item.get_closest_marker("slow")
-        if report.passed and not marked:
+        # The first test of a process pays for all that is imported and set up once.
+        warm, self.warm = self.warm, True
+        if report.passed and warm and not marked:
             long = [f"it took {own:.1f} s, of at most {OWN_LIMIT:.0f} s"] if own > OWN_LIMIT else []
             long += [
                 f"its fixture `{name}` took {spent:.1f} s, of at most {SHARED_LIMIT:.0f} s"
