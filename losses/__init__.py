@@ -17,8 +17,9 @@ from ..core.posteriors import (
 )
 from .auxiliary_softmax import AuxiliarySoftmax, InformationWeightedELBO
 from .constraints import RootMeanSquare
-from .elbo import ELBO, FreeBits, ImportanceWeightedELBO, importance_weighted_log_prob
+from .elbo import ELBO, FreeBits, ImportanceWeightedELBO
 from .empirical_bayes import EmpiricalBayesELBO, batch_moments, gaussian_kl_to_standard, shrink
+from .importance_weighting import importance_weighted_log_prob
 from .mmd import MaximumMeanDiscrepancy, maximum_mean_discrepancy
 from .mu_elbo import MuELBO, mean_matching, variance_matching
 from .mutual_posterior_divergence import MutualPosteriorDivergence, pairwise_kl

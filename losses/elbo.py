@@ -1,13 +1,12 @@
 """Evidence lower bounds: weighted, floored, importance-weighted."""
 
-import math
-
 import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real
 from ..core.posteriors import PointMass
 from ..core.replicas import gather_batch
+from .importance_weighting import importance_weighted_log_prob
 from .objective import Loss, Objective, Weight
 
 
@@ -163,9 +162,3 @@ class ImportanceWeightedELBO(Objective):
     def bound(self, terms, training):
         """The negative K-sample bound."""
         return Loss(-importance_weighted_log_prob(terms), 0.0, {})
-
-
-def importance_weighted_log_prob(terms):
-    """Log-mean of the K importance weights, `(batch,)`: in expectation below log p(x)."""
-    log_weights = terms.log_px + terms.log_pz - terms.log_qz
-    return ops.logsumexp(log_weights, axis=1) - math.log(log_weights.shape[1])

@@ -11,12 +11,15 @@ from keras import ops
 from rich.progress import track
 
 from ..core.checks import check_integer, check_seed
-from ..core.random import StatelessSeed
+from ..core.compile import padded, rows_to_compile
+from ..losses.importance_weighting import CHUNK, weigh_draws
 from .estimate import mean_estimate
 from .subject import as_subject, event_size, with_target
 
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20
+#: Examples at once where the memory allows it, as in `VAE.log_prob`.
+BATCH = 64
 #: Seconds from which the time that is to come is told beforehand.
 PATIENCE = 60.0
 #: Calls of the decoder from which it is worth the compilation to find out.
@@ -42,8 +45,9 @@ def negative_log_likelihood(
         NLL_K(x) = log K - logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ],  z_k ~ q(z|x)
 
     In expectation an upper bound of -log p(x) that falls with K, exact when q(z|x) is the true
-    posterior. Every example is encoded once; its draws are taken a chunk at a time inside one
-    compiled loop, so memory depends neither on K nor on the number of examples.
+    posterior. Every example is encoded once; its draws are taken a few at a time inside one
+    compiled loop, so memory depends neither on K nor on the number of examples. Equal to
+    `-model.log_prob(data, num_samples, seed, batch_size)` at equal seeds and batch sizes.
 
     Args:
         model: `VAE`, path of an exported SavedModel, or encoder `x -> (mean, log_var)`.
@@ -54,7 +58,7 @@ def negative_log_likelihood(
         target: Optional array of the shape of `data`: what it is to be turned into, such as clean
             images from noisy ones. The likelihood is that of the targets.
         seed: Int in [0, 2^31) that fixes the draws.
-        batch_size: Examples at once; chosen from `memory` by default.
+        batch_size: Examples at once; by default 64, or fewer as `memory` demands.
         memory: Positive int, bytes that the draws in flight may take, about.
         num_tokens: Optional positive int, tokens predicted in all of `data`: adds `perplexity`. Of
             sentences under a `Tokens` likelihood it is known.
@@ -87,15 +91,12 @@ def negative_log_likelihood(
             "`model` must have a posterior with a density; a deterministic encoder has none. "
             f"Received: {subject.name}"
         )
-    batch_size, chunk = _plan(subject, data, num_samples, batch_size, memory)
-    chunks = math.ceil(num_samples / chunk)
-    function = functools.partial(
-        _moments, subject=subject, num_samples=num_samples, chunk=chunk, chunks=chunks
-    )
-    run = subject.compile(f"moments_{num_samples}_{chunk}", function, xla=True)
-    columns = []
-    if progress and chunks * len(data) > MANY * batch_size:
-        _announce(subject, data, batch_size, chunk, chunks)
+    if batch_size is None:
+        batch_size = min(len(data), BATCH, max(1, draws_at_once(subject, data, memory) // CHUNK))
+    run = subject.compile("weighted", functools.partial(_weighted, subject))
+    parts = []
+    if progress and math.ceil(num_samples / CHUNK) * len(data) > MANY * batch_size:
+        _announce(run, data, num_samples, batch_size)
     for start in track(
         range(0, len(data), batch_size),
         f"NLL, {num_samples} draws",
@@ -104,19 +105,18 @@ def negative_log_likelihood(
     ):
         batch = data[start : start + batch_size]
         rows = len(batch)
-        if rows < batch_size:
-            # One shape for XLA.
-            batch = np.concatenate([batch, np.repeat(batch[:1], batch_size - rows, axis=0)])
-        stream = np.uint32(start // batch_size * chunks)
-        result = run(ops.convert_to_tensor(batch), np.uint32(seed), stream)
-        columns.append([ops.convert_to_numpy(part)[:rows].astype("float64") for part in result])
-    total, squares, log_px, ratio = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    nll = math.log(num_samples) - total
-    effective = np.exp(2.0 * total - squares)
+        size = rows_to_compile(rows, batch_size, noise=True)
+        # A batch of this size has been compiled for by now.
+        (batch,) = padded((batch,), batch_size if start and size > rows else size)
+        result = run(ops.convert_to_tensor(batch), *map(np.int32, (num_samples, seed, start)))
+        parts.append([ops.convert_to_numpy(part)[:rows].astype("float64") for part in result])
+    columns = zip(*parts, strict=True)
+    log_prob, effective, distortion, rate = (np.concatenate(column) for column in columns)
+    nll = -log_prob
     extra = {
-        "elbo": float(np.mean(log_px - ratio)),
-        "distortion": float(-np.mean(log_px)),
-        "rate": float(np.mean(ratio)),
+        "elbo": float(-np.mean(distortion + rate)),
+        "distortion": float(np.mean(distortion)),
+        "rate": float(np.mean(rate)),
         "effective_samples": float(np.mean(effective)),
         "effective_samples_min": float(np.min(effective)),
     }
@@ -137,30 +137,27 @@ def negative_log_likelihood(
             "num_samples": num_samples,
             "seed": seed,
             "batch_size": batch_size,
-            "draws_at_once": chunk,
+            "draws_at_once": CHUNK,
         },
         extra=extra,
     )
 
 
-def _announce(subject, data, batch_size, chunk, chunks):
-    """Says how long all draws will take, from those of one chunk, where it is minutes."""
-    function = functools.partial(
-        _moments, subject=subject, num_samples=chunk, chunk=chunk, chunks=1
-    )
+def _announce(run, data, num_samples, batch_size):
+    """Says how long all draws will take, from those of one step, where it is minutes."""
     batch = np.resize(data[:batch_size], (batch_size, *data.shape[1:]))
-    run = subject.compile(f"moments_{chunk}_{chunk}_1", function, xla=True)
-    arguments = ops.convert_to_tensor(batch), np.uint32(0), np.uint32(0)
+    arguments = ops.convert_to_tensor(batch), *map(np.int32, (CHUNK, 0, 0))
     for _ in range(2):
         # The first call compiles.
         began = time.perf_counter()
         ops.convert_to_numpy(run(*arguments)[0])
         seconds = time.perf_counter() - began
+    chunks = math.ceil(num_samples / CHUNK)
     batches = math.ceil(len(data) / batch_size)
     total = seconds * chunks * batches
     if total >= PATIENCE:
         print(
-            f"The likelihood of {len(data):,} examples with {chunk * chunks:,} draws each will "
+            f"The likelihood of {len(data):,} examples with {num_samples:,} draws each will "
             f"take about {_duration(total)}; of fewer examples, less.",
             file=sys.stderr,
             flush=True,
@@ -184,38 +181,15 @@ def bounded_exp(value):
     return math.exp(min(value, 700.0))
 
 
-def _moments(x, seed, stream, *, subject, num_samples, chunk, chunks):
-    """Of each example: logsumexp of w and of 2 w, means of log p(x|z) and of log q - log p(z)."""
+def _weighted(subject, x, num_samples, seed, start):
+    """`WeightedDraws` of a batch, of which `start` is the number of the first example."""
     posterior = subject.posterior(x)
-    zero = ops.zeros_like(ops.cast(posterior.mean[:, 0], "float32"))
 
-    def add(index, state):
-        total, squares, log_px_sum, ratio_sum = state
-        number = ops.cast(index, "int32")
-        noise = StatelessSeed(seed, stream + ops.cast(number, "uint32"))
-        z, log_qz = subject.sample_and_log_qz(posterior, chunk, noise)
-        log_px = subject.log_px(x, z)
-        ratio = log_qz - subject.log_pz(z)
-        counted = number * chunk + ops.arange(chunk, dtype="int32") < num_samples
-        log_weights = ops.where(counted, log_px - ratio, -float("inf"))
-        return (
-            ops.logaddexp(total, ops.logsumexp(log_weights, axis=1)),
-            ops.logaddexp(squares, ops.logsumexp(2.0 * log_weights, axis=1)),
-            log_px_sum + ops.sum(ops.where(counted, log_px, 0.0), axis=1),
-            ratio_sum + ops.sum(ops.where(counted, ratio, 0.0), axis=1),
-        )
+    def densities(noise):
+        z, log_qz = subject.sample_and_log_qz(posterior, CHUNK, noise)
+        return subject.log_px(x, z), subject.log_pz(z), log_qz
 
-    start = (zero - float("inf"), zero - float("inf"), zero, zero)
-    total, squares, log_px_sum, ratio_sum = subject.loop(chunks, add, start)
-    return total, squares, log_px_sum / num_samples, ratio_sum / num_samples
-
-
-def _plan(subject, data, num_samples, batch_size, memory):
-    """Examples at once, and draws of each at once, within the memory."""
-    rows = draws_at_once(subject, data, memory)
-    if batch_size is None:
-        batch_size = min(len(data), 50, rows)
-    return batch_size, max(1, min(num_samples, rows // batch_size))
+    return weigh_draws(densities, posterior.mean[:, 0], num_samples, seed, start, loop=subject.loop)
 
 
 def draws_at_once(subject, data, memory=MEMORY, gradients=False):

@@ -199,11 +199,11 @@ class Subject:
         """Draws from the prior, NumPy float32 `(num_samples, D)`."""
         return ops.convert_to_numpy(self.prior.sample(num_samples, StatelessSeed(seed, stream)))
 
-    def compile(self, name, function, xla=False):
-        """`function(*tensors)` compiled once, kept under `name`: by XLA for a fixed shape only."""
+    def compile(self, name, function):
+        """`function(*tensors)` compiled once, kept under `name`."""
         key = f"metrics/{name}"
         if key not in self._functions:
-            self._functions[key] = compiled(self, function, xla)
+            self._functions[key] = compiled(self, function)
         return self._functions[key]
 
     def loop(self, count, body, state):
@@ -351,7 +351,7 @@ class _PairSubject(Subject):
 class _ForeignSubject(_PairSubject):
     """Functions of another framework, which nothing here can compile or differentiate."""
 
-    def compile(self, name, function, xla=False):
+    def compile(self, name, function):
         return function
 
     def loop(self, count, body, state):

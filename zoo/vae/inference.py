@@ -9,12 +9,10 @@ from keras import ops
 from ...core.checks import check_choice, check_integer, check_seed
 from ...core.compile import compiled, padded, rows_to_compile
 from ...core.random import StatelessSeed
+from ...losses.importance_weighting import CHUNK, weigh_draws
 from .decoding import check_beam, draw_options, interpolate_latents
 from .inputs import read_codes, read_inputs, read_scored
 from .memory import explains_memory
-
-#: Draws that `log_prob` takes at once. Fixed, because the noise of a seed depends on it.
-_CHUNK = 8
 
 
 class Inference:
@@ -375,20 +373,12 @@ class Inference:
         """
         posterior = self.encode(x)
         x = x if target is None else target
-        num_samples = ops.cast(num_samples, "int32")
 
-        def add_chunk(index, total):
-            stream = ops.cast(offset, "int32") * 64 + index
-            terms = self.terms(x, self._sampled(x, posterior, _CHUNK, StatelessSeed(seed, stream)))
-            log_weights = terms.log_px + terms.log_pz - terms.log_qz
-            number = index * _CHUNK + ops.arange(_CHUNK, dtype="int32")
-            log_weights = ops.where(number < num_samples, log_weights, -float("inf"))
-            return ops.logaddexp(total, ops.logsumexp(log_weights, axis=1))
+        def densities(noise):
+            terms = self.terms(x, self._sampled(x, posterior, CHUNK, noise))
+            return terms.log_px, terms.log_pz, terms.log_qz
 
-        start = ops.full_like(posterior.mean[:, 0], -float("inf"))
-        chunks = (num_samples + _CHUNK - 1) // _CHUNK
-        total = ops.fori_loop(0, chunks, add_chunk, start)
-        return total - ops.log(ops.cast(num_samples, "float32"))
+        return weigh_draws(densities, posterior.mean[:, 0], num_samples, seed, offset).log_prob
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
         """Writes a SavedModel that serves without vaezoo; see `export_saved_model`."""
