@@ -1,0 +1,58 @@
+"""`import vaezoo` waits with Keras, yet a file of a model loads after it in any order of imports."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import vaezoo
+from vaezoo import zoo
+
+pytestmark = pytest.mark.one_backend
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_package_alone_imports_no_backend():
+    run(
+        "import sys, vaezoo\n"
+        "assert set(vaezoo.__all__) <= set(dir(vaezoo)) and vaezoo.__version__\n"
+        "assert not hasattr(vaezoo, 'nothing')\n"
+        "import vaezoo.core.checks\n"
+        "assert not {'keras', 'numpy', 'tensorflow', 'jax'} & set(sys.modules)\n"
+    )
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import vaezoo; import keras",
+        "import keras; import vaezoo",
+        "import vaezoo.losses; import keras",
+        "from vaezoo.core import compile; import keras",
+        "from vaezoo import *; import keras",
+    ],
+)
+def test_classes_are_registered_in_any_order_of_imports(imports, monkeypatch):
+    monkeypatch.setitem(os.environ, "TF_CPP_MIN_LOG_LEVEL", "3")
+    run(
+        f"{imports}\n"
+        "import inspect, sys\n"
+        "for name in ('VAE', 'ELBO', 'GaussianHead', 'ActiveUnits'):\n"
+        "    assert keras.saving.get_registered_object(f'vaezoo>{name}') is not None, name\n"
+        "assert 'def fit' in inspect.getsource(sys.modules['vaezoo'].zoo.VAE)\n"
+        "assert not [f for f in sys.meta_path if type(f).__module__ == 'vaezoo']\n"
+    )
+
+
+def test_names_are_those_of_the_folders():
+    assert vaezoo.zoo is zoo
+    assert pickle.loads(pickle.dumps(zoo.VAE)) is zoo.VAE
+    assert pickle.loads(pickle.dumps(zoo.DUVAE)) is zoo.DUVAE
