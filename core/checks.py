@@ -142,6 +142,24 @@ def check_choice(name, value, choices):
     raise wrong(name, f"one of {known}", value, _nearest(value, choices))
 
 
+def check_name(name, value, known, rule):
+    """Checks that a string is one of many names, and returns it.
+
+    Args:
+        name: Name of the argument.
+        value: String.
+        known: The names.
+        rule: The set of them, in words.
+
+    Raises:
+        ValueError: If it is none of them, with the nearest ones, or all.
+    """
+    if value in known:
+        return value
+    near = difflib.get_close_matches(value, known, 3) or sorted(known)
+    raise wrong(name, f"{rule}, for instance {', '.join(near)}", value)
+
+
 def check_seed(name, value, optional=True):
     """Checks a seed: an integer in [0, 2^31).
 

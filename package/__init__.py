@@ -1,6 +1,6 @@
 """vaezoo: variational autoencoders that do not collapse, for Keras 3 on TensorFlow and JAX."""
 
-import importlib.abc
+import importlib
 import importlib.util
 import sys
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def __dir__():
     return sorted({*globals(), *__all__})
 
 
-class _WithKeras(importlib.abc.MetaPathFinder):
+class _WithKeras:
     """Imports all of vaezoo as soon as Keras is there.
 
     Keras loads a file only if the classes in it are registered, so `import vaezoo` must be enough,

@@ -15,19 +15,14 @@ import warnings
 from pathlib import Path
 from typing import Annotated
 
-import keras
-import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
-from . import __version__, callbacks, data, grids, judge, listing, runs, sentences, settings, zoo
-from .core.checks import SEEDS
+from . import __version__, catalog, grids, judge, listing, runs, sentences, settings
+from .core.checks import SEEDS, check_name
 from .core.files import check_writable, naming, written
-from .data.text import SUFFIXES, text_path
 from .judge import check_target
-from .zoo.preset import check_arguments
 
 #: Largest number of held-out examples on which the latent code is watched in training.
 MONITORED = 1000
@@ -143,6 +138,8 @@ def main():
 
 def _show_version(wanted):
     if wanted:
+        import keras
+
         backend = keras.backend.backend()
         found = runs.versions()
         typer.echo(
@@ -375,15 +372,26 @@ def train(
       vaezoo train beta_vae_digits_mlp --set "beta=LinearSchedule(1000)"
       vaezoo train text_vae_text_tiny --data my_sentences --out runs/text
     """
+    # The backend takes seconds to import: what can fail before that does.
     if resume and overwrite:
         raise ValueError("`--resume` and `--overwrite` exclude each other")
     if resume and out is None:
         raise ValueError("`--resume` needs `--out`, the directory of the run to continue")
     directory = out or runs.default_directory(preset)
-    constructor, base = _known_preset(preset)
+    _check_preset(preset)
     stored, progress = None, None
     if resume:
         stored = runs.read_config(directory)
+    else:
+        runs.check_free(directory, overwrite)
+        check_writable(directory / runs.CONFIG)
+    import keras
+
+    from . import data
+    from .recorder import RunRecorder, load_weights, save_model
+
+    constructor, base = _known_preset(preset)
+    if resume:
         base = _read_settings(directory, stored)
     given = settings.parse_overrides(assignments or [], base)
     _add(given, "data", name_or_path=data_name, data_dir=data_dir and str(data_dir.resolve()))
@@ -406,8 +414,6 @@ def train(
         given = {section: {**base[section], **given[section]} for section in settings.SECTIONS}
         progress = runs.read_progress(directory)
     else:
-        runs.check_free(directory, overwrite)
-        check_writable(directory / runs.CONFIG)
         wanted = {**base["training"], **given["training"]}.get("validation", "auto")
         wanted = "none" if wanted is None else wanted
         if not isinstance(wanted, str):
@@ -454,7 +460,7 @@ def train(
         raise ValueError(
             f"'{directory}' has all of its {epochs} epochs: ask for more with --epochs"
         )
-    recorder = runs.RunRecorder(directory, config, progress, overwrite, vocabulary)
+    recorder = RunRecorder(directory, config, progress, overwrite, vocabulary)
     with runs.asking_again(stored, given["data"]):
         train_args, validation_args = _data_args(run.data_args, options, trained)
         train_data = data.load(**train_args)
@@ -472,7 +478,7 @@ def train(
     # Checkpoints have the same variables from the first one on.
     run.model.optimizer.build(run.model.trainable_variables)
     if resume and (directory / runs.LAST).exists():
-        runs.load_weights(run.model, directory / runs.LAST)
+        load_weights(run.model, directory / runs.LAST)
         if not trained and int(run.model.optimizer.iterations):
             raise ValueError(
                 f"'{directory / runs.HISTORY}' has no epoch, and {runs.LAST} is of a later one: "
@@ -512,7 +518,7 @@ def train(
         )
         last = recorder.history[-1]
         if last["loss"] is not None:
-            runs.save_model(run.model, directory / runs.MODEL)
+            save_model(run.model, directory / runs.MODEL)
     except KeyboardInterrupt as error:
         if not (directory / runs.LAST).exists():
             raise
@@ -604,6 +610,10 @@ def sample(
       vaezoo sample runs/text -n 10 --temperature 0.7 --top-k 50
     """
     file = runs.find_model(source)
+    import numpy as np
+
+    from . import data
+
     model = runs.load_model(file)
     text = sentences.writes_text(model)
     out = out if out or text else file.with_name("samples.png")
@@ -702,13 +712,17 @@ sentences.register(app, lambda: _console())
 # -- train -----------------------------------------------------------------------------------------
 
 
+def _check_preset(name):
+    """Raises the zoo's error for an unknown preset, before the backend is imported."""
+    check_name("preset", name, catalog.read(), "one of the zoo's")
+
+
 def _known_preset(name):
     """Returns `(constructor, settings)` of a preset."""
-    known = zoo.presets()
-    if name not in known:
-        # Raises the zoo's own error, with the nearest names.
-        zoo.load(name)
-    return known[name]
+    _check_preset(name)
+    from . import zoo
+
+    return zoo.presets()[name]
 
 
 def _add(overrides, section, **values):
@@ -731,6 +745,8 @@ def _read_settings(directory, stored):
 def _find_data(given, base):
     """Replaces a name or path in the settings given by what is found from everywhere."""
     name = given.get("name_or_path", base.get("name_or_path"))
+    from .data.text import text_path
+
     in_folder = given.get("data_dir") and text_path(name, given["data_dir"])
     if in_folder:
         given["name_or_path"] = str(in_folder.resolve())
@@ -740,6 +756,8 @@ def _find_data(given, base):
 
 def _absolute(name):
     """Returns a path to data such that it is found from everywhere, a name as it is."""
+    from .data.text import SUFFIXES, text_path
+
     if not isinstance(name, str) or not name:
         return name
     path = Path(name).expanduser()
@@ -782,6 +800,9 @@ def _build(preset, overrides, vocabulary=None):
 
     Text is read by `vocabulary`, or by one that is built; it is then in the run's `data_args`.
     """
+    from . import data, zoo
+    from .zoo.preset import check_arguments
+
     constructor, chosen = _known_preset(preset)
     for key, value in overrides["model"].items():
         homes = [s for s in settings.SECTIONS[1:] if key in chosen[s]]
@@ -831,6 +852,9 @@ def _merged(chosen, given):
 
 def _check_kind(preset, networks, data_args):
     """Raises an error for networks of text and other data, or the other way round."""
+    from . import zoo
+    from .data.text import text_path
+
     name = data_args["name_or_path"]
     text = text_path(name, data_args.get("data_dir"))
     parts = (networks["kind"], networks.get("encoder"), networks.get("decoder"))
@@ -849,11 +873,15 @@ def _check_kind(preset, networks, data_args):
 
 
 def _vocabulary_in(data_args):
+    from . import data
+
     vocabulary = data_args.get("vocabulary")
     return vocabulary if isinstance(vocabulary, data.Vocabulary) else None
 
 
 def _described(data_args, **changes):
+    from . import data
+
     args = {**data_args, **changes}
     return data.describe(
         **{key: args[key] for key in inspect.signature(data.describe).parameters if key in args}
@@ -889,6 +917,10 @@ def _data_args(data_args, options, epoch):
 def _observers(directory, options, train_args, validation_args):
     if not importlib.util.find_spec("tensorflow"):
         return []
+    import keras
+
+    from . import callbacks, data
+
     folder = directory / runs.TENSORBOARD
     found = [keras.callbacks.TensorBoard(folder, write_graph=False)]
     if options["monitor"]:
@@ -909,6 +941,8 @@ def _observers(directory, options, train_args, validation_args):
 
 
 def _print_summary(console, directory, history):
+    from rich.table import Table
+
     last, best = history[-1], min(history, key=lambda record: runs.score(record)[0])
     score, key = runs.score(last)
     (lowest, _) = runs.score(best)

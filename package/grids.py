@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from .core.files import written
 
 #: Pixels between images.
@@ -34,6 +32,8 @@ def grid(images, value_range=(0.0, 1.0), scale=1, columns=None):
     Raises:
         ValueError: If the data are no images.
     """
+    import numpy as np
+
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
             "A grid shows images of 1 or 3 channels; write other data to an .npz file. "

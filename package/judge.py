@@ -8,12 +8,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from . import data, metrics, runs, settings
+from . import runs, settings
 from .core.checks import SEEDS
 from .core.files import check_writable, written
-from .data.text import text_path
-from .metrics.evaluate import FUNCTIONS
-from .sentences import vocabulary_of, writes_text
 
 SOURCE = Annotated[
     Path,
@@ -124,6 +121,8 @@ def open_source(
     """
     served = source.is_dir() and (source / "saved_model.pb").is_file()
     file = source if served else runs.find_model(source)
+    from . import data
+
     config = None if served else runs.run_of(file)
     args = runs.without_asked(config["settings"]["data"]) if config else {}
     if data_name is not None:
@@ -165,8 +164,17 @@ def open_source(
     )
 
 
+def _check_source(source):
+    """Raises the error of a missing model, before the backend is imported."""
+    if not (source / "saved_model.pb").is_file():
+        runs.find_model(source)
+
+
 def _read_by_its_vocabulary(args, model, file):
     """Arguments of `data.load_arrays` by which text has the ids that the model knows."""
+    from .data.text import text_path
+    from .sentences import vocabulary_of, writes_text
+
     text = text_path(args["name_or_path"], args.get("data_dir")) is not None
     if text != writes_text(model):
         found, wanted = ("text", "images") if text else ("no text", "text")
@@ -277,9 +285,12 @@ def register(app, console):
           vaezoo evaluate runs/du -m knn_probe --set knn_probe.num_labels=[100,1000,none]
           vaezoo evaluate served/du/1 --data digits --binarize
         """
-        names = _named(wanted)
+        _check_source(source)
         if out:
             check_target(out, overwrite)
+        from . import metrics
+
+        names = _named(wanted)
         options = _options(assignments or [], names)
         opened = open_source(
             source,
@@ -360,6 +371,9 @@ def register(app, console):
           vaezoo diagnose runs/du/checkpoints/best.keras --out best.html
           vaezoo diagnose served/du/1 --data digits --binarize
         """
+        _check_source(source)
+        from . import metrics
+
         opened = open_source(source, data_name, data_dir, split, limit, binarize)
         out = out or opened.folder / "diagnosis.html"
         beside = out.with_suffix(".json")
@@ -385,7 +399,9 @@ _GROUPS = {
 def _named(wanted):
     """The names of metrics that were asked for, groups spelt out."""
     if not wanted:
-        return metrics.STANDARD
+        from .metrics import STANDARD
+
+        return STANDARD
     return tuple(name for entry in wanted for name in _GROUPS.get(entry, (entry,)))
 
 
@@ -409,6 +425,8 @@ def _options(assignments, names):
 
 def _each(name, chosen):
     """Options of a metric, or several where an argument that is no list has a list of values."""
+    from .metrics.evaluate import FUNCTIONS
+
     parameters = inspect.signature(FUNCTIONS[name]).parameters if name in FUNCTIONS else {}
     lists = {
         key: values

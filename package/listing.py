@@ -5,8 +5,7 @@ import inspect
 from rich.table import Table
 from rich.text import Text
 
-from . import data, zoo
-from .data.load import OF_IMAGES, OF_TEXT
+from . import catalog
 from .settings import as_text
 
 #: Arguments that no setting of a preset gives.
@@ -24,24 +23,16 @@ def presets_table(with_source):
         column.no_wrap = True
     if with_source:
         table.add_column("source")
-    for name, (constructor, preset) in zoo.presets().items():
-        networks = preset["networks"]
-        units = networks.get("hidden_units", networks.get("units", ()))
-        units = "-".join(map(str, units if isinstance(units, tuple | list) else (units,)))
-        row = [
-            name,
-            constructor.__name__,
-            str(preset["model"].get("latent_dim", "")),
-            preset["data"]["name_or_path"],
-            f"{networks['kind']} {units}".strip(),
-            preset["source"],
-        ]
-        table.add_row(*row[: len(table.columns)])
+    for name, row in catalog.read().items():
+        table.add_row(*[name, *row.values()][: len(table.columns)])
     return table
 
 
 def preset_view(name, constructor, preset):
     """Yields what there is to say about one preset, to be printed one by one."""
+    from . import data, zoo
+    from .data.load import OF_IMAGES, OF_TEXT
+
     lines = inspect.getdoc(constructor).splitlines()
     yield Text.assemble((name, "bold"), f": {constructor.__name__}. {lines[0]}")
     yield f"Source: {preset['source']}"

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import data, runs
-from .layers import Tokens
+from . import judge, runs
 
 SOURCE = Annotated[
     Path,
@@ -18,6 +17,8 @@ SOURCE = Annotated[
 
 def writes_text(model):
     """Whether a model is one of text."""
+    from .layers import Tokens
+
     return isinstance(model.likelihood, Tokens)
 
 
@@ -51,9 +52,6 @@ def _opened(source):
 
 def register(app, console):
     """Adds the commands to `app`; `console()` gives the console to print to."""
-    # They open data as the commands of `judge` do, which knows of sentences from here.
-    from . import judge, panels
-
     numbered = typer.Option("-n", "--num", metavar="N", min=1, help="How many, of images.")
     scaled = typer.Option(
         metavar="N",
@@ -110,6 +108,8 @@ def register(app, console):
           vaezoo reconstruct runs/text "the food was great" --beam 5
         """
         model, vocabulary = _opened(source)
+        from . import data, panels
+
         if vocabulary is None:
             _check_images(source, sentences, beam=beam)
             file = panels.reconstruct(
@@ -162,6 +162,8 @@ def register(app, console):
           vaezoo interpolate runs/text "the food was great" "never again" --steps 6
         """
         model, vocabulary = _opened(source)
+        from . import data, panels
+
         if vocabulary is None:
             file = panels.interpolate(
                 source, first, last, steps, num, out, overwrite, scale,

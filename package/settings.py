@@ -6,14 +6,17 @@ import inspect
 import os
 import re
 
-import keras
-
-from . import layers, losses
-
 SECTIONS = ("model", "networks", "training", "data")
 
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
-_NAMESPACES = (losses, layers, keras.optimizers.schedules)
+
+
+def _namespaces():
+    import keras
+
+    from . import layers, losses
+
+    return losses, layers, keras.optimizers.schedules
 
 
 def parse_overrides(assignments, base):
@@ -112,7 +115,7 @@ def _made(node):
 
 def _public_class(node):
     if isinstance(node, ast.Name):
-        for namespace in _NAMESPACES:
+        for namespace in _namespaces():
             found = getattr(namespace, node.id, None)
             if inspect.isclass(found) and hasattr(found, "get_config"):
                 return found
@@ -123,7 +126,7 @@ def _meant(node):
     """Names of public classes that a misspelled one resembles."""
     known = [
         name
-        for namespace in _NAMESPACES
+        for namespace in _namespaces()
         for name in dir(namespace)
         if _public_class(ast.Name(name)) is not None
     ]
@@ -137,6 +140,8 @@ def to_json(value):
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if hasattr(value, "get_config"):
+        import keras
+
         return keras.saving.serialize_keras_object(value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -144,6 +149,8 @@ def to_json(value):
 def from_json(value):
     """Inverse of `to_json`, but for tuples, which come back as lists."""
     if isinstance(value, dict) and "class_name" in value:
+        import keras
+
         return keras.saving.deserialize_keras_object(value, safe_mode=True)
     if isinstance(value, dict):
         return {key: from_json(item) for key, item in value.items()}

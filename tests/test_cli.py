@@ -17,6 +17,7 @@ from vaezoo import grids, runs, settings
 from vaezoo.cli import _observers, app
 from vaezoo.judge import open_source
 from vaezoo.losses import LinearSchedule
+from vaezoo.recorder import RunRecorder
 
 PRESET = "du_vae_digits_mlp"
 # Few examples, and the faster of the two ways to start: a second a run.
@@ -132,7 +133,7 @@ def test_summary_says_where_everything_is_and_what_comes_next(finished):
 
 def recording(directory):
     """A recorder whose training has begun, and the callbacks that it stands among."""
-    recorder = runs.RunRecorder(directory, {"preset": PRESET})
+    recorder = RunRecorder(directory, {"preset": PRESET})
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     callbacks = keras.callbacks.CallbackList(recorder.around([]), model=model)
@@ -346,7 +347,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.RunRecorder, "on_epoch_begin", interrupt)
+        patched.setattr(RunRecorder, "on_epoch_begin", interrupt)
         result = train(directory, "--epochs", "2", code=130)
     assert "Interrupted after 1 of 2 epochs" in result.stderr
     keras.saving.load_model(directory / "checkpoints" / "last.keras")

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vaezoo import grids, runs, zoo
+from vaezoo import grids, zoo
 from vaezoo.cli import app
 from vaezoo.core.files import Unwritable, check_writable, written
+from vaezoo.recorder import RunRecorder
 
 PRESET = "vae_digits_mlp"
 XLA = keras.backend.backend() == "jax"
@@ -104,7 +105,9 @@ def test_a_failure_before_the_first_epoch_leaves_nothing_in_the_way(tmp_path, mo
     with monkeypatch.context() as patched:
         patched.setattr(zoo.VAE, "train_step", None)
         patched.setattr(
-            runs.RunRecorder, "begin", lambda self: (_ for _ in ()).throw(ValueError("no batch"))
+            RunRecorder,
+            "begin",
+            lambda self: (_ for _ in ()).throw(ValueError("no batch")),
         )
         assert "no batch" in error_of("train", PRESET, "--out", run, *TINY)
     assert (list(tmp_path.iterdir()) == [tmp_path / "new"]) is there
@@ -113,7 +116,7 @@ def test_a_failure_before_the_first_epoch_leaves_nothing_in_the_way(tmp_path, mo
 
 def test_a_failure_later_leaves_the_run(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    begin = runs.RunRecorder.begin
+    begin = RunRecorder.begin
 
     def fail(self):
         if self.history:
@@ -121,7 +124,7 @@ def test_a_failure_later_leaves_the_run(tmp_path, monkeypatch):
         begin(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.RunRecorder, "begin", fail)
+        patched.setattr(RunRecorder, "begin", fail)
         assert "no batch" in error_of("train", PRESET, "--out", run, *TINY, "--epochs", "2")
     cli("train", PRESET, "--out", run, "--resume")
     assert [record["epoch"] for record in history_of(run)] == [1, 2]
@@ -339,7 +342,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path, monkeypat
     assert "last.keras' cannot be written: no space is left on the disk. Free some" in error
     assert not run.exists()
 
-    begin = runs.RunRecorder.begin
+    begin = RunRecorder.begin
 
     def later(self):
         if self.history:
@@ -347,7 +350,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path, monkeypat
         begin(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.RunRecorder, "begin", later)
+        patched.setattr(RunRecorder, "begin", later)
         error = error_of("train", PRESET, "--out", run, *TINY, "--epochs", "2")
     assert "cannot be written: no space is left on the disk" in error
     assert f"To continue then: vaezoo train {PRESET} --out {run} --resume" in error
@@ -381,7 +384,7 @@ def test_files_are_whole_or_absent(tmp_path):
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_ends_a_run_with_the_way_to_go_on(tmp_path, monkeypatch, name, code):
-    run, begin = tmp_path / "run", runs.RunRecorder.begin
+    run, begin = tmp_path / "run", RunRecorder.begin
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
 
     def end(self):
@@ -390,7 +393,7 @@ def test_a_signal_ends_a_run_with_the_way_to_go_on(tmp_path, monkeypatch, name, 
             os.kill(os.getpid(), getattr(signal, name))
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.RunRecorder, "begin", end)
+        patched.setattr(RunRecorder, "begin", end)
         result = train(run, "--epochs", "2", code=code)
     by = "" if name == "SIGINT" else f" by {name}"
     assert f"Interrupted{by} after 1 of 2 epochs" in result.stderr
@@ -435,9 +438,7 @@ def test_an_error_of_the_backend_is_one_sentence(finished, tmp_path, monkeypatch
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(
-            runs.RunRecorder, "claim", lambda self: os.kill(os.getpid(), signal.SIGHUP)
-        )
+        monkeypatch.setattr(RunRecorder, "claim", lambda self: os.kill(os.getpid(), signal.SIGHUP))
         cli("list")
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:

@@ -1,4 +1,4 @@
-"""`import vaezoo` waits with Keras, yet a file of a model loads after it in any order of imports."""
+"""`import vaezoo` waits with Keras, and a model's file loads whatever the order of imports."""
 
 import os
 import pickle

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from vaezoo import runs, zoo
 from vaezoo.cli import app
+from vaezoo.recorder import RunRecorder
 
 XLA = keras.backend.backend() == "jax"
 PRESET = "vae_digits_mlp"
@@ -35,14 +36,14 @@ def history_of(directory):
 def whole(tmp_path_factory):
     """A run that its third plateau ends, and copies of it as it was after each epoch."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    end = runs.RunRecorder.on_epoch_end
+    end = RunRecorder.on_epoch_end
 
     def copy(self, epoch, logs=None):
         end(self, epoch, logs)
         shutil.copytree(directory, directory.with_name(f"after-{epoch + 1}"))
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs.RunRecorder, "on_epoch_end", copy)
+        patched.setattr(RunRecorder, "on_epoch_end", copy)
         cli("train", PRESET, "--out", directory, *PLATEAU)
     return directory
 
@@ -101,7 +102,7 @@ def test_best_holds_the_averages_and_is_chosen_by_the_bound(tmp_path):
     training = {"epochs": 3, "use_ema": True, "ema_momentum": 0.5}
     run = zoo.load(PRESET, networks=settings, training=training, model={"latent_dim": 2})
     run.model.compile(**{**run.compile_args, "jit_compile": XLA})
-    recorder = runs.RunRecorder(tmp_path / "run", {"preset": PRESET})
+    recorder = RunRecorder(tmp_path / "run", {"preset": PRESET})
     averages = {}
 
     class Script(keras.callbacks.Callback):

@@ -1,8 +1,6 @@
 """The models, their networks and their presets."""
 
-import difflib
-
-from ..core.checks import check_kind
+from ..core.checks import check_kind, check_name
 from . import (
     ae,
     beta_vae,
@@ -145,12 +143,7 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
     """
     known = presets()
     check_kind("preset", preset, str, "the name of a preset")
-    if preset not in known:
-        near = difflib.get_close_matches(preset, known, 3) or sorted(known)
-        raise ValueError(
-            f"`preset` must be one of the zoo's, for instance {', '.join(near)}. Received: "
-            f"preset={preset!r}"
-        )
+    check_name("preset", preset, known, "one of the zoo's")
     constructor, settings = known[preset]
     overrides = {"model": model, "networks": networks, "training": training, "data": data}
     for section, value in overrides.items():

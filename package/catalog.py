@@ -1,0 +1,47 @@
+"""The presets in short, for commands that answer before the backend is imported.
+
+`python -m vaezoo.catalog` writes `catalog.json` from the zoo; a test compares the two.
+"""
+
+import json
+from pathlib import Path
+
+from .core.files import written
+
+FILE = Path(__file__).with_name("catalog.json")
+
+
+def read():
+    """Returns the file: dict of a preset's name to its row of `vaezoo list`."""
+    return json.loads(FILE.read_text("utf-8"))
+
+
+def of_zoo():
+    """Returns what the file must hold."""
+    from . import zoo
+
+    return {name: _row(*preset) for name, preset in zoo.presets().items()}
+
+
+def _row(constructor, settings):
+    networks = settings["networks"]
+    units = networks.get("hidden_units", networks.get("units", ()))
+    units = "-".join(map(str, units if isinstance(units, tuple | list) else (units,)))
+    return {
+        "model": constructor.__name__,
+        "D": str(settings["model"].get("latent_dim", "")),
+        "data": settings["data"]["name_or_path"],
+        "networks": f"{networks['kind']} {units}".strip(),
+        "source": settings["source"],
+    }
+
+
+def main():
+    """Writes the file, a preset a line."""
+    rows = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in of_zoo().items()]
+    with written(FILE) as partial:
+        partial.write_text("{\n" + ",\n".join(rows) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
