@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from . import __version__, catalog, grids, judge, listing, runs, sentences, settings
+from . import __version__, catalog, grids, judge, listing, logs, runs, sentences, settings
 from .core.checks import SEEDS, check_name
 from .core.files import check_writable, naming, written
 from .judge import check_target
@@ -133,6 +133,7 @@ app = typer.Typer(
 
 def main():
     """Runs the command line."""
+    logs.hush()
     app(prog_name="vaezoo")
 
 

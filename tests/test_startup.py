@@ -1,5 +1,6 @@
 """What a command does before it needs the backend: help, lists, errors, and no lines of others."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import typer
 
 from vaezoo import catalog, zoo
 from vaezoo.cli import app
+from vaezoo.logs import hush, without_log_lines
 
 pytestmark = pytest.mark.one_backend
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -50,3 +52,60 @@ def test_the_catalog_is_written_as_it_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "FILE", tmp_path / "catalog.json")
     catalog.main()
     assert catalog.FILE.read_text("utf-8") == kept
+
+
+LINES = (
+    b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    b"I0000 00:00:1796047088.411033   13438 port.cc:153] oneDNN custom operations are on.\n"
+    b"W0000 00:00:1796047088.411033   13438 a.cc:1] warning\n"
+    b"2026-01-01 10:00:00.411033: I tensorflow/b.cc:2] older form\n"
+    b"E0000 00:00:1796047088.411033   13438 c.cc:3] error\n"
+    b"F0000 00:00:1796047088.411033   13438 d.cc:4] fatal\n"
+    b"Traceback\n"
+)
+
+
+@pytest.mark.parametrize(("severities", "left"), [(b"IWE", 2), (b"I", 5)])
+def test_log_lines_are_left_out_of_the_standard_error(capfd, severities, left):
+    with without_log_lines(severities):
+        os.write(2, LINES)
+    os.write(2, b"after\n")
+    expected = LINES.decode().splitlines()[-left:]
+    kept = [line for line in expected if "older form" not in line]
+    assert capfd.readouterr().err.splitlines() == [*kept, "after"]
+
+
+def test_an_error_meanwhile_leaves_the_standard_error_as_it_was(capfd):
+    def fail():
+        with without_log_lines(b"I"):
+            os.write(2, b"said\n")
+            raise ImportError("broken")
+
+    with pytest.raises(ImportError, match="broken"):
+        fail()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "said\nafter\n"
+
+
+def test_a_level_of_the_user_stays(monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    before = list(sys.meta_path)
+    hush()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert sys.meta_path == before
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("level", [None, "2"])
+def test_a_command_prints_no_log_lines(tmp_path, level):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    if level:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = level
+    done = subprocess.run(
+        [sys.executable, "-m", "vaezoo", "list", "vae_digits_mlp"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "vae_digits_mlp" in done.stdout
