@@ -3,6 +3,7 @@
 from ..core.checks import check_kind, check_name
 from . import (
     ae,
+    agg_vae,
     beta_vae,
     bn_vae,
     delta_vae,
@@ -17,15 +18,16 @@ from . import (
     mu_vae,
     networks,
     resnet_vae,
+    sa_vae,
     skip_vae,
     text_vae,
+    vae,
     vae_as,
     vlae,
     wae,
 )
 from .ae import AE
-from .agg_vae import model as agg_vae
-from .agg_vae.model import AggVAE
+from .agg_vae import AggVAE
 from .beta_vae import BetaVAE
 from .bn_vae import BNVAE
 from .delta_vae import DeltaVAE
@@ -40,12 +42,10 @@ from .mae import MAE
 from .mu_vae import MuVAE
 from .preset import Preset, build_preset
 from .resnet_vae import ResNetVAE
-from .sa_vae import model as sa_vae
-from .sa_vae.model import SAVAE
+from .sa_vae import SAVAE
 from .skip_vae import SkipVAE
 from .text_vae import TextVAE
-from .vae import model as vae
-from .vae.model import VAE, Output
+from .vae import VAE, Output
 from .vae_as import VAEAS, auxiliary_softmax
 from .vlae import VLAE
 from .wae import WAE
