@@ -15,7 +15,7 @@ from keras import ops  # noqa: E402
 from vaezoo import layers, zoo  # noqa: E402
 from vaezoo.core.compile import compiled  # noqa: E402
 from vaezoo.layers.autoregressive_decoder import _pixel, write_pixel  # noqa: E402
-from vaezoo.layers.likelihoods import get_likelihood  # noqa: E402
+from vaezoo.layers.named_likelihoods import get_likelihood  # noqa: E402
 
 SHAPE, LATENT_DIM, IMAGES, REPEATS = (28, 28, 1), 32, 16, 5
 POSITIONS = SHAPE[0] * SHAPE[1]

@@ -13,15 +13,7 @@ from .hierarchical_softmax import FlatSoftmax, HierarchicalSoftmax
 from .inverse_autoregressive_flow import IAFBlock, InverseAutoregressiveFlow
 from .latent_clip import LatentClip
 from .latent_skip import LatentSkip, with_latent_skips
-from .likelihoods import (
-    Bernoulli,
-    Categorical,
-    ContinuousBernoulli,
-    Gaussian,
-    Likelihood,
-    get_likelihood,
-    restricted_logits,
-)
+from .likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Gaussian, Likelihood
 from .logistic_mixture import DiscretizedLogisticMixture
 from .lstm import LSTM
 from .made import MADE
@@ -29,8 +21,10 @@ from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregres
 from .masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
 from .mean_batch_norm import MeanBatchNorm
 from .mixture_prior import GaussianMixturePrior
+from .named_likelihoods import get_likelihood
 from .priors import IsotropicNormal, Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
+from .token_sampling import restricted_logits
 from .tokens import Tokens
 from .vamp_prior import VampPrior
 from .variance_dropout import ENTROPY_FLOOR, VarianceDropout

@@ -6,7 +6,8 @@ from keras import ops
 
 from ..core.checks import check_integer
 from ..losses import float32, tfd
-from .likelihoods import Likelihood, draw_category, restricted_logits
+from .likelihoods import Likelihood
+from .token_sampling import draw_category, restricted_logits
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

@@ -8,13 +8,7 @@ from keras import ops
 from ...core.checks import check_integer, check_kind, check_seed
 from ...core.replicas import batch_mean, num_replicas
 from ...core.serialization import ArgumentsConfig
-from ...layers import (
-    AutoregressiveDecoder,
-    GaussianHead,
-    PosteriorHead,
-    Prior,
-    get_likelihood,
-)
+from ...layers import AutoregressiveDecoder, GaussianHead, PosteriorHead, Prior, get_likelihood
 from ...losses import ELBO, Objective, Terms
 from ..recipes import (
     SQUARED_ERROR,
