@@ -66,6 +66,9 @@ class Subject:
         self.notes = []
         self._functions = {}
 
+    #: Whether gradients can be taken of its functions.
+    differentiable = True
+
     # -- on tensors ------------------------------------------------------------------------------
 
     def posterior(self, x):
@@ -350,6 +353,8 @@ class _PairSubject(Subject):
 
 class _ForeignSubject(_PairSubject):
     """Functions of another framework, which nothing here can compile or differentiate."""
+
+    differentiable = False
 
     def compile(self, name, function):
         return function

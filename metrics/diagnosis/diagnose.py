@@ -11,8 +11,9 @@ from keras import ops
 from ...core.checks import check_integer, check_seed
 from ..estimate import to_json
 from ..subject import as_subject, with_target
-from . import rules as _verdicts
+from . import rules
 from .measure import measure
+from .remedies import remedies
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
@@ -106,7 +107,7 @@ class Diagnosis:
         lines += ["", "Evidence", *_bullets(self.evidence)]
         for finding in self.findings[1:]:
             cause = finding.consequence_of
-            origin = f" (follows from: {_verdicts.TITLES[cause].lower()})" if cause else ""
+            origin = f" (follows from: {rules.TITLES[cause].lower()})" if cause else ""
             lines += ["", f"Also: {finding.title}{origin}", *_bullets(finding.evidence)]
         if self.remedies:
             lines += ["", "What to do, best bet first"]
@@ -237,17 +238,17 @@ def diagnose(
     chosen = _choice(data, max_examples, seed)
     found = measure(subject, chosen, seed, refinement_steps, batch_size)
     found.notes.extend(_objective(subject))
-    findings = tuple(_verdicts.find(found))
+    findings = tuple(rules.find(found))
     verdict = findings[0].name if findings else "healthy"
-    evidence = findings[0].evidence if findings else tuple(_verdicts.healthy_evidence(found))
+    evidence = findings[0].evidence if findings else tuple(rules.healthy_evidence(found))
     return Diagnosis(
         verdict=verdict,
-        title=_verdicts.TITLES[verdict],
-        meaning=_verdicts.MEANINGS[verdict],
+        title=rules.TITLES[verdict],
+        meaning=rules.MEANINGS[verdict],
         evidence=evidence,
         findings=findings,
-        remedies=_verdicts.remedies(findings, found),
-        dimensions=_verdicts.dimensions(found) if found.arrays else {},
+        remedies=remedies(findings, found),
+        dimensions=rules.dimensions(found) if found.arrays else {},
         measurements=found.estimates,
         arrays=found.arrays,
         notes=tuple(found.notes),

@@ -10,7 +10,8 @@ import pytest
 from keras import ops
 
 from vaezoo import callbacks, data, layers, losses, zoo
-from vaezoo.metrics.diagnosis import rules as _verdicts
+from vaezoo.metrics.diagnosis import remedies as advice
+from vaezoo.metrics.diagnosis import rules
 from vaezoo.metrics.diagnosis.diagnose import diagnose
 from vaezoo.metrics.subject import as_subject
 
@@ -419,7 +420,7 @@ def test_text_and_json(examine, tmp_path):
 def test_remedies_name_what_exists(exact):
     """Every line of code parses, and every call in it binds to the signature it names."""
     found = _measurements_of(exact)
-    remedies = [remedy for make in _verdicts._REMEDIES.values() for remedy in make(found, LATENT)]
+    remedies = [remedy for make in advice._REMEDIES.values() for remedy in make(found, LATENT)]
     spaces = {
         "zoo": zoo,
         "networks": zoo.networks,
@@ -521,8 +522,8 @@ def _measurements_of(diagnosis):
 
 
 def test_every_verdict_has_words_and_remedies():
-    assert set(_verdicts.TITLES) == set(_verdicts.MEANINGS)
-    assert set(_verdicts._REMEDIES) == set(_verdicts.TITLES) - {"healthy"}
+    assert set(rules.TITLES) == set(rules.MEANINGS)
+    assert set(advice._REMEDIES) == set(rules.TITLES) - {"healthy"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vaezoo import metrics, zoo
-from vaezoo.metrics.diagnosis import rules as _verdicts
+from vaezoo.metrics.diagnosis import remedies as advice
+from vaezoo.metrics.diagnosis import rules
 from vaezoo.metrics.diagnosis.measure import Measurements
 from vaezoo.metrics.estimate import Estimate
 from vaezoo.metrics.negative_log_likelihood import draws_at_once
@@ -173,14 +174,14 @@ def test_a_diagnosis_is_made(fitted, corpus):
     found = metrics.diagnose(fitted[0], corpus[0], refinement_steps=2)
     own, prior = (found.measurements[f"log_px_{kind}"].value for kind in ("own", "prior"))
     assert -V < prior - own < V
-    assert found.measurements["mutual_information"].value > _verdicts.EMPTY_INFORMATION
+    assert found.measurements["mutual_information"].value > rules.EMPTY_INFORMATION
     assert found.measurements["refinement_gain"].count == 64
     assert "use" in found.arrays
     assert not found.pictures
 
 
 @pytest.mark.one_backend
-@pytest.mark.parametrize("fault", sorted(_verdicts._REMEDIES))
+@pytest.mark.parametrize("fault", sorted(advice._REMEDIES))
 def test_remedies_suit_sentences(fault):
     arrays = {name: np.zeros(4) for name in ("capacity", "variance_of_means", "reach")}
     found = Measurements(
@@ -188,7 +189,7 @@ def test_remedies_suit_sentences(fault):
         arrays=arrays,
         traits=frozenset({"text", "autoregressive"}),
     )
-    codes = [remedy.code for remedy in _verdicts.remedies((_verdicts.Finding(fault, ()),), found)]
+    codes = [remedy.code for remedy in advice.remedies((rules.Finding(fault, ()),), found)]
     assert codes
     for code in codes:
         assert not any(name in code for name in ("PixelCNN", "mlp", "VampPrior", "Skip")), code

@@ -1,0 +1,352 @@
+"""What to do about a finding: settings and parts that help, each with its line of code."""
+
+import dataclasses
+import re
+
+from .rules import decoder_reads, dimensions, presses
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """One thing to change.
+
+    Attributes:
+        what: The change.
+        why: What it does about the fault.
+        code: Python line that does it, in names of vaezoo with starting values.
+    """
+
+    what: str
+    why: str
+    code: str
+
+
+def remedies(findings, found):
+    """Ranked remedies for the faults that are no mere consequence of others, without repeats."""
+    size = len(found.arrays["capacity"]) if "capacity" in found.arrays else 32
+    chosen = []
+    for finding in findings:
+        if finding.consequence_of is None:
+            chosen += _REMEDIES[finding.name](found, size)
+    if "text" in found.traits:
+        chosen = [_for_text(remedy) for remedy in chosen]
+    return tuple(dict.fromkeys(chosen))
+
+
+def _for_text(remedy):
+    code = re.sub(r"(zoo\.\w+\(encoder, decoder), ", r'\1, likelihood="tokens", ', remedy.code)
+    return dataclasses.replace(remedy, code=code)
+
+
+def _scale_remedies(found, size):
+    optimal = f"{found.value('residual_scale'):.2g}"
+    if "foreign" in found.traits:
+        return [
+            Remedy(
+                f"Divide the squared error by 2 * {optimal}^2, the variance of the residuals",
+                "That is a Gaussian likelihood of the optimal scale; take the variance of each "
+                "batch's residuals, and it follows them as they shrink.",
+                "variance = stop_gradient(mean((x - x_mean) ** 2)); "
+                "loss = sum((x - x_mean) ** 2) / (2 * variance) + kl",
+            ),
+        ]
+    return [
+        Remedy(
+            f"Let the likelihood have the scale of the residuals, now {optimal}",
+            "The maximum-likelihood scale of each batch takes no tuning and follows the residuals "
+            "as they shrink.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, "
+            'likelihood=layers.Gaussian(scale="optimal"))',
+        ),
+        Remedy(
+            "Or give it the size of the errors that you take for noise",
+            "A scale of your own keeps the bound comparable between models.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, "
+            f"likelihood=layers.Gaussian(scale={optimal}))",
+        ),
+        Remedy(
+            "Or standardize the data",
+            "A scale of 1 suits data of a standard deviation of 1, decoded to a part of that.",
+            "x = (x - x.mean(0)) / x.std(0)",
+        ),
+    ]
+
+
+def _full_collapse_remedies(found, size):
+    anneal = Remedy(
+        "Let the code form before the KL presses on it",
+        "With a rising weight the encoder becomes informative while that is still free.",
+        "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+    )
+    first = [anneal] if decoder_reads(found) else []
+    strong = "autoregressive" in found.traits
+    return [
+        *first,
+        _du(found, size, 0.8),
+        *([_diverse(size)] if strong else []),
+        Remedy(
+            "Or drop its layer into the model at hand",
+            "One line on the mean output; objective and decoder stay.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+        ),
+        Remedy(
+            "Make the first nats free",
+            "Below the floor the KL has no gradient, so collapsing a dimension brings no gain.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+        ),
+        anneal,
+        _less_seen(found, size) if strong else _skip(size),
+    ]
+
+
+def _decoder_ignores_z_remedies(found, size):
+    weaker = Remedy(
+        "Weaken the decoder",
+        "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
+        "to say.",
+        f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
+    )
+    strong = "autoregressive" in found.traits
+    return [
+        *([_less_seen(found, size), _du(found, size, 0.8)] if strong else [_skip(size)]),
+        *([] if "text" in found.traits else [weaker]),
+        Remedy(
+            "Take the pressure off the code while the decoder learns to read it",
+            "A decoder reads z once what it says is certain and costs nothing.",
+            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+        ),
+        Remedy(
+            "Reward diverse posteriors in the objective",
+            "The divergence between posteriors is paid for directly.",
+            "losses.ELBO(regularizers=[losses.MutualPosteriorDivergence(diversity=1.0, "
+            "smoothness=0.2)])",
+        ),
+        *([_diverse(size)] if strong else []),
+    ]
+
+
+def _partial_collapse_remedies(found, size):
+    active = max(1, len(dimensions(found)["active"]))
+    lower = Remedy(
+        "Lower the KL weight to that of the bound",
+        "A heavier one presses out dimensions that the bound would keep.",
+        f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+    )
+    return [
+        *([lower] if presses(found) else []),
+        _du(found, size, 0.9),
+        Remedy(
+            "Or pin the gain of every dimension",
+            "No dimension can fall silent, since each keeps Var(mean_d) = gamma^2.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+        ),
+        Remedy(
+            "Or free bits by dimension",
+            "Each dimension may spend 0.1 nats unpunished.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+        ),
+        Remedy(
+            f"If the model is good enough as it is: {active} dimensions will do",
+            "Unused dimensions cost little; reducing `latent_dim` states the size actually used.",
+            f"zoo.VAE(encoder, decoder, latent_dim={active})",
+        ),
+    ]
+
+
+def _lagging_encoder_remedies(found, size):
+    return [
+        Remedy(
+            "Give the encoder a head start",
+            "Under a small KL weight it follows the decoder's true posterior more easily.",
+            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.1)]",
+        ),
+        Remedy(
+            "Make the encoder stronger",
+            "A lag that stays after training is what the network cannot express.",
+            "networks.lstm_encoder((None,), vocabulary_size, units=1024)"
+            if "text" in found.traits
+            else "networks.mlp_encoder(input_shape, hidden_units=(800, 800))",
+        ),
+        Remedy(
+            "Train on a tighter bound",
+            "Importance weights forgive posteriors that do not fit.",
+            f"zoo.IWAE(encoder, decoder, latent_dim={size}, num_samples=10)",
+        ),
+        Remedy(
+            "Let posteriors have a full covariance",
+            "Correlated latent dimensions cannot be followed by a diagonal posterior.",
+            f"zoo.HEBAE(encoder, decoder, latent_dim={size})",
+        ),
+    ]
+
+
+def _prior_hole_remedies(found, size):
+    return [
+        Remedy(
+            "Match the aggregate posterior to the prior in the objective",
+            "The discrepancy acts on the codes of a whole batch, not on each posterior.",
+            "losses.ELBO(regularizers=[losses.MaximumMeanDiscrepancy(weight=10.0)])",
+        ),
+        Remedy(
+            "Pin the moments of the means",
+            "Batch-normalised means are centred and of one size.",
+            'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
+        ),
+        *([] if "learned_prior" in found.traits else _learned_priors(found, size)),
+        Remedy(
+            "Pay for the rate in full",
+            "Below weight 1 codes may leave the prior at a discount.",
+            "objective=losses.ELBO(beta=1.0)",
+        ),
+        Remedy(
+            "Learn the moments of the codes",
+            "The empirical-Bayes posterior puts a covariance on the means themselves.",
+            f"zoo.HEBAE(encoder, decoder, latent_dim={size})",
+        ),
+    ]
+
+
+def _variance_blow_up_remedies(found, size):
+    return [
+        Remedy(
+            "Charge the KL, all of it",
+            "Its terms var - log var are what holds the variance at or below the prior's.",
+            "objective=losses.ELBO(beta=1.0)",
+        ),
+        Remedy(
+            "Clip gradients and start with a smaller step",
+            "One bad step through exp(log_var) is enough to leave for good.",
+            "model.compile(optimizer=keras.optimizers.Adam(1e-4, clipnorm=1.0))",
+        ),
+        Remedy(
+            "Bound the log-variance in the encoder",
+            "Keeps exp(log_var) between 5e-5 and 1.",
+            "z_log_var = keras.ops.clip(z_log_var, -10.0, 0.0)",
+        ),
+        Remedy(
+            "Keep the means in reach",
+            "Means beyond the ball are pulled back to its surface.",
+            "z_mean = layers.LatentClip(factor=3.0)(z_mean)",
+        ),
+    ]
+
+
+def _over_regularised_remedies(found, size):
+    return [
+        Remedy(
+            "Lower the KL weight",
+            f"The variances imply a weight of {found.value('implied_weight'):.2g}; the bound's "
+            "own is 1.",
+            f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+        ),
+        Remedy(
+            "Keep the weight, but make the first nats free",
+            "Information up to the floor is not charged.",
+            f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.5)",
+        ),
+        Remedy(
+            "Raise the weight slowly",
+            "The code forms before it is pressed.",
+            "callbacks=[callbacks.KLAnnealing(epochs=20, start=0.0, stop=1.0)]",
+        ),
+        Remedy(
+            "Set the rate by the size of the means instead",
+            "Batch-normalised means spend at least D gamma^2 / 2 nats whatever the weight.",
+            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
+        ),
+    ]
+
+
+def _under_regularised_remedies(found, size):
+    return [
+        Remedy(
+            "Charge the KL at weight 1",
+            "Only then do sampling from the prior and the likelihood mean anything.",
+            f"zoo.VAE(encoder, decoder, latent_dim={size}, objective=losses.ELBO(beta=1.0))",
+        ),
+        Remedy(
+            "Floor the variances",
+            "Every dimension keeps a non-negative entropy; dropout holds the decoder to it.",
+            "z_log_var = layers.VarianceDropout(keep_prob=0.9)(z_log_var)",
+        ),
+        Remedy(
+            "Or stay deterministic and match the codes to the prior",
+            "A Wasserstein auto-encoder makes its prior samples decodable.",
+            f"zoo.WAE(encoder, decoder, latent_dim={size}, weight=10.0)",
+        ),
+    ]
+
+
+def _du(found, size, keep_prob):
+    """DU-VAE, or what it is with a flow."""
+    flow = "flow" in found.traits
+    name, model = ("DU-IAF", "DUIAF") if flow else ("DU-VAE", "DUVAE")
+    return Remedy(
+        f"Train a {name}: batch-normalised means, dropout on the variances",
+        f"Pinned gains keep the means{' below the flow' if flow else ''} apart (a rate of at least "
+        f"D gamma^2 / 2 = {size * 0.125:.1f} nats{' there' if flow else ''}), dropped variances "
+        "keep the posteriors diverse.",
+        f"zoo.{model}(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob={keep_prob})",
+    )
+
+
+def _diverse(size):
+    return Remedy(
+        "Train an MAE: posteriors that differ are rewarded",
+        "Made for decoders that could do without z: the divergence between posteriors counts in "
+        "the objective, and the prior is learned along.",
+        f"zoo.MAE(encoder, decoder, latent_dim={size}, diversity=1.0, smoothness=0.5)",
+    )
+
+
+def _less_seen(found, size):
+    """An autoregressive decoder that sees less of what it decodes."""
+    if "text" in found.traits:
+        return Remedy(
+            "Withhold words from the decoder",
+            "A decoder that misses some of the words before it has to ask z for them.",
+            f"networks.LSTMDecoder({size}, (None,), vocabulary_size, word_dropout=0.4)",
+        )
+    return Remedy(
+        "Narrow the decoder's field of view",
+        "A decoder that sees few pixels around models texture, and leaves the whole to z.",
+        f"networks.ResidualPixelCNN({size}, output_shape, kernels=(5, 3, 3))",
+    )
+
+
+def _learned_priors(found, size):
+    flow = Remedy(
+        "Let the prior go where the codes are",
+        "A flow learns the density of the codes, and samples come from there.",
+        f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.AutoregressiveFlowPrior())",
+    )
+    mixture = Remedy(
+        "Or make it a mixture of posteriors",
+        "Pseudo-inputs are learned whose posteriors cover those of the data.",
+        f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.VampPrior(500))",
+    )
+    # A gradient cannot move ids.
+    return [flow] if "text" in found.traits else [flow, mixture]
+
+
+def _skip(size):
+    return Remedy(
+        "Feed z to every layer of the decoder",
+        "Skip connections make the way from z to x too short to ignore.",
+        f"zoo.SkipVAE(encoder, networks.mlp_decoder({size}, output_shape, skip=True), "
+        f"latent_dim={size})",
+    )
+
+
+_REMEDIES = {
+    "scale_too_large": _scale_remedies,
+    "scale_too_small": _scale_remedies,
+    "full_collapse": _full_collapse_remedies,
+    "decoder_ignores_z": _decoder_ignores_z_remedies,
+    "partial_collapse": _partial_collapse_remedies,
+    "lagging_encoder": _lagging_encoder_remedies,
+    "prior_hole": _prior_hole_remedies,
+    "variance_blow_up": _variance_blow_up_remedies,
+    "over_regularised": _over_regularised_remedies,
+    "under_regularised": _under_regularised_remedies,
+}
