@@ -5,9 +5,9 @@ import pytest
 
 from vaezoo.data import load_arrays
 from vaezoo.losses import DiagonalGaussian
-from vaezoo.metrics import probes
 from vaezoo.metrics.probes import (
     alphabet_probe,
+    api,
     classifier_probe,
     few_label_probe,
     kmeans_probe,
@@ -16,6 +16,7 @@ from vaezoo.metrics.probes import (
     linear_probe,
     posterior_means,
 )
+from vaezoo.metrics.probes import heads as trained
 
 
 def clusters(count, num_classes=3, spread=0.1, seed=0):
@@ -134,7 +135,7 @@ def test_subsets_are_balanced_and_redrawn():
 
     def run(num_labels, runs):
         seen.clear()
-        return probes._subset_probe(
+        return api._subset_probe(
             "probe", Classifier, TRAIN, TEST, None, num_labels, runs, 0, 256, {}
         )
 
@@ -186,7 +187,7 @@ def test_missing_drawings_are_drawn_again():
     rng = np.random.default_rng(0)
     characters = np.array([7, 7, 7, 8, 8, 8, 8, 8, 9])
     rows = np.array([0, 1, 2, 3, 4, 5, 6, 7])
-    chosen = probes._drawings(rows, characters, 4, rng)
+    chosen = api._drawings(rows, characters, 4, rng)
     # The first four in order; of the character with three, one of these once more.
     assert chosen[:3].tolist() == [0, 1, 2]
     assert chosen[3] in (0, 1, 2)
@@ -196,8 +197,8 @@ def test_missing_drawings_are_drawn_again():
 def test_adam_head_takes_steps_of_the_learning_rate():
     # From zero moments, each of Adam's steps is at most about the learning rate.
     x, y = TRAIN
-    one = probes._adam_head(x[:50], y[:50], 1, 1e-3, seed=0).__self__
-    two = probes._adam_head(x[:50], y[:50], 2, 1e-3, seed=0).__self__
+    one = trained.adam_head(x[:50], y[:50], 1, 1e-3, seed=0).__self__
+    two = trained.adam_head(x[:50], y[:50], 2, 1e-3, seed=0).__self__
     step = np.abs(two.coefs_[0] - one.coefs_[0])
     assert 0.5e-3 < step.max() < 1.5e-3
     assert (one.coefs_[0].shape, one.n_layers_) == ((3, 3), 2)
@@ -207,17 +208,17 @@ def test_sgd_step_follows_the_gradient_and_clips_it():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 3)), rng.integers(0, 4, 8)
     head = rng.normal(size=(3, 4)), rng.normal(size=4)
-    moved = probes._sgd_step(head, x, y, 1e-3)
+    moved = trained.sgd_step(head, x, y, 1e-3)
     for part in range(2):
         change = np.zeros_like(head[part])
         for index in np.ndindex(change.shape):
             shifted = [[array.copy() for array in head] for _ in range(2)]
             shifted[0][part][index] += 1e-5
             shifted[1][part][index] -= 1e-5
-            above, below = (probes._mean_cross_entropy(h, x, y) for h in shifted)
+            above, below = (trained.mean_cross_entropy(h, x, y) for h in shifted)
             change[index] = (above - below) / 2e-5
         np.testing.assert_allclose(head[part] - moved[part], 1e-3 * change, atol=1e-9)
-    moved = probes._sgd_step(head, 1000.0 * x, y, 1.0)
+    moved = trained.sgd_step(head, 1000.0 * x, y, 1.0)
     length = math.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(head, moved, strict=True)))
     assert length == pytest.approx(5.0)
 
@@ -229,9 +230,9 @@ def test_rate_is_halved_after_two_epochs_without_gain_and_ends_after_five(monkey
         rates.append(learning_rate)
         return head
 
-    monkeypatch.setattr(probes, "_sgd_step", step)
+    monkeypatch.setattr(trained, "sgd_step", step)
     x, y = np.ones((16, 2)), np.zeros(16, int)
-    probes._sgd_head(x, y, x, y, 2, 1.0, 100, np.random.default_rng(0))
+    trained.sgd_head(x, y, x, y, 2, 1.0, 100, np.random.default_rng(0))
     # The first epoch is a gain over nothing.
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625]
 
@@ -246,10 +247,10 @@ def test_heads_are_compared_with_the_best_since_the_last_halving(monkeypatch):
         heads.append((np.full((2, 2), float(len(heads))), np.zeros(2)))
         return heads[-1]
 
-    monkeypatch.setattr(probes, "_sgd_step", step)
-    monkeypatch.setattr(probes, "_mean_cross_entropy", lambda *_: next(losses))
+    monkeypatch.setattr(trained, "sgd_step", step)
+    monkeypatch.setattr(trained, "mean_cross_entropy", lambda *_: next(losses))
     x, y = np.ones((16, 2)), np.zeros(16, int)
-    best = probes._sgd_head(x, y, x, y, 2, 1.0, 12, np.random.default_rng(0))
+    best = trained.sgd_head(x, y, x, y, 2, 1.0, 12, np.random.default_rng(0))
     assert rates == [1.0] * 3 + [0.5] * 4 + [0.25] * 5
     # The best of all epochs is what is tested.
     np.testing.assert_array_equal(best[0], np.full((2, 2), 9.0))
