@@ -6,25 +6,18 @@ import keras
 from keras import ops
 
 from ...core.checks import check_choice, check_flag, check_integer, check_integers
-from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
-from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, channel_group
-from ...layers.raster import Raster, cut
+from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D
+from ...layers.raster import cut
 from ...layers.weight_normalization import WeightNormDense
-from ...losses import float32
 from .common import BatchNormalization, check_image, check_output
+from .raster_decoder import RasterDecoder, build_once, whole
 
 
-def _whole(layer, inputs):
-    """Applies a convolution to whole images; a `Step` in its place applies it to one position."""
-    return layer(inputs)
-
-
-class _PixelCNN(AutoregressiveImageDecoder):
-    """Shared base of the PixelCNNs: arguments, maps of the code, outputs and sampling.
+class _PixelCNN(RasterDecoder):
+    """Base of the PixelCNNs of one resolution: arguments, maps of the code, outputs.
 
     Subclasses implement `_features`, and `_context` if parts of the network depend on earlier rows
-    alone, in terms of `conv(layer, inputs)`. So one text of a network serves whole images, in
-    `call`, and single positions, in `generate`.
+    alone, in terms of `conv(layer, inputs)`.
     """
 
     def __init__(
@@ -66,15 +59,9 @@ class _PixelCNN(AutoregressiveImageDecoder):
             self.channel_groups = channels
 
     def build(self, z_shape, x_shape):
-        expected = (self.latent_dim,), self.output_shape_
-        if (tuple(z_shape[1:]), tuple(x_shape[1:])) != expected:
-            raise ValueError(
-                f"`z` must have shape (batch, {self.latent_dim}) and `x` shape (batch, "
-                f"{', '.join(map(str, self.output_shape_))}). Received: {tuple(z_shape)} and "
-                f"{tuple(x_shape)}"
-            )
+        self.check_shapes(z_shape, x_shape)
 
-    def _maps(self, z):
+    def maps_of(self, z):
         """Feature maps made from the code, `(batch, height, width, latent_maps)`."""
         height, width, _ = self.output_shape_
         return ops.reshape(self.to_maps(z), (-1, height, width, self.latent_maps))
@@ -86,10 +73,10 @@ class _PixelCNN(AutoregressiveImageDecoder):
         return ops.concatenate([x, maps], axis=-1)
 
     def call(self, z, x, training=False):
-        maps = self._maps(z)
+        maps = self.maps_of(z)
         above = ops.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
-        context = self._context(self._inputs(above, maps), _whole)
-        return self._params(self._features(self._inputs(x, maps), context, _whole, training))
+        context = self._context(self._inputs(above, maps), whole)
+        return self._params(self._features(self._inputs(x, maps), context, whole, training))
 
     def _context(self, inputs, conv):
         """Maps that depend on earlier rows alone, from the latent maps and the row above."""
@@ -97,13 +84,6 @@ class _PixelCNN(AutoregressiveImageDecoder):
 
     def _features(self, inputs, context, conv, training=False):
         """The outputs, from the image, the latent maps and what `_context` returned."""
-        raise NotImplementedError
-
-    def _convolutions(self):
-        """The convolutions that `_context` applies, and those that `_features` applies.
-
-        The first of the latter sees the image.
-        """
         raise NotImplementedError
 
     def _params(self, outputs):
@@ -117,60 +97,22 @@ class _PixelCNN(AutoregressiveImageDecoder):
         outputs = ops.reshape(outputs, (-1, *grid, channels, params))
         return ops.reshape(ops.swapaxes(outputs, 3, 4), (-1, *grid, params * channels))
 
-    def generate(self, z, draw, noise):
-        """Draws images pixel by pixel: each step computes one position of each layer.
+    def context_at_row(self, above, maps, row, conv):
+        width = self.output_shape_[1]
+        return self._context(self._inputs(above, cut(maps, row, 0, 1, width)), conv)
 
-        The draws are those of `generate_by_full_passes`, up to rounding.
+    def params_at_pixel(self, images, maps, context, row, column, conv):
+        pixel, here = cut(images, row + 1, column), cut(maps, row, column)
+        nearby = [cut(part, 0, column) for part in context]
+        return self._params(self._features(self._inputs(pixel, here), nearby, conv))
 
-        Args:
-            z: Float tensor `(batch, D)`.
-            draw: Function of the parameters and the noise of one position, `(batch, 1, 1, ...)`
-                each, that returns its values `(batch, 1, 1, channels)`.
-            noise: Float tensor `(batch, height, width, N)`, what `draw` takes by position.
+    def see(self, values, maps, row, column, conv):
+        first = self.convolutions()[1][0]
+        conv.write(first, self._inputs(values, cut(maps, row, column)))
 
-        Returns:
-            Float32 tensor `(batch, height, width, channels)`.
-        """
-        height, width, channels = self.output_shape_
-        groups = self.channel_groups
-        z, noise = float32(z), float32(noise)
-        batch = ops.shape(z)[0]
-        if not self.built:
-            self.build((None, self.latent_dim), (None, *self.output_shape_))
-        maps = self._maps(z)
-        of_rows, of_pixels = self._convolutions()
-        by_row = Raster(height, width, batch, of_rows)
-        by_pixel = Raster(height, width, batch, of_pixels)
-
-        def draw_row(row, state):
-            # A row of zeros lies above the images.
-            images, row_caches, caches = state
-            at_row = by_row.at(row_caches, row)
-            above = cut(images, row, 0, 1, width)
-            context = self._context(self._inputs(above, cut(maps, row, 0, 1, width)), at_row)
-
-            def draw_group(number, state):
-                images, caches = state
-                column = number // groups
-                at = by_pixel.at(caches, row, column)
-                pixel, here = cut(images, row + 1, column), cut(maps, row, column)
-                nearby = [cut(part, 0, column) for part in context]
-                params = self._params(self._features(self._inputs(pixel, here), nearby, at))
-                values = ops.cast(draw(params, cut(noise, row, column)), pixel.dtype)
-                if groups > 1:
-                    drawn = channel_group(channels, groups) == number % groups
-                    values = ops.where(drawn, values, pixel)
-                at.write(of_pixels[0], self._inputs(values, here))
-                return ops.slice_update(images, (0, row + 1, column, 0), values), at.caches
-
-            images, caches = ops.fori_loop(0, width * groups, draw_group, (images, caches))
-            return images, at_row.caches, caches
-
-        empty = ops.zeros((batch, height + 1, width, channels), "float32")
+    def fill(self, raster, images, maps):
         # Masks let the first convolution look ahead on the latent maps.
-        by_pixel.fill(of_pixels[0], self._inputs(empty[:, 1:], maps))
-        state = empty, by_row.caches, by_pixel.caches
-        return ops.fori_loop(0, height, draw_row, state)[0][:, 1:]
+        raster.fill(self.convolutions()[1][0], self._inputs(images, maps))
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -194,9 +136,9 @@ class _Convolution(keras.layers.Layer):
             )
 
     def build(self, input_shape):
-        _build(self.conv, input_shape)
+        build_once(self.conv, input_shape)
         if self.norm is not None:
-            _build(self.norm, self.conv.compute_output_shape(input_shape))
+            build_once(self.norm, self.conv.compute_output_shape(input_shape))
 
     def run(self, h, conv, training):
         h = conv(self.conv, h)
@@ -222,7 +164,7 @@ class _Bottleneck(keras.layers.Layer):
     def build(self, input_shape):
         shape = tuple(input_shape)
         for part in self.parts:
-            _build(part, shape)
+            build_once(part, shape)
             shape = part.conv.compute_output_shape(shape)
 
     def run(self, h, conv, training):
@@ -230,12 +172,6 @@ class _Bottleneck(keras.layers.Layer):
         inner = ops.elu(reduce.run(h, conv, training))
         inner = ops.elu(middle.run(inner, conv, training))
         return ops.elu(h + expand.run(inner, conv, training))
-
-
-def _build(layer, shape):
-    # Layers that were loaded are built already.
-    if not layer.built:
-        layer.build(shape)
 
 
 def _by_fan_in():
@@ -375,13 +311,13 @@ class ResidualPixelCNN(_PixelCNN):
 
     def build(self, z_shape, x_shape):
         super().build(z_shape, x_shape)
-        _build(self.to_maps, (None, self.latent_dim))
+        build_once(self.to_maps, (None, self.latent_dim))
         grid, channels = self.output_shape_[:2], self.output_shape_[2]
-        _build(self.first, (None, *grid, channels + self.latent_maps))
+        build_once(self.first, (None, *grid, channels + self.latent_maps))
         for part in (*self.blocks, *self.skips, self.head, self.outputs):
-            _build(part, (None, *grid, self.filters))
+            build_once(part, (None, *grid, self.filters))
 
-    def _convolutions(self):
+    def convolutions(self):
         blocks = [part for block in (*self.blocks, *self.skips) for part in block.parts]
         return [], [part.conv for part in (self.first, *blocks, self.head, self.outputs)]
 
@@ -527,18 +463,18 @@ class GatedPixelCNN(_PixelCNN):
 
     def build(self, z_shape, x_shape):
         super().build(z_shape, x_shape)
-        _build(self.to_maps, (None, self.latent_dim))
+        build_once(self.to_maps, (None, self.latent_dim))
         height, width, channels = self.output_shape_
         inputs = channels + self.latent_maps
         for layers in (self.vertical, self.horizontal):
             for number, layer in enumerate(layers):
-                _build(layer, (None, height, width, self.filters if number else inputs))
+                build_once(layer, (None, height, width, self.filters if number else inputs))
         for layer in self.links:
-            _build(layer, (None, height, width, 2 * self.filters))
+            build_once(layer, (None, height, width, 2 * self.filters))
         for layer in (*self.mixing, self.outputs):
-            _build(layer, (None, height, width, self.filters))
+            build_once(layer, (None, height, width, self.filters))
 
-    def _convolutions(self):
+    def convolutions(self):
         return [*self.vertical, *self.links], [*self.horizontal, *self.mixing, self.outputs]
 
     def _context(self, inputs, conv):

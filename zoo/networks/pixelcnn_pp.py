@@ -6,18 +6,16 @@ import keras
 from keras import ops
 
 from ...core.checks import check_choice, check_image_shape, check_integer, check_real
-from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
 from ...layers.logistic_mixture import DiscretizedLogisticMixture
 from ...layers.masked_conv import MaskedConv2D, ShiftedConv2D, ShiftedConv2DTranspose
-from ...layers.raster import Raster, cut
+from ...layers.raster import cut
 from ...layers.weight_normalization import (
     WeightNormConv2D,
     WeightNormConv2DTranspose,
     WeightNormDense,
 )
-from ...losses import float32
 from .common import check_image
-from .pixelcnn import _build, _whole
+from .raster_decoder import RasterDecoder, build_once, whole
 
 #: Standard deviation of what a gated unit adds, and of the code's part in it, after the
 #: initialisation from data.
@@ -76,8 +74,8 @@ class _Condition(_Stage):
 
     def build(self, shape):
         *grid, channels = shape
-        _build(self.first, (*grid, 2 * channels))
-        _build(self.last, (*grid, 2 * self.filters))
+        build_once(self.first, (*grid, 2 * channels))
+        build_once(self.last, (*grid, 2 * self.filters))
 
     def run(self, h):
         return self.last(_concat_elu(self.first(_concat_elu(h))))
@@ -97,7 +95,7 @@ class _GatedStream(_Stage):
 
     def build(self, shape):
         for layer in self.convolutions():
-            _build(layer, (*shape[:-1], 2 * self.filters))
+            build_once(layer, (*shape[:-1], 2 * self.filters))
 
     def convolutions(self):
         return [self.first, self.second, self.last]
@@ -126,10 +124,10 @@ class _Unit(_Stage):
         self.condition = _Condition(filters, dtype=self.dtype_policy, name="condition")
 
     def build(self, shape, condition_shape):
-        _build(self.down, shape)
-        _build(self.right, shape)
-        _build(self.link, (*shape[:-1], 2 * self.filters))
-        _build(self.condition, condition_shape)
+        build_once(self.down, shape)
+        build_once(self.right, shape)
+        build_once(self.link, (*shape[:-1], 2 * self.filters))
+        build_once(self.condition, condition_shape)
 
     def convolutions(self):
         return [*self.down.convolutions(), self.link], self.right.convolutions()
@@ -164,9 +162,9 @@ class _Resampling(_Stage):
         self.condition = self._same(condition_filters, "condition", kind, strides=2)
 
     def build(self, shape, condition_shape):
-        _build(self.down, shape)
-        _build(self.right, shape)
-        _build(self.condition, condition_shape)
+        build_once(self.down, shape)
+        build_once(self.right, shape)
+        build_once(self.condition, condition_shape)
 
     def convolutions(self):
         return [self.down], [self.right]
@@ -225,14 +223,14 @@ class _FullField(_Stage):
     def build(self, shape, condition_shape):
         batch, *grid, channels = shape
         for layer in (self.above, self.row_above, self.left):
-            _build(layer, shape)
+            build_once(layer, shape)
         maps = condition_shape[-1]
         for stage, level in zip(self.stages, self._grids, strict=True):
             at = (batch, *(size // 2**level for size in grid))
             if not stage.built:
                 stage.build((*at, self.filters), (*at, maps * 2**level))
         for layer in (*self.skips_down, *self.skips_right):
-            _build(layer, (batch, *grid, 2 * self.filters))
+            build_once(layer, (batch, *grid, 2 * self.filters))
 
     def convolutions(self):
         """Those of the first and of the second stream, each with the scale of its inputs."""
@@ -312,8 +310,8 @@ class _SmallUnit(_Stage):
         self.condition = _Condition(filters, name="condition", **named)
 
     def build(self, shape, condition_shape):
-        _build(self.stream, shape)
-        _build(self.condition, condition_shape)
+        build_once(self.stream, shape)
+        build_once(self.condition, condition_shape)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -331,7 +329,7 @@ class _SmallField(_Stage):
         ]
 
     def build(self, shape, condition_shape):
-        _build(self.window, shape)
+        build_once(self.window, shape)
         for stage in self.stages:
             if not stage.built:
                 stage.build((*shape[:-1], self.filters), condition_shape)
@@ -354,7 +352,7 @@ class _SmallField(_Stage):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class PixelCNNPlusPlus(AutoregressiveImageDecoder):
+class PixelCNNPlusPlus(RasterDecoder):
     """PixelCNN++ whose every gated unit sees the code, for a `DiscretizedLogisticMixture`.
 
         maps   = C1(ELU(T(ELU(T(z)))))                      8x8x16 -> 16x16x8 -> 32x32x4 -> 32x32x16
@@ -418,6 +416,8 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         zeros, next to the upper and the left border. Files from that time load, but should be
         trained on.
     """
+
+    empty = 0.5
 
     def __init__(
         self,
@@ -510,37 +510,31 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
         return shape
 
     def build(self, z_shape, x_shape):
-        expected = (self.latent_dim,), self.output_shape_
-        if (tuple(z_shape[1:]), tuple(x_shape[1:])) != expected:
-            raise ValueError(
-                f"`z` must have shape (batch, {self.latent_dim}) and `x` shape (batch, "
-                f"{', '.join(map(str, self.output_shape_))}). Received: {tuple(z_shape)} and "
-                f"{tuple(x_shape)}"
-            )
+        self.check_shapes(z_shape, x_shape)
         if self.to_grid is not None:
-            _build(self.to_grid, (None, self.latent_dim))
+            build_once(self.to_grid, (None, self.latent_dim))
         rows, columns, channels = self._grid
         for layer in self.growing:
-            _build(layer, (None, rows, columns, channels))
+            build_once(layer, (None, rows, columns, channels))
             rows, columns, channels = 2 * rows, 2 * columns, layer.filters
-        _build(self.to_maps, (None, rows, columns, channels))
+        build_once(self.to_maps, (None, rows, columns, channels))
         image = (None, *self.output_shape_)
         if not self.core.built:
             self.core.build(image, (*image[:-1], self.condition_filters))
         for layer in (self.head, self.outputs):
-            _build(layer, (*image[:-1], self.filters))
+            build_once(layer, (*image[:-1], self.filters))
 
     def call(self, z, x, training=False):
-        conditions = self.core.conditions(self._maps(z))
+        conditions = self.maps_of(z)
         x = self._scaled(x)
 
         def first(down, right):
             return lambda layer: _moved(layer(x), down, right)
 
-        links = self.core.context(first(1, 0), conditions, _whole, training)
+        links = self.core.context(first(1, 0), conditions, whole, training)
         right = 0 if self.field == "small" else 1
-        h = self.core.features(first(0, right), links, conditions, _whole, training)
-        return self._params(h, _whole)
+        h = self.core.features(first(0, right), links, conditions, whole, training)
+        return self._params(h, whole)
 
     def compute_output_shape(self, z_shape, x_shape):
         return (*x_shape[:-1], self.params_per_pixel)
@@ -559,72 +553,45 @@ class PixelCNNPlusPlus(AutoregressiveImageDecoder):
     def _params(self, h, conv):
         return conv(self.outputs, ops.elu(conv(self.head, ops.elu(h))))
 
-    def generate(self, z, draw, noise):
-        """Draws images pixel by pixel: each step computes one position of each layer.
+    def maps_of(self, z):
+        return self.core.conditions(self._maps(z))
 
-        The draws are those of `generate_by_full_passes`, up to rounding.
-
-        Args:
-            z: Float tensor `(batch, D)`.
-            draw: Function of the parameters and the noise of one position, `(batch, 1, 1, ...)`
-                each, that returns its values `(batch, 1, 1, channels)`.
-            noise: Float tensor `(batch, height, width, N)`, what `draw` takes by position.
-
-        Returns:
-            Float32 tensor `(batch, height, width, channels)`.
-        """
-        height, width, channels = self.output_shape_
-        z, noise = float32(z), float32(noise)
-        batch = ops.shape(z)[0]
-        if not self.built:
-            self.build((None, self.latent_dim), (None, *self.output_shape_))
-        conditions = self.core.conditions(self._maps(z))
+    def convolutions(self):
         of_rows, of_pixels = self.core.convolutions()
-        of_pixels = [*of_pixels, (self.head, 1), (self.outputs, 1)]
-        by_row = Raster(height, width, batch, of_rows)
-        by_pixel = Raster(height, width, batch, of_pixels)
-        # A layer that masks the pixel itself is handed it once it is drawn.
-        window = of_pixels[0][0] if self.field == "small" else None
+        return of_rows, [*of_pixels, (self.head, 1), (self.outputs, 1)]
 
-        def draw_row(row, state):
+    def context_at_row(self, above, maps, row, conv):
+        above = self._scaled(above)
+        here = [_row(part, row, self.output_shape_[0]) for part in maps]
+
+        def first(layer):
             # A row that is mapped to zeros lies above the images.
-            images, row_caches, caches = state
-            at_row = by_row.at(row_caches, row)
-            above = self._scaled(cut(images, row, 0, 1, width))
-            here = [_row(part, row, height) for part in conditions]
+            h = conv(layer, above)
+            return ops.where(row > 0, h, ops.zeros_like(h))
 
-            def first_of_row(layer):
-                h = at_row(layer, above)
-                return ops.where(row > 0, h, ops.zeros_like(h))
+        return self.core.context(first, here, conv, False), here
 
-            links = self.core.context(first_of_row, here, at_row, False)
+    def params_at_pixel(self, images, maps, context, row, column, conv):
+        width = self.output_shape_[1]
+        nearby, local = ([_pixel(part, column, width) for part in parts] for parts in context)
 
-            def draw_pixel(column, state):
-                images, caches = state
-                at = by_pixel.at(caches, row, column)
-                nearby = [_pixel(part, column, width) for part in links]
-                local = [_pixel(part, column, width) for part in here]
+        def first(layer):
+            if layer is self._window:
+                return conv(layer, self._scaled(cut(images, row + 1, column)))
+            before = ops.maximum(column - 1, 0)
+            h = conv(layer, self._scaled(cut(images, row + 1, before)))
+            return ops.where(column > 0, h, ops.zeros_like(h))
 
-                def first_of_pixel(layer):
-                    if layer is window:
-                        return at(layer, self._scaled(cut(images, row + 1, column)))
-                    before = ops.maximum(column - 1, 0)
-                    h = at(layer, self._scaled(cut(images, row + 1, before)))
-                    return ops.where(column > 0, h, ops.zeros_like(h))
+        return self._params(self.core.features(first, nearby, local, conv, False), conv)
 
-                features = self.core.features(first_of_pixel, nearby, local, at, False)
-                params = self._params(features, at)
-                values = ops.cast(draw(params, cut(noise, row, column)), images.dtype)
-                if window is not None:
-                    at.write(window, self._scaled(values))
-                return ops.slice_update(images, (0, row + 1, column, 0), values), at.caches
+    def see(self, values, maps, row, column, conv):
+        if self._window is not None:
+            conv.write(self._window, self._scaled(values))
 
-            images, caches = ops.fori_loop(0, width, draw_pixel, (images, caches))
-            return images, at_row.caches, caches
-
-        empty = ops.full((batch, height + 1, width, channels), 0.5, "float32")
-        state = empty, by_row.caches, by_pixel.caches
-        return ops.fori_loop(0, height, draw_row, state)[0][:, 1:]
+    @property
+    def _window(self):
+        """The layer that masks the pixel itself and is handed it once it is drawn, or None."""
+        return self.core.convolutions()[1][0][0] if self.field == "small" else None
 
 
 def _moved(maps, down, right):
