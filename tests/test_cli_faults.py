@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vaezoo import grids, zoo
-from vaezoo.cli import app
+from vaezoo import zoo
+from vaezoo.cli import grids
+from vaezoo.cli.app import app
+from vaezoo.cli.recorder import RunRecorder
 from vaezoo.core.files import Unwritable, check_writable, written
-from vaezoo.recorder import RunRecorder
 
 PRESET = "vae_digits_mlp"
 XLA = keras.backend.backend() == "jax"
@@ -76,7 +77,7 @@ def test_paths_that_look_like_markup_are_printed_as_they_are(finished):
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are():
-    from vaezoo.cli import _console
+    from vaezoo.cli.app import _console
     from vaezoo.metrics.evaluate import Evaluation
 
     console = _console()
@@ -411,7 +412,7 @@ def test_a_signal_ends_other_commands_with_a_word(finished, tmp_path, monkeypatc
 
 
 def test_a_signal_that_is_lost_comes_again(monkeypatch):
-    from vaezoo import cli as module
+    from vaezoo.cli import app as module
 
     monkeypatch.setattr(module, "AGAIN", 0.05)
     with module._noticed_signals():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vaezoo import runs, zoo
-from vaezoo.cli import app
-from vaezoo.recorder import RunRecorder
+from vaezoo import zoo
+from vaezoo.cli import runs
+from vaezoo.cli.app import app
+from vaezoo.cli.recorder import RunRecorder
 
 XLA = keras.backend.backend() == "jax"
 PRESET = "vae_digits_mlp"

@@ -7,9 +7,10 @@ import sys
 import pytest
 import typer
 
-from vaezoo import catalog, zoo
-from vaezoo.cli import app
-from vaezoo.logs import hush, without_log_lines
+from vaezoo import zoo
+from vaezoo.cli import catalog
+from vaezoo.cli.app import app
+from vaezoo.cli.logs import hush, without_log_lines
 
 pytestmark = pytest.mark.one_backend
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -29,7 +30,7 @@ def test_help_lists_and_early_errors_import_no_backend(tmp_path):
     code = f"""
 import sys
 from typer.testing import CliRunner
-from vaezoo.cli import app
+from vaezoo.cli.app import app
 for arguments, code in {EARLY!r}:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == code, (arguments, result.exit_code, result.output)
@@ -43,7 +44,7 @@ for arguments, code in {EARLY!r}:
 
 
 def test_the_catalog_is_that_of_the_zoo():
-    assert catalog.read() == catalog.of_zoo(), "write it: python -m vaezoo.catalog"
+    assert catalog.read() == catalog.of_zoo(), "write it: python -m vaezoo.cli.catalog"
     assert list(catalog.read()) == list(zoo.presets())
 
 

@@ -1,12 +1,12 @@
 """The presets in short, for commands that answer before the backend is imported.
 
-`python -m vaezoo.catalog` writes `catalog.json` from the zoo; a test compares the two.
+`python -m vaezoo.cli.catalog` writes `catalog.json` from the zoo; a test compares the two.
 """
 
 import json
 from pathlib import Path
 
-from .core.files import written
+from ..core.files import written
 
 FILE = Path(__file__).with_name("catalog.json")
 
@@ -18,7 +18,7 @@ def read():
 
 def of_zoo():
     """Returns what the file must hold."""
-    from . import zoo
+    from .. import zoo
 
     return {name: _row(*preset) for name, preset in zoo.presets().items()}
 

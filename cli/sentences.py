@@ -17,7 +17,7 @@ SOURCE = Annotated[
 
 def writes_text(model):
     """Whether a model is one of text."""
-    from .layers import Tokens
+    from ..layers import Tokens
 
     return isinstance(model.likelihood, Tokens)
 
@@ -108,7 +108,8 @@ def register(app, console):
           vaezoo reconstruct runs/text "the food was great" --beam 5
         """
         model, vocabulary = _opened(source)
-        from . import data, panels
+        from .. import data
+        from . import panels
 
         if vocabulary is None:
             _check_images(source, sentences, beam=beam)
@@ -162,7 +163,8 @@ def register(app, console):
           vaezoo interpolate runs/text "the food was great" "never again" --steps 6
         """
         model, vocabulary = _opened(source)
-        from . import data, panels
+        from .. import data
+        from . import panels
 
         if vocabulary is None:
             file = panels.interpolate(

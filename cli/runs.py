@@ -23,7 +23,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from . import __version__
+from .. import __version__
 from .settings import SECTIONS
 
 CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
@@ -149,7 +149,7 @@ def asking_again(config, given):
 
 def can_hold_out(data_args):
     """Whether part of the training data can be held out: there is no validation split."""
-    from . import data
+    from .. import data
 
     names = inspect.signature(data.describe).parameters
     args = {name: value for name, value in data_args.items() if name in names}
@@ -183,7 +183,7 @@ def read_vocabulary(directory):
         FileNotFoundError: If there is none.
         ValueError: If it is not the one that the run was trained with.
     """
-    from .data import Vocabulary
+    from ..data import Vocabulary
 
     vocabulary = Vocabulary.load(directory / VOCABULARY)
     trained_with = (_config_or_none(directory) or {}).get("vocabulary_sha256")
@@ -391,7 +391,7 @@ def load_model(file):
     Raises:
         ValueError: If it is not a model of vaezoo.
     """
-    from .zoo import VAE
+    from ..zoo import VAE
 
     model = load_network(file)
     if not isinstance(model, VAE):

@@ -8,9 +8,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from ..core.checks import SEEDS
+from ..core.files import check_writable, written
 from . import runs, settings
-from .core.checks import SEEDS
-from .core.files import check_writable, written
 
 SOURCE = Annotated[
     Path,
@@ -121,7 +121,7 @@ def open_source(
     """
     served = source.is_dir() and (source / "saved_model.pb").is_file()
     file = source if served else runs.find_model(source)
-    from . import data
+    from .. import data
 
     config = None if served else runs.run_of(file)
     args = runs.without_asked(config["settings"]["data"]) if config else {}
@@ -172,7 +172,7 @@ def _check_source(source):
 
 def _read_by_its_vocabulary(args, model, file):
     """Arguments of `data.load_arrays` by which text has the ids that the model knows."""
-    from .data.text import text_path
+    from ..data.text import text_path
     from .sentences import vocabulary_of, writes_text
 
     text = text_path(args["name_or_path"], args.get("data_dir")) is not None
@@ -288,7 +288,7 @@ def register(app, console):
         _check_source(source)
         if out:
             check_target(out, overwrite)
-        from . import metrics
+        from .. import metrics
 
         names = _named(wanted)
         options = _options(assignments or [], names)
@@ -372,7 +372,7 @@ def register(app, console):
           vaezoo diagnose served/du/1 --data digits --binarize
         """
         _check_source(source)
-        from . import metrics
+        from .. import metrics
 
         opened = open_source(source, data_name, data_dir, split, limit, binarize)
         out = out or opened.folder / "diagnosis.html"
@@ -399,7 +399,7 @@ _GROUPS = {
 def _named(wanted):
     """The names of metrics that were asked for, groups spelt out."""
     if not wanted:
-        from .metrics import STANDARD
+        from ..metrics import STANDARD
 
         return STANDARD
     return tuple(name for entry in wanted for name in _GROUPS.get(entry, (entry,)))
@@ -425,7 +425,7 @@ def _options(assignments, names):
 
 def _each(name, chosen):
     """Options of a metric, or several where an argument that is no list has a list of values."""
-    from .metrics.evaluate import FUNCTIONS
+    from ..metrics.evaluate import FUNCTIONS
 
     parameters = inspect.signature(FUNCTIONS[name]).parameters if name in FUNCTIONS else {}
     lists = {

@@ -14,7 +14,7 @@ _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 def _namespaces():
     import keras
 
-    from . import layers, losses
+    from .. import layers, losses
 
     return losses, layers, keras.optimizers.schedules
 

@@ -2,7 +2,7 @@
 
 import math
 
-from .core.files import written
+from ..core.files import written
 
 #: Pixels between images.
 GAP = 2

@@ -19,9 +19,11 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from . import __version__, catalog, grids, judge, listing, logs, runs, sentences, settings
-from .core.checks import SEEDS, check_name
-from .core.files import check_writable, naming, written
+from .. import __version__
+from ..core.checks import SEEDS, check_name
+from ..core.files import check_writable, naming, written
+from . import catalog, grids, judge, logs, runs, sentences, settings
+from . import list as listing
 from .judge import check_target
 
 #: Largest number of held-out examples on which the latent code is watched in training.
@@ -388,7 +390,7 @@ def train(
         check_writable(directory / runs.CONFIG)
     import keras
 
-    from . import data
+    from .. import data
     from .recorder import RunRecorder, load_weights, save_model
 
     constructor, base = _known_preset(preset)
@@ -613,7 +615,7 @@ def sample(
     file = runs.find_model(source)
     import numpy as np
 
-    from . import data
+    from .. import data
 
     model = runs.load_model(file)
     text = sentences.writes_text(model)
@@ -721,7 +723,7 @@ def _check_preset(name):
 def _known_preset(name):
     """Returns `(constructor, settings)` of a preset."""
     _check_preset(name)
-    from . import zoo
+    from .. import zoo
 
     return zoo.presets()[name]
 
@@ -746,7 +748,7 @@ def _read_settings(directory, stored):
 def _find_data(given, base):
     """Replaces a name or path in the settings given by what is found from everywhere."""
     name = given.get("name_or_path", base.get("name_or_path"))
-    from .data.text import text_path
+    from ..data.text import text_path
 
     in_folder = given.get("data_dir") and text_path(name, given["data_dir"])
     if in_folder:
@@ -757,7 +759,7 @@ def _find_data(given, base):
 
 def _absolute(name):
     """Returns a path to data such that it is found from everywhere, a name as it is."""
-    from .data.text import SUFFIXES, text_path
+    from ..data.text import SUFFIXES, text_path
 
     if not isinstance(name, str) or not name:
         return name
@@ -801,8 +803,8 @@ def _build(preset, overrides, vocabulary=None):
 
     Text is read by `vocabulary`, or by one that is built; it is then in the run's `data_args`.
     """
-    from . import data, zoo
-    from .zoo.preset import check_arguments
+    from .. import data, zoo
+    from ..zoo.preset import check_arguments
 
     constructor, chosen = _known_preset(preset)
     for key, value in overrides["model"].items():
@@ -853,8 +855,8 @@ def _merged(chosen, given):
 
 def _check_kind(preset, networks, data_args):
     """Raises an error for networks of text and other data, or the other way round."""
-    from . import zoo
-    from .data.text import text_path
+    from .. import zoo
+    from ..data.text import text_path
 
     name = data_args["name_or_path"]
     text = text_path(name, data_args.get("data_dir"))
@@ -874,14 +876,14 @@ def _check_kind(preset, networks, data_args):
 
 
 def _vocabulary_in(data_args):
-    from . import data
+    from .. import data
 
     vocabulary = data_args.get("vocabulary")
     return vocabulary if isinstance(vocabulary, data.Vocabulary) else None
 
 
 def _described(data_args, **changes):
-    from . import data
+    from .. import data
 
     args = {**data_args, **changes}
     return data.describe(
@@ -920,7 +922,7 @@ def _observers(directory, options, train_args, validation_args):
         return []
     import keras
 
-    from . import callbacks, data
+    from .. import callbacks, data
 
     folder = directory / runs.TENSORBOARD
     found = [keras.callbacks.TensorBoard(folder, write_graph=False)]

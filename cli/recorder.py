@@ -12,7 +12,7 @@ import zipfile
 import keras
 import numpy as np
 
-from .core.files import naming, written
+from ..core.files import naming, written
 from .runs import (
     BEST,
     CHECKPOINTS,
