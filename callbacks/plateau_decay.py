@@ -120,7 +120,7 @@ class PlateauDecay(keras.callbacks.Callback):
             )
         self.best, self.best_epoch, self.decays = math.inf, None, []
         self._reference, self._stalled, self._kept = math.inf, 0, None
-        self._first_rate, self._ended = self._learning_rate(), False
+        self._first_rate, self._ended = self._current_rate(), False
 
     def get_state(self):
         """Returns what it remembers between epochs, for a checkpoint.
@@ -180,7 +180,7 @@ class PlateauDecay(keras.callbacks.Callback):
         """Compares the epoch with the best one, and decays if need be."""
         logs = {} if logs is None else logs
         value = self._value(logs)
-        logs["learning_rate"] = rate = self._learning_rate()
+        logs["learning_rate"] = rate = self._current_rate()
         rate *= self.step_factor ** (self._steps() - self._step)
         if epoch >= self.warm_up:
             self._compare(value, epoch)
@@ -225,7 +225,7 @@ class PlateauDecay(keras.callbacks.Callback):
             )
         return float(sum(logs[name] for name in self._names))
 
-    def _learning_rate(self):
+    def _current_rate(self):
         return float(host_value(self.model.optimizer.learning_rate))
 
     def _steps(self):

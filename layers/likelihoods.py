@@ -125,7 +125,9 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         return ""
 
 
-class _UnitInterval(Likelihood):
+class UnitInterval(Likelihood):
+    """Base of the likelihoods of values in [0, 1]."""
+
     support = (0.0, 1.0)
 
     def _hint(self, largest):
@@ -133,7 +135,7 @@ class _UnitInterval(Likelihood):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class Bernoulli(_UnitInterval):
+class Bernoulli(UnitInterval):
     """Independent binary elements; decoder outputs are logits.
 
         log p(x|z) = sum_i x_i l_i - softplus(l_i)    (nats)
@@ -166,7 +168,7 @@ class Bernoulli(_UnitInterval):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class ContinuousBernoulli(_UnitInterval):
+class ContinuousBernoulli(UnitInterval):
     """Independent elements on [0, 1] with density C(l) exp(x l); decoder outputs are logits.
 
         log p(x|z) = sum_i x_i l_i - softplus(l_i) + log C(sigmoid(l_i))    (nats)

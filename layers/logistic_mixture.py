@@ -8,7 +8,7 @@ from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_real
 from ..losses import float32
-from .likelihoods import _UnitInterval
+from .likelihoods import UnitInterval
 
 #: Bins of less mass take their mass from the density, unless `small_bins="exact"`.
 _SMALL_MASS = 1e-5
@@ -34,7 +34,7 @@ class _Components(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
-class DiscretizedLogisticMixture(_UnitInterval):
+class DiscretizedLogisticMixture(UnitInterval):
     """Pixels of L levels a channel, from a mixture of logistics that ties their channels.
 
         v          = 2 x - 1,    h = 1 / (L - 1)

@@ -299,7 +299,7 @@ class _OurSubject(Subject):
         )
         self.encoder, self.decoder = model.encoder, model.decoder
         # Compiled once for a model, however often it is measured.
-        self._functions = model._functions
+        self._functions = model.compiled_functions
 
     def posterior(self, x):
         return self.model.encode(x)

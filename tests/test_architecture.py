@@ -26,6 +26,7 @@ ARROWS = {
 # In the environments of both backends; all else waits until a function needs it.
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
 DOOR = "core/posteriors.py"
+COMMANDS = ("package/", "cli/")
 SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -90,6 +91,92 @@ def test_imports_point_down_only():
 def test_a_module_loads_nothing_that_one_backend_lacks():
     known = EVERYWHERE | sys.stdlib_module_names | {"vaezoo"}
     assert [i for i in IMPORTS if not i.lazy and i.name.split(".")[0] not in known] == []
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def test_no_import_takes_a_private_name_from_another_folder():
+    """A module or a name of one: what begins with an underscore stays in its folder."""
+
+    def leaks(found):
+        folder = found.file.split("/")[0]
+        parts = found.name.split(".")
+        of_folder = "package" if parts[1] not in ARROWS else parts[1]
+        return folder != of_folder and any(map(is_private, parts))
+
+    assert [i for i in IMPORTS if is_below(i.name, "vaezoo") and leaks(i)] == []
+
+
+def test_no_folder_uses_the_private_attributes_of_another():
+    """Attributes of objects other than `self`, by where names are made: in which folders."""
+    made, used = {}, []
+    for path in SOURCES:
+        folder = path.relative_to(ROOT).parts[0]
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.Attribute) and is_self(node.value):
+                # What a class reads of itself may be its base's, but what it sets is its own.
+                name = node.attr if isinstance(node.ctx, ast.Store) else ""
+            elif isinstance(node, ast.Attribute):
+                name = ""
+                used.append((folder, path.name, node.lineno, node.attr))
+            else:
+                continue
+            made.setdefault(name, set()).add(folder)
+    assert {"zoo", "metrics"} <= set.union(*made.values())
+    assert [
+        use for use in used if is_private(use[3]) and use[0] not in made.get(use[3], {use[0]})
+    ] == []
+
+
+def is_self(node):
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def circles_of(arrows):
+    """Sets of nodes that reach each other, of a dict from node to the nodes that it points to."""
+    reached = {}
+    for node in arrows:
+        seen, ahead = set(), [node]
+        while ahead:
+            new = arrows.get(ahead.pop(), set()) - seen
+            seen |= new
+            ahead += new
+        reached[node] = seen
+    return {
+        frozenset(other for other in seen if node in reached.get(other, ()))
+        for node, seen in reached.items()
+        if node in seen
+    }
+
+
+def test_circles_are_found():
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert circles_of(arrows) == {frozenset("bc")}
+    assert circles_of({"a": {"b"}, "b": set()}) == set()
+
+
+def test_modules_import_each_other_in_no_circle():
+    """Imports inside of functions count, too, but for those of commands.
+
+    A command imports what it runs when it is run, so that help waits for nothing.
+    """
+    modules = {module_name(path).removesuffix(".__init__") for path in SOURCES}
+
+    def module_of(name):
+        while name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    arrows = {module: set() for module in modules}
+    for found in IMPORTS:
+        if is_below(found.name, "vaezoo") and not (found.lazy and found.file.startswith(COMMANDS)):
+            source = module_name(ROOT / found.file).removesuffix(".__init__")
+            arrows[source] |= {module_of(found.name)} - {source}
+    assert circles_of(arrows) == set()
 
 
 def test_keras_is_used_through_its_public_names():

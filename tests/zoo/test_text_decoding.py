@@ -190,7 +190,7 @@ def test_options_are_no_reason_to_compile_again(model):
 
     decoder.step = counted
     try:
-        model._functions.pop("ancestral", None)
+        model.compiled_functions.pop("ancestral", None)
         model.generate(5, seed=0)
         first = len(traces)
         for options in ({"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.5, "temperature": 3.0}):

@@ -387,9 +387,9 @@ class Inference:
         export_saved_model(self, filepath, format, **kwargs)
 
     def _compiled(self, name, function, xla=False):
-        if name not in self._functions:
-            self._functions[name] = compiled(self, function, xla)
-        return self._functions[name]
+        if name not in self.compiled_functions:
+            self.compiled_functions[name] = compiled(self, function, xla)
+        return self.compiled_functions[name]
 
     def _in_batches(self, name, function, values, batch_size, seed=None, options=()):
         batch_size = check_integer("batch_size", batch_size)

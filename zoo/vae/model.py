@@ -162,7 +162,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self.objective.make_trackers()
         self._unreported = frozenset()
         self._takes_target = False
-        self._functions = {}
+        self.compiled_functions = {}
         self.prior.attach(self)
 
     @property
