@@ -10,7 +10,8 @@ from ..core.replicas import host_value
 from ..metrics import active_units
 from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
-from ..metrics.subject import as_subject, check_array
+from ..metrics.subject import as_subject
+from ._data import watched_data
 
 #: What `act` may be.
 ACTIONS = ("raise_free_bits", "slow_ramp")
@@ -39,7 +40,8 @@ class CollapseWarning(keras.callbacks.Callback):
     Epochs before `start_epoch` are watched but not warned of. The logs gain `active_units`.
 
     Args:
-        data: Array `(N, *event)` with N of at least 2, such as a thousand held-out examples.
+        data: Array `(N, *event)` with N of at least 2, such as a thousand held-out examples, or
+            what else `fit` takes as validation data save a generator: a rate needs no targets.
         start_epoch: Non-negative int, first epoch that may raise a warning, counted from 0.
         patience: Positive int, epochs over which a fall is judged.
         min_rate: Non-negative float in nats, a rate below which nothing is encoded.
@@ -79,8 +81,7 @@ class CollapseWarning(keras.callbacks.Callback):
         batch_size=256,
     ):
         super().__init__()
-        data = check_array("data", data)
-        self.data = data
+        self.data = watched_data(data).x
         self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
         self.patience = check_integer("patience", patience)
         self.min_rate = check_real("min_rate", min_rate, "[0, inf)")

@@ -19,8 +19,9 @@ from ..metrics import (
     mutual_posterior_divergence,
 )
 from ..metrics.inputs import Encoded, NotMeasurable
-from ..metrics.subject import as_subject, check_array
+from ..metrics.subject import as_subject
 from . import _pictures
+from ._data import watched_data
 from ._gains import gain_statistics, normalization_layers, target_of
 
 
@@ -59,8 +60,12 @@ class LatentMonitor(keras.callbacks.Callback):
     epoch of MNIST's size (`benchmarks/README.md`), pictures 0.3 to 0.4 s.
 
     Args:
-        data: Array `(N, *event)` with N of at least 2, such as a thousand test examples.
-        labels: Optional array `(N,)` of numbers or strings that colour `latent/means`.
+        data: Array `(N, *event)` with N of at least 2, such as a thousand test examples, or what
+            else `fit` takes as validation data save a generator. Of `(x, y)` a y of the shape of x
+            is the target: distortions are those of targets, and reconstructions stand between
+            inputs and targets.
+        labels: Optional array `(N,)` of numbers or strings that colour `latent/means`; by default
+            labels `(N,)` that go with `data`.
         log_dir: Folder for the event files. `tensorboard --logdir` shows it; it may be the one
             of `keras.callbacks.TensorBoard`.
         frequency: Positive int, epochs between scalars.
@@ -103,7 +108,12 @@ class LatentMonitor(keras.callbacks.Callback):
         to_text=None,
     ):
         super().__init__()
-        self.data = _checked_data(data)
+        self.data, self.target, found = watched_data(data)
+        _check_finite(self.data)
+        if self.target is not None:
+            _check_finite(self.target)
+        if labels is None and np.ndim(found) == 1:
+            labels = found
         self.labels = None if labels is None else _checked_labels(labels, len(self.data))
         frequency = check_integer("frequency", frequency)
         image_frequency = check_integer("image_frequency", image_frequency, optional=True)
@@ -157,7 +167,9 @@ class LatentMonitor(keras.callbacks.Callback):
         self._writer.close()
 
     def _terms(self):
-        return self.model.log_terms(self.data, seed=self.seed, batch_size=self.batch_size)
+        return self.model.log_terms(
+            self.data, seed=self.seed, batch_size=self.batch_size, target=self.target
+        )
 
     def _write(self, epoch, scalars, images):
         terms = self._terms()
@@ -243,7 +255,8 @@ class LatentMonitor(keras.callbacks.Callback):
         for row, dimension in enumerate(dimensions):
             codes[row, :, dimension] = values
         decoded, traversed = self._decoded(mean[:num], codes.reshape(-1, mean.shape[1]))
-        pairs = np.concatenate([inputs, decoded])
+        wanted = () if self.target is None else (self.target[:num],)
+        pairs = np.concatenate([inputs, decoded, *wanted])
         image("reconstructions", _pictures.tile(pairs, num, limits)[None])
         samples = self.model.generate(num, seed=self.seed, batch_size=num)
         columns = int(np.ceil(np.sqrt(num)))
@@ -285,11 +298,9 @@ class LatentMonitor(keras.callbacks.Callback):
 _TRAVERSAL_STEPS, _AUTOREGRESSIVE_TRAVERSALS = 7, 3
 
 
-def _checked_data(data):
-    array = check_array("data", data)
+def _check_finite(array):
     if not np.all(np.isfinite(array)):
         raise ValueError("`data` must be finite. Received: NaN or infinity among its values")
-    return array
 
 
 def _checked_labels(labels, size):

@@ -354,3 +354,16 @@ def _nearest(value, known):
     known = {word.lower(): word for word in known if isinstance(word, str)}
     near = [repr(known[word]) for word in difflib.get_close_matches(value.lower(), known, n=2)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def check_classes(name, labels):
+    """Returns class labels, integers in NumPy.
+
+    Raises:
+        ValueError: If one is negative: classes are numbered from 0.
+    """
+    if labels.size and labels.min() < 0:
+        raise ValueError(
+            f"`{name}` must number classes from 0 on. Received: labels down to {labels.min()}"
+        )
+    return labels

@@ -107,6 +107,8 @@ def _check_labels(y, x, name):
             f"Received: x of shape {x.shape} and y of shape {y.shape} in {name!r}"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 1 and np.issubdtype(y.dtype, np.signedinteger) and y.size and y.min() < 0:
+        raise ValueError(f"Labels must number classes from 0 on. Received: {y.min()} in {name!r}")
     return y.astype("float32" if np.issubdtype(y.dtype, np.floating) else "int32")
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..core.checks import check_integer, check_seed
+from ..core.checks import check_classes, check_integer, check_seed
 from ..core.files import written
 from ..losses import FlowGaussian
 from .active_units import active_units
@@ -40,7 +40,7 @@ from .probes import (
     linear_probe,
 )
 from .rate import rate_per_dimension
-from .subject import as_subject
+from .subject import as_subject, with_target
 
 #: What `evaluate` measures unless told otherwise: all that needs no labels.
 STANDARD = (
@@ -162,6 +162,7 @@ def evaluate(
     *,
     decoder=None,
     likelihood=None,
+    target=None,
     train=None,
     validation=None,
     num_samples=500,
@@ -198,6 +199,9 @@ def evaluate(
         metrics: Names from `STANDARD` and `FURTHER`.
         decoder: Decoder of a foreign encoder.
         likelihood: Name or `Likelihood` of a foreign pair.
+        target: Optional array of the shape of `data`: what it is to be turned into, such as clean
+            images from noisy ones. Likelihood, distortion and generated images are compared with
+            the targets, probes learn from codes of `data`.
         train: Optional pair of training data and labels, what the probes learn from; several
             fixed draws of an image in it would count as several labelled examples.
         validation: Optional pair of validation data and labels, for `few_label_probe`.
@@ -229,7 +233,7 @@ def evaluate(
     if num_images is not None:
         num_images = check_integer("num_images", num_images, 2)
     subject = as_subject(model, decoder, data, likelihood)
-    data = subject.check(data)
+    subject, data = with_target(subject, data, target)
     _check_labels(metrics, data, labels, train, validation, options)
     measure = _Measure(subject, data, labels, train, num_samples, seed, batch_size, progress)
     measure.validation, measure.num_images = validation, num_images
@@ -291,7 +295,7 @@ class _Measure:
                 estimate.extra[part], count=estimate.count, estimator="same draws", unit="nats"
             )
         if self.subject.of_text:
-            found["perplexity"] = perplexity_of(estimate, self.subject, data)
+            found["perplexity"] = perplexity_of(estimate, self.subject, self.subject.observed(data))
         return found
 
     def _mutual_information(self, options):
@@ -382,8 +386,10 @@ class _Measure:
         return {"latent_dependence": estimate}
 
     def _probe(self, probe, options):
-        chosen = {"model": self.subject, "seed": self.seed, "batch_size": self.batch_size}
-        pairs = [self.train, (self.data, self.labels)]
+        # What is encoded: of pairs of inputs and targets, the inputs.
+        encoder = self.subject.of_inputs
+        chosen = {"model": encoder, "seed": self.seed, "batch_size": self.batch_size}
+        pairs = [self.train, (self.subject.inputs(self.data), self.labels)]
         if probe is few_label_probe:
             pairs.insert(1, self.validation)
             # Which labelled subsets are drawn is the protocol's, not the command's.
@@ -392,7 +398,8 @@ class _Measure:
 
     def _samples(self, distance, options):
         chosen = {"labels": self.labels, "seed": self.seed, "batch_size": self.batch_size}
-        return distance(self.subject.model, self.data, **{**chosen, **options})
+        real = self.subject.observed(self.data)
+        return distance(self.subject.model, real, **{**chosen, **options})
 
 
 def _spectrum(what, eigenvalues, correlation, count):
@@ -453,6 +460,8 @@ def _check_labels(metrics, data, labels, train, validation, options):
         raise ValueError(
             f"`labels` must have shape ({len(data)},), one per example. Received: {len(labels)}"
         )
+    if labels is not None and np.asarray(labels).dtype.kind == "i":
+        check_classes("labels", np.asarray(labels))
     for name in metrics:
         chosen = options.get(name, {})
         several = chosen if isinstance(chosen, list | tuple) else [chosen]
@@ -498,16 +507,17 @@ def _provenance(subject, data, seed, source):
             for variable in (subject.model.weights if subject.model else subject.variables)
         ),
         "source": source,
-        "data": {
-            "shape": list(data.shape),
-            "dtype": data.dtype.name,
-            "sha256": _hash([data]),
-        },
+        "data": _description(subject.inputs(data)),
+        "target": None if subject.of_inputs is subject else _description(subject.observed(data)),
         "seed": seed,
         "assumptions": subject.notes,
         "versions": versions,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _description(array):
+    return {"shape": list(array.shape), "dtype": array.dtype.name, "sha256": _hash([array])}
 
 
 def _hash(arrays):

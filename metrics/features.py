@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_real, check_seed
+from ..core.checks import check_classes, check_integer, check_real, check_seed
 
 _FEATURE_LAYER = "features"
 _OPTIONS = (
@@ -301,14 +301,24 @@ def load_features(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must name a saved classifier. Received: {str(path)!r}")
-    model = keras.saving.load_model(path)
-    if _FEATURE_LAYER not in [layer.name for layer in model.layers]:
+    try:
+        model = keras.saving.load_model(path)
+    except Exception as error:
+        # Keras raises almost any kind for a broken file, and says of junk that it is not there.
+        raise ValueError(
+            f"`path` must name a classifier that `classifier_features` saved. Received: "
+            f"{str(path)!r}, which is broken or no .keras file"
+        ) from error
+    if _FEATURE_LAYER not in [layer.name for layer in getattr(model, "layers", ())]:
         raise ValueError(
             "`path` must name a classifier that `classifier_features` saved. Received: "
             f"{str(path)!r}, a model {model.name!r}"
         )
     beside = path.with_suffix(".json")
-    details = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+    try:
+        details = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"'{beside}', beside the classifier, is broken: it is no JSON") from error
     return _penultimate(model, details)
 
 
@@ -344,6 +354,7 @@ def _classes(labels, count):
             f"`labels` must be integers of shape ({count},), one an image. Received: "
             f"shape={labels.shape}, dtype={labels.dtype}"
         )
+    check_classes("labels", labels)
     classes, targets, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2 or sizes.min() < 2:
         raise ValueError(

@@ -65,7 +65,7 @@ def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
     if encodes and decoder is None and not hasattr(source, "prior"):
         return source.encode(data, batch_size=batch_size), None
     subject = as_subject(source, decoder, data, likelihood)
-    return subject.encode(subject.check(data), batch_size), subject
+    return subject.encode(subject.check_inputs(data), batch_size), subject
 
 
 def _is_path(source):

@@ -217,10 +217,31 @@ class Subject:
         """Returns what is scored of data: all of it, or the targets."""
         return data
 
+    def inputs(self, data):
+        """Returns what is encoded of data: all of it, or what is to be turned into targets."""
+        return data
+
+    @property
+    def of_inputs(self):
+        """The `Subject` of what is encoded alone."""
+        return self
+
     def check(self, data):
         """Raises an error unless `data` is an array that the likelihood can observe."""
         array = check_array("data", data)
         self.likelihood.check(array)
+        return array
+
+    def check_inputs(self, data):
+        """Raises an error unless `data` is an array that can be encoded.
+
+        Of a model that was trained to turn its inputs into targets these need not lie in the
+        support of the likelihood.
+        """
+        if not getattr(self.model, "takes_target", False):
+            return self.check(data)
+        array = check_array("data", data)
+        _check_finite("data", array)
         return array
 
 
@@ -261,6 +282,22 @@ class _TargetSubject(Subject):
     def observed(self, data):
         return data[:, 1]
 
+    def inputs(self, data):
+        return data[:, 0]
+
+    @property
+    def of_inputs(self):
+        return self.subject
+
+    def check(self, data):
+        pairs = check_array("data", data)
+        if not np.all(np.isfinite(pairs[:, 0])):
+            raise ValueError(
+                "`data` must hold finite numbers. Received: NaN or infinity among them"
+            )
+        self.likelihood.check(pairs[:, 1])
+        return pairs
+
     @property
     def has_density(self):
         return self.subject.has_density
@@ -286,10 +323,8 @@ def with_target(subject, data, target=None):
         raise ValueError(
             f"`target` must have the shape of `data`, {data.shape}. Received: shape={target.shape}"
         )
-    if not np.all(np.isfinite(data)):
-        raise ValueError("`data` must hold finite numbers. Received: NaN or infinity among them")
-    subject.likelihood.check(target)
-    return _TargetSubject(subject), np.stack([data, target], axis=1)
+    paired = _TargetSubject(subject)
+    return paired, paired.check(np.stack([data, target], axis=1))
 
 
 class _OurSubject(Subject):
@@ -580,6 +615,11 @@ def check_array(name, value):
             f"shape={array.shape}"
         )
     return array
+
+
+def _check_finite(name, array):
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"`{name}` must hold finite numbers. Received: NaN or infinity among them")
 
 
 def event_size(data):

@@ -17,7 +17,14 @@ import warnings
 import keras
 import numpy as np
 
-from ...core.checks import check_choice, check_integer, check_integers, check_real, check_seed
+from ...core.checks import (
+    check_choice,
+    check_classes,
+    check_integer,
+    check_integers,
+    check_real,
+    check_seed,
+)
 from ...losses import FlowGaussian
 from ..estimate import Estimate
 from ..features import ShuffledBatches
@@ -597,6 +604,7 @@ def _pair(name, pair, model, batch_size, dim, label_columns=None):
             f"`{name}` must have integer labels of shape {shape}. Received: shape={labels.shape}, "
             f"dtype={labels.dtype}"
         )
+    check_classes(name, labels)
     if dim not in (None, codes.shape[1]):
         raise ValueError(
             f"`{name}` must have codes of {dim} dimensions as `train` has. Received: "

@@ -169,3 +169,42 @@ def test_options_are_checked_before_anything_is_measured(model, digits):
     pairs = np.stack([y, y], axis=1)
     with pytest.raises(ValueError, match=r"`labels` must have shape \(N,\) for 'knn_probe'"):
         metrics.evaluate(model, x, pairs, ["knn_probe"], train=(x, pairs))
+
+
+def test_targets_are_scored_and_inputs_encoded(model, digits):
+    x, y = digits
+    noisy = x + np.random.default_rng(0).normal(0.0, 0.3, x.shape).astype("float32")
+    options = {"frechet_distance": {"features": "pixels", "num_samples": 100}}
+    names = ("negative_log_likelihood", "active_units", "knn_probe", "frechet_distance")
+    model._takes_target = True
+    try:
+        found = metrics.evaluate(
+            model, noisy, y, names, target=x, train=(noisy, y), num_samples=8, options=options
+        )
+        alone = metrics.knn_probe((noisy, y), (noisy, y), model=model)
+    finally:
+        model._takes_target = False
+    nll = metrics.negative_log_likelihood(model, noisy, 8, target=x)
+    assert found["negative_log_likelihood"].value == nll.value
+    means = model.encode(noisy).mean
+    assert found["active_units"].value == float(metrics.active_units(means))
+    assert found["knn_probe"].value == alone.value
+    # Images are generated, and compared with clean ones.
+    clean = metrics.evaluate(model, x, y, "frechet_distance", options=options)
+    assert found["frechet_distance"].value == clean["frechet_distance"].value
+    assert found.provenance["target"]["sha256"] == clean.provenance["data"]["sha256"]
+    assert clean.provenance["target"] is None
+    with pytest.raises(ValueError, match=r"`target` must have the shape of `data`, \(150, 64\)"):
+        metrics.evaluate(model, noisy, target=x[:-1])
+    with pytest.raises(ValueError, match="`data` must lie in|`x` must lie in"):
+        metrics.evaluate(model, noisy, names[:2])
+
+
+def test_classes_are_numbered_from_zero(model, digits):
+    x, y = digits
+    with pytest.raises(ValueError, match="`labels` must number classes from 0 on.*down to -7"):
+        metrics.evaluate(model, x, y - 7, "knn_probe", train=(x, y))
+    with pytest.raises(ValueError, match="`train` must number classes from 0 on.*down to -7"):
+        metrics.knn_probe((x, y - 7), (x, y))
+    with pytest.raises(ValueError, match="`labels` must number classes from 0 on.*down to -7"):
+        metrics.frechet_distance(model, x, labels=y - 7)

@@ -1,0 +1,80 @@
+"""What callbacks watch: held-out data as `fit` takes them, read once."""
+
+import inspect
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from ..metrics.subject import check_array
+
+
+class Watched(NamedTuple):
+    """Data that a callback holds fixed, in NumPy.
+
+    Attributes:
+        x: `(N, *event)`, what is encoded.
+        target: What is reconstructed, of the shape of x, or None for x itself.
+        labels: What else goes with x, or None.
+    """
+
+    x: object
+    target: object = None
+    labels: object = None
+
+
+def watched_data(data):
+    """Reads what `fit` would take as validation data, save a generator.
+
+    Args:
+        data: Array or DataFrame `(N, *event)` with N of at least 2; `(x, y)` or
+            `(x, y, sample_weight)`; a `tf.data.Dataset` or `PyDataset` of such batches, which is
+            read here as a whole. A `y` of the shape of x is a target, other ones are labels.
+
+    Raises:
+        TypeError: If the data are not numbers.
+        ValueError: If there are fewer than two examples, or values are not finite.
+    """
+    if inspect.isgenerator(data):
+        raise TypeError(
+            "`data` must be held fixed: an array, (x, y), a `tf.data.Dataset` or a `PyDataset`. "
+            "Received: a generator"
+        )
+    batches = _batches(data)
+    if batches is not None:
+        found = [keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in batches]
+        if not found:
+            raise ValueError("`data` must hold at least one batch. Received: an empty data set")
+        data = tuple(map(_joined, zip(*found, strict=True)))
+    x, y, _ = (
+        keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(data, tuple)
+        else (data, None, None)
+    )
+    x, y = (v.to_numpy() if hasattr(v, "to_numpy") else v for v in (x, y))
+    x = check_array("data", x)
+    if isinstance(y, dict):
+        y = y.get("y")
+    if y is None:
+        return Watched(x)
+    if len(y) != len(x):
+        raise ValueError(
+            f"`data` must have a row of y for each of x, {len(x)}. Received: {len(y)} rows"
+        )
+    if tuple(np.shape(y)) == x.shape:
+        return Watched(x, check_array("data", y))
+    return Watched(x, None, np.asarray(y))
+
+
+def _batches(data):
+    if isinstance(data, keras.utils.PyDataset):
+        return [data[number] for number in range(data.num_batches)]
+    return list(data) if hasattr(data, "element_spec") else None
+
+
+def _joined(parts):
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], dict):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate([np.asarray(part) for part in parts])
