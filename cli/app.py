@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib.util
 import inspect
+import math
 import os
 import shlex
 import signal
@@ -41,6 +42,8 @@ OPTIONS = {
 
 #: Seconds after which a signal that had no effect is sent again.
 AGAIN = 5.0
+#: Signals that have come while this command runs.
+_HEARD = []
 
 
 class Precision(enum.StrEnum):
@@ -64,8 +67,14 @@ class Ended(KeyboardInterrupt):
 def _noticed_signals():
     """Turns SIGTERM and SIGHUP into `Ended`, so that a command can say how to go on."""
     timers, before = [], {}
+    _HEARD.clear()
+
+    def interrupt(number, frame):
+        _HEARD.append(number)
+        raise KeyboardInterrupt
 
     def end(number, frame):
+        _HEARD.append(number)
         # An exception is lost where it meets the clean-up of an object: the signal comes again,
         # until the context is left.
         timers.append(threading.Timer(AGAIN, os.kill, (os.getpid(), number)))
@@ -73,12 +82,16 @@ def _noticed_signals():
         timers[-1].start()
         raise Ended(number)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name, usual, handler in (
+        ("SIGTERM", signal.SIG_DFL, end),
+        ("SIGHUP", signal.SIG_DFL, end),
+        ("SIGINT", signal.default_int_handler, interrupt),
+    ):
         number = getattr(signal, name, None)
         # What is ignored, as under `nohup`, stays ignored. Only the main thread has handlers.
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) == usual:
             with contextlib.suppress(ValueError):
-                before[number] = signal.signal(number, end)
+                before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
@@ -88,6 +101,23 @@ def _noticed_signals():
             timer.cancel()
 
 
+@contextlib.contextmanager
+def _signals_first():
+    """Lets a signal end the work where an error took its place.
+
+    TensorFlow turns what is raised while it traces a function into errors of its own.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if not _HEARD:
+            raise
+        number = _HEARD[0]
+        raise (KeyboardInterrupt() if number == signal.SIGINT else Ended(number)) from error
+
+
 class _Group(TyperGroup):
     """Commands whose errors are one line and exit code 2."""
 
@@ -95,7 +125,8 @@ class _Group(TyperGroup):
         with warnings.catch_warnings(), _noticed_signals():
             warnings.showwarning = _show_warning
             try:
-                return super().invoke(ctx)
+                with _signals_first():
+                    return super().invoke(ctx)
             except BrokenPipeError:
                 raise
             except Ended as error:
@@ -507,18 +538,19 @@ def train(
             value = str(given["data"][name])
             resumption += f" {flag}{' ' if name == 'data_dir' else ''}{shlex.quote(value)}"
     try:
-        run.model.fit(
-            train_data,
-            validation_data=validation_data,
-            epochs=epochs,
-            initial_epoch=trained,
-            callbacks=[
-                *recorder.around(run.fit_args.get("callbacks", ())),
-                # They change nothing, and draw while the checkpoint is already safe.
-                *_observers(directory, options, train_args, validation_args),
-            ],
-            verbose=0 if quiet else 1 if console.is_terminal else 2,
-        )
+        with _signals_first():
+            run.model.fit(
+                train_data,
+                validation_data=validation_data,
+                epochs=epochs,
+                initial_epoch=trained,
+                callbacks=[
+                    *recorder.around(run.fit_args.get("callbacks", ())),
+                    # They change nothing, and draw while the checkpoint is already safe.
+                    *_observers(directory, options, train_args, validation_args),
+                ],
+                verbose=0 if quiet else 1 if console.is_terminal else 2,
+            )
         last = recorder.history[-1]
         if last["loss"] is not None:
             save_model(run.model, directory / runs.MODEL)
@@ -536,6 +568,13 @@ def train(
         recorder.withdraw()
         if isinstance(error, OSError) and recorder.history:
             raise OSError(f"{error}. To continue then: {resumption}") from error
+        if isinstance(error, FloatingPointError) and recorder.history:
+            recorder.fail(str(error))
+            raise FloatingPointError(
+                f"{error} The model after {len(recorder.history)} epochs: "
+                f"{directory / runs.LAST}. To continue from it: {resumption}; to start anew with "
+                "other settings, --overwrite"
+            ) from error
         raise
     if last["loss"] is None:
         _say_error(
@@ -545,6 +584,14 @@ def train(
         )
         raise typer.Exit(1)
     _print_summary(console, directory, recorder.history)
+    told = runs.divergence(recorder.history, math.prod(run.settings["networks"]["input_shape"]))
+    if told:
+        _say_error(
+            f"Training has diverged: {told}. {runs.BEST} is the best model. A smaller "
+            "--set training.learning_rate may help, or data that are scaled; start anew with "
+            "--overwrite."
+        )
+        raise typer.Exit(1)
 
 
 @app.command()

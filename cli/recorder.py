@@ -145,6 +145,12 @@ class RunRecorder(keras.callbacks.Callback):
         with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
             file.write(_line(record))
 
+    def fail(self, reason):
+        """Notes that the epoch after the last one recorded has ended the run."""
+        record = {"epoch": len(self.history) + 1, "loss": None, "error": reason}
+        with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
+            file.write(_line(record))
+
     def _remembering(self):
         return [callback for callback in self._steering if hasattr(callback, "get_state")]
 

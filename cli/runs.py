@@ -36,6 +36,11 @@ DECISIVE = ("seed", "precision", "validation")
 HELD_OUT = 1 / 12
 #: Settings of data that only the command line may ask for: they make folders, or download.
 ASKED = ("download", "data_dir")
+#: A bound that many times further from its lowest value than that is from 0 tells of a divergence.
+DIVERGED = 100.0
+#: Nats for each value of an example that no model needs: an untrained one of 8-bit images that
+#: nobody scaled, under N(m, 1), has 3e4.
+HOPELESS = 1e6
 #: What a checkpoint holds beside the model, for the run that goes on from it.
 STATE = "vaezoo_run"
 
@@ -318,6 +323,25 @@ def score(record):
             name = "val_bound" if len(names) > 1 else names[0]
             return (sum(values) if finite else math.inf), name
     return math.inf, "loss"
+
+
+def divergence(history, size):
+    """Says that a run has ended far from where it had been, or returns None.
+
+    Args:
+        history: Records of at least one epoch.
+        size: Number of values in an example.
+    """
+    scores = [score(record)[0] for record in history]
+    last, name = score(history[-1])
+    lowest = min(scores)
+    rise = last - lowest > DIVERGED * max(1.0, abs(lowest))
+    if not rise and math.isfinite(last) and last <= HOPELESS * size:
+        return None
+    told = f"{name} is {last:.3g} nats after epoch {history[-1]['epoch']}"
+    if rise and math.isfinite(lowest):
+        told += f", and was {lowest:.3g} after epoch {history[scores.index(lowest)]['epoch']}"
+    return told
 
 
 def versions():

@@ -9,6 +9,8 @@ import numpy as np
 from .source import SPLIT_NAMES, Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+#: What whole files end in.
+PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -101,14 +103,41 @@ class FolderSource(Source):
 
         def decode(tick):
             row = tick % plan.count
-            image = tf.io.decode_image(
-                tf.io.read_file(files[row]), channels=self.shape[-1], expand_animations=False
-            )
+            contents = tf.io.read_file(files[row])
+            with tf.control_dependencies([_checked(files[row], contents)]):
+                image = tf.io.decode_image(
+                    contents, channels=self.shape[-1], expand_animations=False
+                )
             image.set_shape((None, None, self.shape[-1]))
             image = tf.ensure_shape(geometry.tensor(image), shape)
             return (image, *(() if y is None else (y[row],)), row, tick)
 
         return ticks.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _checked(path, contents):
+    """Looks at an image in Python if it does not end as PNG and JPEG do.
+
+    TensorFlow's own error of a file that was cut short does not say which one.
+    """
+    import tensorflow as tf
+
+    def tail(size):
+        length = tf.strings.length(contents)
+        return tf.strings.substr(contents, tf.maximum(length - size, 0), size)
+
+    def look(path, contents):
+        with _opened(path.decode()) as image:
+            image.load()
+            # Without its end, Pillow reads what TensorFlow does not.
+            if image.format == "PNG" and PNG_END not in contents:
+                raise OSError("it is cut short")
+        return True
+
+    whole = (tail(len(PNG_END)) == PNG_END) | (tail(len(JPEG_END)) == JPEG_END)
+    return tf.cond(
+        whole, lambda: tf.constant(True), lambda: tf.numpy_function(look, [path, contents], tf.bool)
+    )
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from vaezoo import zoo
-from vaezoo.cli import grids
+from vaezoo.cli import grids, runs
 from vaezoo.cli.app import app
 from vaezoo.cli.recorder import RunRecorder
 from vaezoo.core.files import Unwritable, check_writable, written
+from vaezoo.zoo.vae.scale import NonFiniteGuard
 
 PRESET = "vae_digits_mlp"
 XLA = keras.backend.backend() == "jax"
@@ -115,6 +116,7 @@ def test_a_failure_before_the_first_epoch_leaves_nothing_in_the_way(tmp_path, mo
     assert not there or (run.is_dir() and not list(run.iterdir()))
 
 
+@pytest.mark.large
 def test_a_failure_later_leaves_the_run(tmp_path, monkeypatch):
     run = tmp_path / "run"
     begin = RunRecorder.begin
@@ -335,6 +337,7 @@ def full(*args, **kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.large
 def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patched:
@@ -436,6 +439,19 @@ def test_an_error_of_the_backend_is_one_sentence(finished, tmp_path, monkeypatch
     assert error == "Error: InvalidArgumentError: Invalid PNG data (--debug shows where)\n"
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_that_tensorflow_swallows_is_reported(finished, tmp_path, monkeypatch, name, code):
+    def trace(self, *args, **kwargs):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), getattr(signal, name))
+        raise ValueError("None values not supported.")
+
+    monkeypatch.setattr(zoo.VAE, "generate", trace)
+    result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=code)
+    assert "None values" not in result.output
+    assert ("Ended by SIGTERM" in result.stderr) is (name == "SIGTERM")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -444,6 +460,55 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path, monkeypatch):
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# -- losses that are lost ------------------------------------------------------------------------
+
+
+def test_a_divergence_is_told_by_the_bounds():
+    def run(*bounds):
+        history = [
+            {"epoch": i + 1, "loss": 1.0, "val_distortion": bound, "val_rate": 0.0}
+            for i, bound in enumerate(bounds)
+        ]
+        return runs.divergence(history, 64)
+
+    # Unscaled images to begin with, a density to end with, a rise as of a prior that is annealed.
+    for healthy in ((2e6, 1e6), (50.0, -400.0), (-400.0, 300.0), (10.0, 45.0), (0.001, 1.0)):
+        assert run(*healthy) is None
+    assert run(6.8e34) == "val_bound is 6.8e+34 nats after epoch 1"
+    told = "val_bound is 9e+05 nats after epoch 2, and was 50 after epoch 1"
+    assert run(50.0, 9e5) == told
+    assert run(50.0, None) == "val_bound is inf nats after epoch 2, and was 50 after epoch 1"
+
+
+@pytest.mark.large
+def test_a_run_that_diverges_does_not_end_well(tmp_path):
+    lost = ("--set", "training.learning_rate=1000", "--epochs", "1")
+    result = train(tmp_path / "run", *lost, code=1)
+    assert "Training has diverged: val_bound is " in result.stderr
+    assert "--set training.learning_rate may help" in result.stderr
+
+
+@pytest.mark.large
+def test_a_loss_that_is_lost_later_is_noted_and_the_run_goes_on(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    watch = NonFiniteGuard.on_train_batch_end
+
+    def lose(self, batch, logs=None):
+        watch(self, batch, {"loss": float("nan")} if self._epoch else logs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NonFiniteGuard, "on_train_batch_end", lose)
+        result = train(run, "--epochs", "2", "--set", "likelihood=gaussian", code=2)
+    assert "the Gaussian likelihood has scale 1" in result.stderr
+    assert f"To continue from it: vaezoo train {PRESET} --out {run} --resume" in result.stderr
+    first, second = history_of(run)
+    assert second["loss"] is None
+    assert "became nan in epoch 2" in second["error"]
+    cli("train", PRESET, "--out", run, "--resume")
+    assert history_of(run)[0] == first
+    assert history_of(run)[1]["loss"] > 0.0
 
 
 # -- sizes ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from vaezoo.data import describe, load, load_arrays
+from vaezoo.zoo.vae.inputs import clear_errors
 
 BACKENDS = ["tf", "numpy"] if importlib.util.find_spec("tensorflow") else ["numpy"]
 pytestmark = pytest.mark.one_backend
@@ -392,3 +393,22 @@ def test_an_image_of_too_many_pixels_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match="a.png' cannot be read as an image|is not a readable"):
         load_arrays(tmp_path, image_size=4)
+
+
+@pytest.mark.one_backend
+def test_an_image_that_was_cut_short_is_named(tmp_path):
+    pytest.importorskip("tensorflow")
+
+    for number in range(3):
+        Image.fromarray(np.full((8, 8), number, "uint8")).save(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((8, 8), number, "uint8")).save(tmp_path / f"{number}.jpg")
+    assert len(list(load(tmp_path, batch_size=6, backend="tf"))) == 1
+    for name, cut in (("1.png", 20), ("1.jpg", 120)):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-cut])
+        with pytest.raises(ValueError, match=f"^'.*{name}' cannot be read as an image: "):
+            with clear_errors():
+                list(load(tmp_path, batch_size=6, backend="tf"))
+        # What stands behind the end of a JPEG does no harm.
+        (tmp_path / name).write_bytes(whole + b"\0\0")
+        list(load(tmp_path, batch_size=6, backend="tf"))

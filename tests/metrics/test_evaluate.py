@@ -207,4 +207,4 @@ def test_classes_are_numbered_from_zero(model, digits):
     with pytest.raises(ValueError, match="`train` must number classes from 0 on.*down to -7"):
         metrics.knn_probe((x, y - 7), (x, y))
     with pytest.raises(ValueError, match="`labels` must number classes from 0 on.*down to -7"):
-        metrics.frechet_distance(model, x, labels=y - 7)
+        metrics.classifier_features(x.reshape(-1, 8, 8, 1), y - 7)

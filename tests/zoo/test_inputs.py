@@ -639,3 +639,30 @@ def test_numbers_of_numpy_are_numbers(vae):
     numbers = {"epochs": np.int64(1), "batch_size": np.int32(8)}
     log = vae.fit(ROWS, verbose=0, validation_split=np.float32(0.5), **numbers).history
     assert len(log["loss"]) == len(log["val_loss"]) == 1
+
+
+@pytest.mark.one_backend
+def test_sentences_to_train_on_must_end():
+    encoder, decoder = zoo.networks.make(
+        "lstm", (6,), 2, vocabulary_size=8, embedding_dim=4, units=4
+    )
+    model = zoo.TextVAE(encoder, decoder, latent_dim=2)
+    model.compile()
+    good = np.array([[1, 5, 6, 2, 0, 0], [1, 5, 2, 0, 0, 0]])
+    endless = np.array([[1, 5, 6, 2, 0, 0], [1, 5, 6, 7, 4, 3]])
+    assert read_data(model, good, training=True).x is good
+    message = "`x` must hold sentences that end: .* id 2, .*Received: row 1 without it"
+    with pytest.raises(ValueError, match=message):
+        model.fit(endless, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.fit((batch for batch in [endless]), verbose=0)
+    for bad, told in (
+        (endless * 0, "before any padding"),
+        (-endless, "ids in"),
+        (endless + 3, "ids in"),
+    ):
+        for use in (model.encode, model.fit, model.log_prob):
+            with pytest.raises(ValueError, match=told):
+                use(bad)
+    # What a model draws may be cut short, and is encoded.
+    assert model.encode(endless).mean.shape == (2, 2)

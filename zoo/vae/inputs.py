@@ -912,7 +912,8 @@ def clear_errors(model=None):
         if keras.backend.backend() == "jax" and model is not None:
             # Keras does so after `fit` alone.
             model.jax_state_sync()
-        found = re.search(r"\b(ValueError|TypeError): (`\w+` must .*)", str(error))
+        told = r"`\w+` must .*|'.+' (?:is not a readable|cannot be read as an|has more pixels).*"
+        found = re.search(rf"\b(ValueError|TypeError): ({told})", str(error))
         if found is None or isinstance(error, (TypeError, ValueError)):
             raise
         kind = {"ValueError": ValueError, "TypeError": TypeError}[found[1]]
