@@ -386,6 +386,7 @@ def test_files_are_whole_or_absent(tmp_path):
 # -- signals -------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_ends_a_run_with_the_way_to_go_on(tmp_path, monkeypatch, name, code):
     run, begin = tmp_path / "run", RunRecorder.begin
