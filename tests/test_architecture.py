@@ -27,6 +27,8 @@ ARROWS = {
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
 DOOR = "core/posteriors.py"
 COMMANDS = ("package/", "cli/")
+# Of Keras, which tells a schedule by no public name.
+KERAS_ATTRIBUTES = {"_learning_rate"}
 SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -127,9 +129,8 @@ def test_no_folder_uses_the_private_attributes_of_another():
                 continue
             made.setdefault(name, set()).add(folder)
     assert {"zoo", "metrics"} <= set.union(*made.values())
-    assert [
-        use for use in used if is_private(use[3]) and use[0] not in made.get(use[3], {use[0]})
-    ] == []
+    used = [use for use in used if is_private(use[3]) and use[3] not in KERAS_ATTRIBUTES]
+    assert [use for use in used if use[0] not in made.get(use[3], {use[0]})] == []
 
 
 def is_self(node):
