@@ -24,7 +24,7 @@ from .mixture_prior import GaussianMixturePrior
 from .named_likelihoods import get_likelihood
 from .priors import IsotropicNormal, Prior, StandardNormal
 from .reparameterization import CholeskyReparam, DiagonalReparam
-from .token_sampling import restricted_logits
+from .token_sampling import filter_logits, restricted_logits
 from .tokens import Tokens
 from .vamp_prior import VampPrior
 from .variance_dropout import ENTROPY_FLOOR, VarianceDropout
@@ -39,6 +39,7 @@ from .weight_normalization import (
 
 __all__ = [
     "Tokens",
+    "filter_logits",
     "restricted_logits",
     "FlowPrior",
     "VampPrior",

@@ -54,7 +54,7 @@ class FlowPrior(Prior):
     def log_prob_per_dimension(self, z):
         eps, log_scale = self.flow.inverse_transform(z)
         by_noise = tfd().Normal(ops.zeros_like(eps), 1.0).log_prob(eps) + log_scale
-        return self.flow.follow(by_noise)
+        return self.flow.permute(by_noise)
 
     def sample(self, num_samples, seed):
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)

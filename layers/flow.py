@@ -53,9 +53,13 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         """Returns the point mapped to `z`, and the log-determinant by coordinate."""
         raise NotImplementedError
 
-    def follow(self, values):
+    def permute(self, values):
         """Values by coordinate of the noise, `(..., D)`, put in the order of the code."""
         return values if self.coordinates is None else ops.take(values, self.coordinates, axis=-1)
+
+    def follow(self, values):
+        """`permute` by its former name, for one release."""
+        return self.permute(values)
 
     def call(self, z, context=None):
         z, log_scale = self.transform(z, context)

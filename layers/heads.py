@@ -466,7 +466,7 @@ class FlowHead(GaussianHead):
         source = reparameterize(posterior.base, eps)
         z, log_scale = self.flow.transform(source, self._context(posterior.context))
         density = log_prob_by_coordinate(posterior.base, source)
-        return z, self.flow.follow(density) - log_scale
+        return z, self.flow.permute(density) - log_scale
 
     def sample_and_log_prob(self, posterior, num_samples, seed):
         return self._bend(posterior, self._noise(posterior, num_samples, seed))

@@ -8,7 +8,7 @@ from ..core.checks import check_integer, check_real
 from ..core.replicas import gather_batch
 from ..core.serialization import ArgumentsConfig
 from ..losses import float32, tfd
-from .token_sampling import draw_category, restricted_logits
+from .token_sampling import draw_category, filter_logits
 
 
 class Likelihood(ArgumentsConfig, keras.layers.Layer):
@@ -95,8 +95,12 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         """Shape of the decoder's output for one draw of shape `event_shape`."""
         return (*event_shape[:-1], event_shape[-1] * self.params_per_value)
 
-    def adopt(self, decoder):
+    def bind_decoder(self, decoder):
         """Takes over from a decoder what the likelihood has not been told."""
+
+    def adopt(self, decoder):
+        """`bind_decoder` by its former name, for one release."""
+        self.bind_decoder(decoder)
 
     def check(self, x):
         """Raises a `ValueError` unless the values of the array `x` can be observed."""
@@ -321,14 +325,14 @@ class Categorical(Likelihood):
         Args:
             params: Logits `(..., V)`.
             uniform: Float tensor `(...)` of values in (0, 1).
-            temperature: As in `restricted_logits`.
-            top_k: As in `restricted_logits`.
-            top_p: As in `restricted_logits`.
+            temperature: As in `filter_logits`.
+            top_k: As in `filter_logits`.
+            top_p: As in `filter_logits`.
 
         Returns:
             Int32 tensor `(...)`.
         """
-        logits = restricted_logits(params, temperature, top_k, top_p)
+        logits = filter_logits(params, temperature, top_k, top_p)
         return draw_category(logits, uniform[..., None])
 
     def _channels(self, params):

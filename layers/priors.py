@@ -36,8 +36,12 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape[:-1]
 
-    def attach(self, model):
+    def bind_model(self, model):
         """Lets a prior know the `VAE` that it belongs to, before anything is built."""
+
+    def attach(self, model):
+        """`bind_model` by its former name, for one release."""
+        self.bind_model(model)
 
     def log_prob(self, z):
         """Log p(z_k), `(batch, K)`, of `z (batch, K, D)`."""

@@ -22,7 +22,7 @@ def draw_category(logits, uniform):
     return ops.sum(ops.cast(below, "int32"), axis=-1)
 
 
-def restricted_logits(logits, temperature=None, top_k=None, top_p=None):
+def filter_logits(logits, temperature=None, top_k=None, top_p=None):
     """Logits of a sharper distribution over fewer classes, for draws that read better.
 
         l / temperature, and -infinity outside of the `top_k` most probable classes and of the
@@ -64,6 +64,10 @@ def restricted_logits(logits, temperature=None, top_k=None, top_p=None):
 
     # Where the options are tensors, those that keep all cost nothing.
     return ops.cond((top_k < size) | (top_p < 1.0), restricted, lambda: logits)
+
+
+#: Former name, for one release.
+restricted_logits = filter_logits
 
 
 def _total(kept, share):

@@ -7,7 +7,7 @@ from keras import ops
 from ..core.checks import check_integer
 from ..losses import float32, tfd
 from .likelihoods import Likelihood
-from .token_sampling import draw_category, restricted_logits
+from .token_sampling import draw_category, filter_logits
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -84,20 +84,20 @@ class Tokens(Likelihood):
         Args:
             params: Logits `(..., V)`.
             uniform: Float tensor `(..., 1)` of values in (0, 1).
-            temperature: As in `restricted_logits`.
-            top_k: As in `restricted_logits`.
-            top_p: As in `restricted_logits`.
+            temperature: As in `filter_logits`.
+            top_k: As in `filter_logits`.
+            top_p: As in `filter_logits`.
 
         Returns:
             Int32 tensor `(...)`.
         """
-        return draw_category(restricted_logits(params, temperature, top_k, top_p), uniform)
+        return draw_category(filter_logits(params, temperature, top_k, top_p), uniform)
 
     def params_shape(self, event_shape):
         (length,) = event_shape
         return (None if length is None else length - 1, self.vocabulary_size)
 
-    def adopt(self, decoder):
+    def bind_decoder(self, decoder):
         """Takes over the size of the vocabulary."""
         if self.vocabulary_size is None:
             self.vocabulary_size = getattr(decoder, "vocabulary_size", None)

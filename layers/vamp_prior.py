@@ -57,7 +57,7 @@ class VampPrior(Prior):
         # A weak reference, so that Keras does not take the model for a part of its own prior.
         self._model = None
 
-    def attach(self, model):
+    def bind_model(self, model):
         attached = None if self._model is None else self._model()
         if attached is not None and attached is not model:
             raise ValueError(

@@ -123,7 +123,7 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         return self.initial if name == "value" else self.name
 
     @contextlib.contextmanager
-    def held(self):
+    def paused(self):
         """Within it calls in training leave the schedule at its step."""
         self._held = True
         try:
@@ -270,7 +270,7 @@ class Objective(_Part):
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def held(self):
+    def paused(self):
         """Within it the schedules of all weights stay at their step, for steps that do not count.
 
         Entered while the step is traced.
@@ -278,5 +278,9 @@ class Objective(_Part):
         with contextlib.ExitStack() as stack:
             for layer in self._flatten_layers():
                 if isinstance(layer, Weight):
-                    stack.enter_context(layer.held())
+                    stack.enter_context(layer.paused())
             yield
+
+    def held(self):
+        """`paused` by its former name, for one release."""
+        return self.paused()

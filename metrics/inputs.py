@@ -26,7 +26,7 @@ class NotMeasurable(TypeError):
 
 
 class Encoded(NamedTuple):
-    """A posterior value with the `Subject` that it is of."""
+    """A posterior value with the `ModelAdapter` that it is of."""
 
     posterior: object
     subject: object
@@ -44,7 +44,7 @@ def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
         likelihood: Name or `Likelihood` of a foreign pair.
 
     Returns:
-        `(value, subject)`; the `Subject` is None without a model that has more than `encode`.
+        `(value, subject)`; the `ModelAdapter` is None without a model that has more than `encode`.
 
     Raises:
         ValueError: If a model comes without data, or data without a model.
@@ -73,7 +73,7 @@ def _is_path(source):
 
 
 def flow_subject(posterior, subject, name):
-    """The `Subject` of a flow's posterior.
+    """The `ModelAdapter` of a flow's posterior.
 
     Raises:
         NotMeasurable: If there is none, as of a posterior value alone.

@@ -196,7 +196,7 @@ def draws_at_once(subject, data, memory=MEMORY, gradients=False):
     """Estimates how many draws, over all examples, fit the memory; at least 1.
 
     Args:
-        subject: `Subject`.
+        subject: `ModelAdapter`.
         data: `(N, *event)`.
         memory: Positive int, bytes.
         gradients: Whether every layer's output is kept for a gradient, or only those in use.

@@ -51,7 +51,7 @@ def perplexity_of(estimate, subject, data):
 
     Args:
         estimate: What `negative_log_likelihood` returned, with its values per example.
-        subject: The `Subject` that was measured, of sentences.
+        subject: The `ModelAdapter` that was measured, of sentences.
         data: Int `(N, T)`.
     """
     counts, nll = predicted_tokens(subject, data), estimate.per_example

@@ -47,7 +47,7 @@ class DrawStatistics(NamedTuple):
     rate_per_dimension: object
 
 
-class Subject:
+class ModelAdapter:
     """Posterior, prior and likelihood of a model, on tensors and over whole arrays.
 
     Attributes:
@@ -223,7 +223,7 @@ class Subject:
 
     @property
     def of_inputs(self):
-        """The `Subject` of what is encoded alone."""
+        """The `ModelAdapter` of what is encoded alone."""
         return self
 
     def check(self, data):
@@ -245,11 +245,11 @@ class Subject:
         return array
 
 
-class _TargetSubject(Subject):
+class _TargetSubject(ModelAdapter):
     """A model that turns inputs into targets; each of its examples is a pair `(2, *event)`.
 
     Args:
-        subject: `Subject` of the model.
+        subject: `ModelAdapter` of the model.
     """
 
     def __init__(self, subject):
@@ -327,7 +327,7 @@ def with_target(subject, data, target=None):
     return paired, paired.check(np.stack([data, target], axis=1))
 
 
-class _OurSubject(Subject):
+class _OurSubject(ModelAdapter):
     def __init__(self, model):
         super().__init__(
             model.name, model.latent_dim, model.variables, model.likelihood, model.prior, model
@@ -346,7 +346,7 @@ class _OurSubject(Subject):
         return self.model.head.sample_and_log_prob(posterior, num_samples, seed)
 
     def base(self, posterior):
-        return DiagonalGaussian(*map(self.model.head.flow.follow, posterior.base))
+        return DiagonalGaussian(*map(self.model.head.flow.permute, posterior.base))
 
     @property
     def has_density(self):
@@ -357,7 +357,7 @@ class _OurSubject(Subject):
         return self.model.autoregressive
 
 
-class _PairSubject(Subject):
+class _PairSubject(ModelAdapter):
     """An encoder `x -> (mean, log_var)` and a decoder `z -> parameters`, any callables."""
 
     def __init__(self, encoder, decoder, likelihood, latent_dim, probabilities, name):
@@ -401,11 +401,11 @@ class _ForeignSubject(_PairSubject):
 
 
 def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None):
-    """The `Subject` behind what a user hands to an instrument.
+    """The `ModelAdapter` behind what a user hands to an instrument.
 
     Args:
         model: `VAE`; or an encoder `x -> (mean, log_var)`, given with `decoder`; or the path of a
-            SavedModel that `VAE.export` wrote; or a `Subject`.
+            SavedModel that `VAE.export` wrote; or a `ModelAdapter`.
         decoder: Callable `z (batch, D) -> (batch, *params)`: logits or probabilities under a
             Bernoulli likelihood, means under a Gaussian.
         data: `(N, *event)`, for a look at what a pair returns.
@@ -416,7 +416,7 @@ def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None)
         TypeError: If `model` is none of these.
         ValueError: If a pair's outputs do not fit together.
     """
-    if isinstance(model, Subject):
+    if isinstance(model, ModelAdapter):
         return model
     if isinstance(model, (str, Path)):
         return _saved_model(Path(model), data, likelihood)

@@ -66,7 +66,7 @@ class Measurements:
 
 
 def measure(subject, data, seed, refinement_steps, batch_size):
-    """All measurements of a `Subject` on checked data."""
+    """All measurements of a `ModelAdapter` on checked data."""
     posterior = subject.encode(data, batch_size)
     kinds = {
         "flow": isinstance(posterior, FlowGaussian),

@@ -151,7 +151,7 @@ def test_f5_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
         mean, raw, context = ops.split(projected, [SIZE, 2 * SIZE], axis=-1)
         source = (mean + ops.softplus(raw))[:, None]
         z, log_scale = head.flow.transform(source, context)
-        log_qz = head.flow.follow(-ops.log(ops.softplus(raw))[:, None]) - log_scale
+        log_qz = head.flow.permute(-ops.log(ops.softplus(raw))[:, None]) - log_scale
         rates = log_qz + 0.5 * ops.square(z)
         loss = objective(terms_of(rates[:, 0]), training=True)
         return ops.sum(loss.per_example) + loss.batch

@@ -100,11 +100,11 @@ def test_decoder_gives_the_size_of_the_vocabulary():
     assert likelihood.vocabulary_size is None
     assert likelihood.params_shape((None,)) == (None, None)
     decoder = type("Decoder", (), {"vocabulary_size": 7})()
-    likelihood.adopt(decoder)
+    likelihood.bind_decoder(decoder)
     assert likelihood.params_shape((5,)) == (4, 7)
     assert likelihood.params_per_value == 7
     given = Tokens(9)
-    given.adopt(decoder)
+    given.bind_decoder(decoder)
     assert given.vocabulary_size == 9
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vaezoo import zoo
+from vaezoo import layers, zoo
 from vaezoo.core.random import StatelessSeed
-from vaezoo.layers import Categorical, Tokens, restricted_logits
+from vaezoo.layers import Categorical, Tokens, filter_logits
 from vaezoo.zoo import networks
 
 PAD, START, END, FIRST = 0, 1, 2, 3
@@ -119,20 +119,28 @@ def reference(logits, temperature, top_k, top_p):
         (0.01, 3, 0.5),
     ],
 )
-def test_restricted_logits_are_those_of_the_most_probable_classes(options):
+def test_filtered_logits_are_those_of_the_most_probable_classes(options):
     logits = 3.0 * np.random.default_rng(0).normal(size=(7, 2, 9)).astype("float32")
-    found = ops.convert_to_numpy(restricted_logits(logits, *options))
+    found = ops.convert_to_numpy(filter_logits(logits, *options))
     np.testing.assert_allclose(found, reference(logits, *options), rtol=1e-5)
 
 
-def test_restricted_logits_leave_impossible_classes_out():
+@pytest.mark.one_backend
+def test_former_names_are_kept_for_a_release():
+    assert layers.restricted_logits is filter_logits
+    tokens = Tokens()
+    tokens.adopt(networks.LSTMDecoder(2, (4,), 9, units=3))
+    assert tokens.vocabulary_size == 9
+
+
+def test_filtered_logits_leave_impossible_classes_out():
     logits = np.array([[-np.inf, 1.0, 3.0, -np.inf, 2.0]], "float32")
     for options in [(1.0, 4, 1.0), (1.0, 0, 0.99), (1.0, 3, 1.0)]:
-        np.testing.assert_array_equal(restricted_logits(logits, *options), logits)
-    kept = ops.convert_to_numpy(restricted_logits(logits, None, 2))
+        np.testing.assert_array_equal(filter_logits(logits, *options), logits)
+    kept = ops.convert_to_numpy(filter_logits(logits, None, 2))
     np.testing.assert_array_equal(kept > -np.inf, [[False, False, True, False, True]])
     only = np.array([[-np.inf, 1.0]], "float32")
-    np.testing.assert_array_equal(restricted_logits(only, None, 1, 0.5), only)
+    np.testing.assert_array_equal(filter_logits(only, None, 1, 0.5), only)
 
 
 def test_categorical_draws_as_tokens_do():
@@ -167,11 +175,11 @@ def test_the_sharpest_draw_is_greedy(model, options):
 
 
 @pytest.mark.one_backend
-def test_first_words_have_the_frequencies_of_the_restricted_logits(model):
+def test_first_words_have_the_frequencies_of_the_filtered_logits(model):
     count = 3000
     z = np.full((1, CODE), 0.3, "float32")
     logits, _ = model.decoder.step(np.array([START]), z, model.decoder.start(z))
-    expected = ops.convert_to_numpy(ops.softmax(restricted_logits(logits, 1.7, 3, 0.95)))[0]
+    expected = ops.convert_to_numpy(ops.softmax(filter_logits(logits, 1.7, 3, 0.95)))[0]
     assert np.count_nonzero(expected) > 1
     options = np.float32(1.7), np.int32(3), np.float32(0.95)
     x = model._drawn(np.repeat(z, count, axis=0), 0, 1000, options)

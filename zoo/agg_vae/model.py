@@ -341,7 +341,7 @@ class AggressiveVAE(CustomStepVAE):
         def goes_on(*state):
             return Windows(*state).goes_on(self.max_inner_steps)
 
-        with self.objective.held():
+        with self.objective.paused():
             end = while_loop(goes_on, step, tuple(Windows.start()), self.all_variables)
         return Windows(*end).steps
 

@@ -356,7 +356,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             return keras.StatelessScope(state_mapping=state, collect_losses=True)
 
         def step_loss(here, weights, number):
-            with scope(weights, number), self.objective.held():
+            with scope(weights, number), self.objective.paused():
                 output = self._output(here, x, noise, training=True)
                 terms = self.terms(x, output, training=True)
                 loss = self.objective.bound(terms, training=True)

@@ -155,7 +155,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.prior, self.objective = prior, objective
         self.likelihood = get_likelihood(likelihood)
-        self.likelihood.adopt(decoder)
+        self.likelihood.bind_decoder(decoder)
         self._check_parts(objective, *objective.regularizers)
         self.distortion_tracker = keras.metrics.Mean("distortion")
         self.rate_tracker = keras.metrics.Mean("rate")
@@ -163,7 +163,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self._unreported = frozenset()
         self._takes_target = False
         self.compiled_functions = {}
-        self.prior.attach(self)
+        self.prior.bind_model(self)
 
     @property
     def latent_dim(self):
