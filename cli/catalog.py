@@ -6,6 +6,7 @@
 import json
 from pathlib import Path
 
+from ..core.checks import check_name
 from ..core.files import written
 
 FILE = Path(__file__).with_name("catalog.json")
@@ -14,6 +15,19 @@ FILE = Path(__file__).with_name("catalog.json")
 def read():
     """Returns the file: dict of a preset's name to its row of `vaezoo list`."""
     return json.loads(FILE.read_text("utf-8"))
+
+
+def check(name):
+    """Raises the zoo's error for an unknown preset, before the backend is imported."""
+    check_name("preset", name, read(), "one of the zoo's")
+
+
+def preset_of(name):
+    """Returns `(constructor, settings)` of a preset."""
+    check(name)
+    from .. import zoo
+
+    return zoo.presets()[name]
 
 
 def of_zoo():

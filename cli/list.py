@@ -1,15 +1,43 @@
-"""What `vaezoo list` shows."""
+"""`vaezoo list`: the presets, and all about one of them."""
 
 import inspect
+from typing import Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from . import catalog
+from .console import open_console
 from .settings import as_text
 
 #: Arguments that no setting of a preset gives.
 _NOT_SET = ("encoder", "decoder", "latent_dim", "output_shape", "options")
+
+
+def list_presets(
+    preset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PRESET", help="Show everything about this preset.", show_default=False
+        ),
+    ] = None,
+):
+    """Show the presets, or everything that one of them sets and takes.
+
+    A preset is a published model with its networks, training and data settings.
+
+    Examples:
+      vaezoo list
+      vaezoo list du_vae_digits_mlp
+    """
+    console = open_console()
+    if preset is None:
+        console.print(presets_table(with_source=console.width >= 100))
+        console.print("\nEverything about one of them: vaezoo list PRESET", highlight=False)
+        return
+    for part in preset_view(preset, *catalog.preset_of(preset)):
+        console.print(part, highlight=False)
 
 
 def presets_table(with_source):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from . import grids, judge, runs
+from . import grids, runs
+from .source import check_target, open_source
 
 #: Images side by side in a row.
 COLUMNS = 10
@@ -17,7 +18,7 @@ def reconstruct(source, num, out, overwrite, scale, **given):
         out: File to write, or None for one beside the model.
         overwrite: Whether it may be replaced.
         scale: Pixels for each pixel of an image, or None.
-        **given: Arguments of `judge.open_source`.
+        **given: Arguments of `source.open_source`.
 
     Returns:
         The file.
@@ -48,7 +49,7 @@ def interpolate(source, first, last, steps, num, out, overwrite, scale, **given)
         out: File to write, or None for one beside the model.
         overwrite: Whether it may be replaced.
         scale: Pixels for each pixel of an image, or None.
-        **given: Arguments of `judge.open_source`.
+        **given: Arguments of `source.open_source`.
 
     Returns:
         The file.
@@ -87,10 +88,10 @@ def _opened(source, name, out, overwrite, **given):
     if out is not None and out.suffix != ".png":
         raise ValueError(f"`--out` must end in .png for a model of images. Received: {out}")
     if out is not None:
-        judge.check_target(out, overwrite)
-    opened = judge.open_source(file, **given)
+        check_target(out, overwrite)
+    opened = open_source(file, **given)
     out = out or opened.folder / name
-    judge.check_target(out, overwrite)
+    check_target(out, overwrite)
     return opened, out
 
 

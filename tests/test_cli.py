@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 import vaezoo
 from vaezoo.cli import grids, runs, settings
-from vaezoo.cli.app import _observers, app
-from vaezoo.cli.judge import open_source
+from vaezoo.cli.app import app
 from vaezoo.cli.recorder import RunRecorder
+from vaezoo.cli.source import open_source
+from vaezoo.cli.train import _observers
 from vaezoo.losses import LinearSchedule
 
 PRESET = "du_vae_digits_mlp"
@@ -384,7 +385,7 @@ def test_networks_that_do_not_fit_the_data_are_a_clean_error(tmp_path):
 
 
 def test_networks_of_another_kind_do_not_inherit_options():
-    from vaezoo.cli.app import _build
+    from vaezoo.cli.train import _build
 
     overrides = settings.parse_overrides(["networks.kind=mu_vae"], {"networks": {}})
     run = _build("vae_digits_mlp", overrides)
@@ -402,7 +403,7 @@ def test_the_latent_code_is_watched_in_the_folder_of_the_run(tmp_path):
 
 
 def test_validation_data_are_held_out_of_the_training_data(tmp_path):
-    from vaezoo.cli.app import OPTIONS, _data_args
+    from vaezoo.cli.train import OPTIONS, _data_args
 
     np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
     args = {"name_or_path": str(tmp_path / "x.npy"), "batch_size": 10, "binarize": None}
@@ -430,7 +431,7 @@ def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
 
 
 def test_digits_keep_their_own_splits_and_validation_has_one_draw():
-    from vaezoo.cli.app import OPTIONS, _data_args
+    from vaezoo.cli.train import OPTIONS, _data_args
 
     args = {"name_or_path": "digits", "binarize": "dynamic"}
     train_args, validation_args = _data_args(args, OPTIONS, 5)

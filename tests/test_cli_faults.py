@@ -78,10 +78,10 @@ def test_paths_that_look_like_markup_are_printed_as_they_are(finished):
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are():
-    from vaezoo.cli.app import _console
+    from vaezoo.cli.console import open_console
     from vaezoo.metrics.evaluate import Evaluation
 
-    console = _console()
+    console = open_console()
     with console.capture() as capture:
         console.print("a[/x] [bold]b")
         console.print(Evaluation({}, {"c[/y]": "no [red]reason[/]"}, {}).table())
@@ -416,10 +416,10 @@ def test_a_signal_ends_other_commands_with_a_word(finished, tmp_path, monkeypatc
 
 
 def test_a_signal_that_is_lost_comes_again(monkeypatch):
-    from vaezoo.cli import app as module
+    from vaezoo.cli import signals as module
 
     monkeypatch.setattr(module, "AGAIN", 0.05)
-    with module._noticed_signals():
+    with module.noticed_signals():
         # As where the exception meets the clean-up of an object.
         with contextlib.suppress(module.Ended):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -220,7 +220,7 @@ def test_characters_are_told_apart_within_their_alphabets(tmp_path):
 
 
 def test_copies_of_an_image_are_no_examples_of_their_own(images, tmp_path):
-    from vaezoo.cli.judge import open_source
+    from vaezoo.cli.source import open_source
 
     run = shutil.copytree(images, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
@@ -231,7 +231,7 @@ def test_copies_of_an_image_are_no_examples_of_their_own(images, tmp_path):
 
 
 def test_validation_is_held_out_of_what_a_probe_learns_from(images, tmp_path):
-    from vaezoo.cli.judge import open_source
+    from vaezoo.cli.source import open_source
 
     pixels = (np.arange(64)[None] >> np.arange(8)[:, None] & 1).T.astype("uint8")
     x = np.zeros((64, 8, 8), "uint8")

@@ -1,0 +1,118 @@
+"""`vaezoo sample`: new data from the prior."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.checks import SEEDS
+from ..core.files import written
+from . import grids, runs
+from .console import open_console
+from .source import check_target
+from .text import vocabulary_of, writes_text
+
+
+def sample(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run directory or .keras file.", show_default=False
+        ),
+    ],
+    num: Annotated[
+        int, typer.Option("-n", "--num", metavar="N", min=1, help="How many samples.")
+    ] = 64,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=SEEDS - 1, help="Equal seeds give equal samples."),
+    ] = 0,
+    draw: Annotated[
+        bool,
+        typer.Option(
+            "--draw/--mean",
+            help="Draw x from the likelihood p(x|z), or take its mean; text is always drawn.",
+        ),
+    ] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Of drawn words: less than 1 takes the probable ones."),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Draw each word among the K most probable ones."),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", help="Draw each word among the most probable ones of probability P."
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Pixels of the grid for one pixel of an image.",
+            show_default=f"what enlarges small images to {grids.TILE} pixels",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .png for a grid of images, a .txt for sentences, an .npz for the array x as "
+            "the model returns it.",
+            show_default="samples.png beside the model; sentences are shown",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+):
+    """Generate new data from the prior: a grid of images, sentences, or an array.
+
+    Of a run, the model after its last epoch is used, or else its last checkpoint.
+
+    Examples:
+      vaezoo sample runs/du
+      vaezoo sample runs/du/checkpoints/best.keras -n 100 --seed 1 --out grid.png
+      vaezoo sample runs/du -n 10000 --draw --out generated.npz
+      vaezoo sample runs/text -n 10 --temperature 0.7 --top-k 50
+    """
+    file = runs.find_model(source)
+    import numpy as np
+
+    from .. import data
+
+    model = runs.load_model(file)
+    of_text = writes_text(model)
+    out = out if out or of_text else file.with_name("samples.png")
+    suffixes = (".txt" if of_text else ".png", ".npz")
+    if out and out.suffix not in suffixes:
+        raise ValueError(f"`--out` must end in {' or '.join(suffixes)}. Received: {out}")
+    if out:
+        check_target(out, overwrite)
+    as_words = of_text and not (out and out.suffix == ".npz")
+    vocabulary = vocabulary_of(model, file) if as_words else None
+    image = out and out.suffix == ".png"
+    if image:
+        config = runs.run_of(file) or {"settings": {"data": {}}}
+        value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
+        shape = model.prior.event_shape
+        scale = scale or grids.enlarging(shape)
+        grids.check_size(num, shape[:2], scale)
+    x = model.generate(
+        num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
+    )
+    if as_words:
+        lines = "".join(f"{line}\n" for line in data.to_text(x, vocabulary))
+        if out is None:
+            typer.echo(lines, nl=False)
+            return
+    if as_words:
+        with written(out) as partial:
+            partial.write_text(lines, "utf-8")
+    elif image:
+        grids.save(out, grids.grid(x, value_range, scale))
+    else:
+        with written(out) as partial:
+            np.savez_compressed(partial, x=x)
+    open_console().print(f"{num} samples of {model.name} ({file}): {out}", highlight=False)
