@@ -587,6 +587,8 @@ def test_list_shows_every_preset_with_its_model_data_and_source():
         assert preset["networks"]["kind"] in line
     row = next(line for line in lines if line.startswith("du_vae_mnist_mlp"))
     assert row.split()[:5] == ["du_vae_mnist_mlp", "DUVAE", "32", "mnist", "mlp"]
+    assert "settings of ours: DU-VAE's gain" in row
+    row = next(line for line in lines if line.startswith("du_vae_omniglot "))
     assert "Shen et al. (2021)" in row
 
 
