@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.compile import compiled
+from ..core.compile import compiled, padded, rows_to_compile
 from ..core.random import StatelessSeed
 from ..layers import Gaussian, IsotropicNormal, StandardNormal, Tokens, get_likelihood
 from ..losses import (
@@ -131,9 +131,9 @@ class ModelAdapter:
 
     def encode(self, data, batch_size=256):
         """The posterior value of all examples, in NumPy."""
-        return self.run("posterior", self.posterior, data, batch_size=batch_size)
+        return self.run("posterior", self.posterior, data, batch_size=batch_size, by_row=True)
 
-    def run(self, name, function, *arrays, batch_size=256, seed=None):
+    def run(self, name, function, *arrays, batch_size=256, seed=None, by_row=False):
         """Applies a function of tensors to arrays, a compiled batch at a time.
 
         Args:
@@ -144,6 +144,8 @@ class ModelAdapter:
             *arrays: Arrays, or structures of arrays, of equal lengths.
             batch_size: Positive int.
             seed: Optional int.
+            by_row: Whether each example's results are its own, so that a batch may be filled up:
+                few sizes are then compiled for.
 
         Returns:
             The structure, in NumPy, over all examples.
@@ -152,13 +154,20 @@ class ModelAdapter:
         length = len(keras.tree.flatten(arrays)[0])
         parts = []
         for start in range(0, length, batch_size):
-            batch = keras.tree.map_structure(
-                lambda array, first=start: ops.convert_to_tensor(array[first : first + batch_size]),
-                arrays,
-            )
+            rows = min(batch_size, length - start)
+            batch = [array[start : start + rows] for array in keras.tree.flatten(arrays)]
+            if by_row and self.compiles:
+                size = rows_to_compile(rows, batch_size, noise=seed is not None)
+                # A batch of this size has been compiled for by now.
+                batch = padded(batch, batch_size if start and size > rows else size)
             noise = () if seed is None else (np.uint32(seed), np.uint32(start))
-            result = call(*keras.tree.flatten(batch), *noise)
-            parts.append(keras.tree.map_structure(_to_numpy, result))
+            result = call(*map(ops.convert_to_tensor, batch), *noise)
+            part = keras.tree.map_structure(_to_numpy, result)
+            if len(batch[0]) > rows:
+                part = keras.tree.map_structure(
+                    lambda value, rows=rows: None if value is None else value[:rows], part
+                )
+            parts.append(part)
         return keras.tree.map_structure(
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
         )
@@ -220,6 +229,9 @@ class ModelAdapter:
     def inputs(self, data):
         """Returns what is encoded of data: all of it, or what is to be turned into targets."""
         return data
+
+    #: Whether functions are compiled, each for every new shape.
+    compiles = True
 
     @property
     def of_inputs(self):

@@ -414,3 +414,30 @@ def test_targets_are_what_instruments_score(model, data):
             call(model, noisy)
         with pytest.raises(ValueError, match="`target` must have the shape of `data`"):
             call(model, noisy, target=clean[:4])
+
+
+def test_predict_compiles_for_few_numbers_of_rows():
+    x = (np.random.default_rng(0).random((21, 8)) < 0.3).astype("float32")
+    shapes = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, x):
+            shapes.append(x.shape[0])
+            return x
+
+    encoder = keras.Sequential([keras.Input((8,)), Seen(), keras.layers.Dense(4)])
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8)])
+    model = zoo.VAE(encoder, decoder, latent_dim=2, seed=0)
+    model.compile()
+    model.predict(x[:8], batch_size=8, verbose=0)
+    means = keras.ops.convert_to_numpy(model.encode(x).mean)
+    shapes.clear()
+    for rows in (3, 4, 5, 6, 7, 13, 14, 15, 21):
+        found = model.predict(x[:rows], batch_size=8, verbose=0)
+        assert found.z.shape == (rows, 1, 2)
+        assert found.params.shape == (rows, 1, 8)
+        np.testing.assert_allclose(found.posterior.mean, means[:rows], rtol=1e-5, atol=1e-6)
+        # Rows that only fill up are nobody's: the draws are those of the rows' own numbers.
+        assert len(np.unique(found.z.round(5), axis=0)) == rows
+    if keras.backend.backend() == "jax":
+        assert set(shapes) <= {4, 8}

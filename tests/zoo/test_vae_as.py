@@ -294,6 +294,7 @@ def test_measuring_head_is_refused_where_it_cannot_work(make):
         ("fano_low", 1001, "Hierarchical", "Hierarchical"),
         ("entropy", 10_000, "Flat", "Flat"),
         ("entropy", 10_001, "Hierarchical", "Flat"),
+        ("entropy", 24_001, "Hierarchical", "Hierarchical"),
         ("entropy_sampled", 10, "Hierarchical", "Hierarchical"),
     ],
 )

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from ...core.checks import check_integer
-from ...core.compile import run_once
-from ...core.replicas import check_strategy, num_tf_replicas, strategy_scope
+from ...core.compile import padded, rows_to_compile, run_once
+from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...layers import awaits_initialization, initialize_from_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from .initialization import first_examples
@@ -306,8 +306,13 @@ class Training:
         """
         check_steps(kwargs)
         data = read_data(self, x, batch_size=batch_size, observed=False)
+        x = _filled_up(self, data.x, batch_size or 32)
         with clear_errors(self):
-            return super().predict(data.x, batch_size, verbose, **kwargs)
+            found = super().predict(x, batch_size, verbose, **kwargs)
+        if x is data.x:
+            return found
+        rows = len(data.x)
+        return keras.tree.map_structure(lambda v: None if v is None else v[:rows], found)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Takes a step as `keras.Model.train_on_batch` does, after checking the batch as `fit`."""
@@ -324,3 +329,15 @@ class Training:
         """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
         x, _, _ = check_batch(self, Reader(self, observed=False), x)
         return super().predict_on_batch(x)
+
+
+def _filled_up(model, x, batch_size):
+    """Returns an array with rows after its last ones, where another size would compile anew."""
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")) or num_devices(model) > 1:
+        return x
+    last = min(len(x) % batch_size or batch_size, len(x))
+    size = rows_to_compile(last, batch_size, noise=True)
+    if size > last and len(x) > batch_size:
+        # Of this size there are batches anyway.
+        size = batch_size
+    return padded((x,), len(x) - last + size)[0]
