@@ -198,6 +198,7 @@ def test_a_directory_with_anything_else_is_refused_and_left_alone(tmp_path, flag
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
 
+@pytest.mark.large
 def test_overwrite_replaces_the_run_but_not_what_others_put_there(copied):
     (copied / "notes.txt").write_text("mine")
     train(copied, "--epochs", "1", "--overwrite")
@@ -280,6 +281,7 @@ def test_debug_shows_the_traceback():
 # -- train: resuming ---------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.both_backends
 def test_resume_continues_with_the_settings_of_the_run(finished, copied):
     before = (copied / "history.jsonl").read_text()
@@ -330,6 +332,7 @@ def test_resume_writes_the_model_that_a_kill_prevented(copied):
     assert int(iterations) == 4
 
 
+@pytest.mark.large
 def test_a_loss_that_diverges_ends_the_run_and_says_so(tmp_path):
     rate = ["--set", "training.learning_rate=1000", "--epochs", "9"]
     result = train(tmp_path / "run", *rate, code=1)
@@ -364,6 +367,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, monkeypatch
 # -- train: data -------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_networks_are_built_for_the_data(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "tall.npz", x=rng.integers(0, 256, (240, 6, 5), "uint8"))
@@ -393,6 +397,7 @@ def test_networks_of_another_kind_do_not_inherit_options():
     assert run.model.encoder.output_shape[0] is None
 
 
+@pytest.mark.large
 def test_the_latent_code_is_watched_in_the_folder_of_the_run(tmp_path):
     pytest.importorskip("tensorflow", reason="event files are written through TensorFlow")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -417,6 +422,7 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path):
     assert len(seen[1]) == 10
 
 
+@pytest.mark.large
 def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
     options = [*TINY, "--data", tmp_path / "x.npy", "--epochs", "1", "--batch-size", "10"]
@@ -441,6 +447,7 @@ def test_digits_keep_their_own_splits_and_validation_has_one_draw():
     assert _data_args(args, {**OPTIONS, "validation": "none"}, 0)[1] is None
 
 
+@pytest.mark.large
 def test_presets_say_what_is_held_out_and_the_command_line_follows(tmp_path):
     known = vaezoo.zoo.presets()
     for name in ("mu_vae_mnist_cnn", "mu_vae_fashion_mnist_cnn", "hebae_mnist_mlp"):
@@ -471,6 +478,7 @@ def test_without_validation_the_training_data_are_watched(tmp_path):
     np.testing.assert_array_equal(monitor.labels, y)
 
 
+@pytest.mark.large
 @pytest.mark.both_backends
 @pytest.mark.usefixtures("float32_policy")
 def test_training_options(tmp_path):
@@ -517,6 +525,7 @@ def test_sample_goes_beside_the_model_by_default(copied):
     assert matplotlib.image.imread(copied / "samples.png").shape[:2] == (56, 2 * 56 + 2)
 
 
+@pytest.mark.large
 def test_export_loads_and_is_not_overwritten(finished, tmp_path):
     tf = pytest.importorskip("tensorflow")
     out = tmp_path / "served"
@@ -603,6 +612,7 @@ def test_list_of_a_preset_shows_what_set_accepts():
     assert "arXiv:2110.12381" in text
 
 
+@pytest.mark.large
 def test_every_preset_can_be_shown():
     for name in vaezoo.zoo.presets():
         assert name in cli("list", name).stdout
@@ -684,6 +694,7 @@ def test_objects_are_made_within_objects():
     assert loaded["places"] == [os.path.join("a", "b")]
 
 
+@pytest.mark.large
 def test_a_head_of_ones_own_is_trained_and_resumed(tmp_path):
     head = ["--set", "head=GaussianHead(2, clip=LatentClip(3.0))"]
     command = ["train", "vae_digits_mlp", "--out", tmp_path / "run", *TINY, *head]
@@ -719,6 +730,7 @@ def test_settings_of_every_preset_survive_json():
 # -- evaluate and diagnose ---------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.both_backends
 def test_evaluate_writes_what_it_shows(copied):
     result = cli("evaluate", copied, "-k", 5, "--limit", 60, "--seed", 2)
@@ -752,6 +764,7 @@ def test_evaluate_refuses_what_it_does_not_know(copied, tmp_path):
     assert "`--data` must be given" in error_of("evaluate", alone)
 
 
+@pytest.mark.large
 def test_diagnose_writes_a_page_and_its_numbers(copied):
     result = cli("diagnose", copied, "--limit", 200)
     read = json_of(copied, "diagnosis.json")
@@ -819,6 +832,7 @@ def test_a_run_on_text_keeps_its_vocabulary(text_run, corpus):
     assert "val_loss" in json.loads((text_run / "history.jsonl").read_text())
 
 
+@pytest.mark.large
 def test_evaluate_of_text_reports_the_perplexity(copied_text_run):
     result = cli("evaluate", copied_text_run, "-k", 2, "-m", "negative_log_likelihood")
     assert "perplexity" in result.stdout
@@ -858,6 +872,7 @@ def test_another_vocabulary_is_refused(copied_text_run):
     assert "vocabulary.txt must lie beside" in error_of(*command)
 
 
+@pytest.mark.large
 def test_resume_reads_text_as_before_whatever_the_files_are_now(copied_text_run, corpus):
     changed = shutil.copytree(corpus, copied_text_run.parent / "changed")
     (changed / "train.txt").write_text("1\tunheard good\n" * 40)
@@ -916,6 +931,7 @@ def test_texts_are_monitored_as_text(text_run, corpus, tmp_path):
     assert monitor.to_text(monitor.data[:2]) == ["bad !", "good fine !"]
 
 
+@pytest.mark.large
 def test_sentences_are_sampled_with_the_options_of_generate(text_run, tmp_path):
     vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
     model = keras.saving.load_model(text_run / "model.keras")
@@ -942,6 +958,7 @@ def test_images_have_no_options_of_words(finished, tmp_path):
     assert "is a model of images" in error_of("reconstruct", finished[0], "good")
 
 
+@pytest.mark.large
 def test_sentences_are_reconstructed_and_interpolated(text_run):
     vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
     model = keras.saving.load_model(text_run / "model.keras")

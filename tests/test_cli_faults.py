@@ -66,6 +66,7 @@ def copied(finished, tmp_path):
 # -- names that look like markup -----------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_paths_that_look_like_markup_are_printed_as_they_are(finished):
     directory, result = finished
     assert "a[/x]" in str(directory)
@@ -236,6 +237,7 @@ def test_a_checkpoint_whose_weights_are_broken_is_one_sentence(copied):
     assert "last.keras' cannot be loaded" in error_of(*resume)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "content", ["", "{}\n", "junk\n{}\n", "[1]\n", '{"epoch": 2, "loss": 1}\n']
 )
@@ -248,6 +250,7 @@ def test_a_broken_history_is_written_anew_from_the_checkpoint(copied, content):
     assert [record["epoch"] for record in history_of(copied)] == [1, 2]
 
 
+@pytest.mark.large
 def test_a_line_more_than_the_checkpoint_has_is_left_out(copied):
     with (copied / "history.jsonl").open("a") as file:
         file.write('{"epoch": 2, "loss": null}\n{"epo')
@@ -256,6 +259,7 @@ def test_a_line_more_than_the_checkpoint_has_is_left_out(copied):
     assert [record["loss"] is None for record in history_of(copied)] == [False, False]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -281,6 +285,7 @@ def test_a_checkpoint_of_before_has_its_history_alone(copied, content, message):
     assert len(history_of(copied)) == 2
 
 
+@pytest.mark.large
 def test_a_run_without_a_checkpoint_begins_with_its_first_epoch(copied):
     shutil.rmtree(copied / "checkpoints")
     for name in ("model.keras", "history.jsonl"):

@@ -122,6 +122,7 @@ def images(folder):
     return folder / "images"
 
 
+@pytest.mark.large
 def test_samples_are_judged_without_labels(images, tmp_path):
     out = tmp_path / "fid.json"
     cli("evaluate", images, "-m", "samples", "--features", "pixels", "--limit", 100, "--out", out)
@@ -146,6 +147,7 @@ def test_samples_are_judged_without_labels(images, tmp_path):
         assert message in cli("evaluate", images, *own, code=2).stderr
 
 
+@pytest.mark.large
 def test_samples_are_judged_in_the_range_of_the_run(tmp_path):
     run = tmp_path / "run"
     options = [*TINY.split(), "--set", "data.value_range=[-1.0,1.0]", "--set", "data.binarize=none"]
@@ -156,6 +158,7 @@ def test_samples_are_judged_in_the_range_of_the_run(tmp_path):
     assert list(found["settings"]["value_range"]) == [-1.0, 1.0]
 
 
+@pytest.mark.large
 def test_probes_take_options_and_several_values(images, tmp_path):
     out = tmp_path / "probes.json"
     options = ["--set", "kmeans_probe.num_clusters=[5,10]", "--set", "kmeans_probe.runs=2"]
@@ -180,6 +183,7 @@ def test_probes_take_options_and_several_values(images, tmp_path):
         assert message in cli("evaluate", images, *options, code=2).stderr
 
 
+@pytest.mark.large
 def test_all_probes_can_be_reached(images, tmp_path):
     out = tmp_path / "probes.json"
     options = ["-m", "few_label_probe", "--set", "few_label_probe.num_labels=30"]
@@ -194,6 +198,7 @@ def test_all_probes_can_be_reached(images, tmp_path):
     assert "must have `num_labels`" in cli(*few, code=2).stderr
 
 
+@pytest.mark.large
 def test_characters_are_told_apart_within_their_alphabets(tmp_path):
     savemat = pytest.importorskip("scipy.io").savemat
     rng = np.random.default_rng(0)
@@ -257,6 +262,7 @@ def test_the_likelihood_may_be_that_of_fewer_images(images, tmp_path):
     assert found["posterior_divergence_deviation"]["value"] == extra["standard_deviation"]
 
 
+@pytest.mark.large
 def test_the_time_of_a_likelihood_is_told_beforehand(images, capsys, monkeypatch):
     module = sys.modules["vaezoo.metrics.negative_log_likelihood"]
     monkeypatch.setattr(module, "PATIENCE", 0.0)
@@ -275,6 +281,7 @@ def test_the_time_of_a_likelihood_is_told_beforehand(images, capsys, monkeypatch
     ]  # fmt: skip
 
 
+@pytest.mark.large
 def test_images_are_reconstructed_in_pairs_of_rows(images, tmp_path):
     out = tmp_path / "r.png"
     cli("reconstruct", images, "-n", 12, "--scale", 1, "--out", out)
@@ -294,6 +301,7 @@ def test_images_are_reconstructed_in_pairs_of_rows(images, tmp_path):
     assert "takes no --beam" in cli("reconstruct", images, "--beam", 2, code=2).stderr
 
 
+@pytest.mark.large
 def test_images_are_interpolated_in_rows(images, tmp_path):
     out = tmp_path / "i.png"
     cli("interpolate", images, 3, 17, "--steps", 4, "--scale", 1, "--out", out)

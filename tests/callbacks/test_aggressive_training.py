@@ -42,6 +42,7 @@ def train(model, images, callback, epochs, **options):
     ).history
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("script", "options", "aggressive"),
     [
@@ -130,6 +131,7 @@ def test_it_measures_within_batches(ready, images):
     assert measured(x, seed=1) != measured(x, seed=0)
 
 
+@pytest.mark.large
 def test_fit_brings_it_along(ready, images):
     x = images[0]
     log = ready.fit(x, batch_size=40, verbose=0, validation_data=x[:20]).history

@@ -20,6 +20,7 @@ def empty_head(model):
     return model
 
 
+@pytest.mark.large
 def test_a_collapsed_model_is_named_once(make_vae, images):
     model, callback = empty_head(make_vae(learning_rate=1e-9)), CollapseWarning(images[0])
     with pytest.warns(PosteriorCollapse) as caught:
@@ -35,6 +36,7 @@ def test_a_collapsed_model_is_named_once(make_vae, images):
     assert [record["reason"] for record in callback.history] == ["collapsed"] * 3
 
 
+@pytest.mark.large
 def test_a_healthy_model_is_left_alone(make_vae, images):
     model, callback = make_vae(zoo.DUVAE, gamma=1.0, keep_prob=1.0), CollapseWarning(images[0])
     with warnings.catch_warnings():
@@ -44,6 +46,7 @@ def test_a_healthy_model_is_left_alone(make_vae, images):
     assert [record["reason"] for record in callback.history] == [""] * 4
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_rate_is_to_the_prior_that_the_model_has(make_vae, images):
     prior = layers.GaussianMixturePrior(1)
@@ -57,6 +60,7 @@ def test_rate_is_to_the_prior_that_the_model_has(make_vae, images):
     assert callback.history[0]["rate"] > 100.0
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_flow_that_collapsed_is_named(make_vae, images):
     head = layers.FlowHead(3, layers.InverseAutoregressiveFlow(1, (8,)))
@@ -83,6 +87,7 @@ def test_a_fall_is_seen_before_the_end(make_vae, images):
     assert [record["reason"] for record in callback.history] == ["", "", "losing units", ""]
 
 
+@pytest.mark.large
 def test_the_floor_is_raised_before_the_next_epoch(make_vae, images):
     model = empty_head(make_vae(objective=FreeBits(0.25), learning_rate=1e-9))
     callback = CollapseWarning(
@@ -94,6 +99,7 @@ def test_the_floor_is_raised_before_the_next_epoch(make_vae, images):
     assert float(model.objective.free_bits.numpy()) == pytest.approx(2.25)
 
 
+@pytest.mark.large
 def test_the_ramp_is_put_back(make_vae, images):
     model = empty_head(make_vae(objective=ELBO(LinearSchedule(100)), learning_rate=1e-9))
     callback = CollapseWarning(images[0], act="slow_ramp", max_actions=1, start_epoch=0)

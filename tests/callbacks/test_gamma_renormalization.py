@@ -47,6 +47,7 @@ def rms(gamma):
     return np.sqrt(np.mean(gamma**2))
 
 
+@pytest.mark.large
 def test_every_update_ends_at_the_target_and_gains_go_apart():
     model = make_model()
     # One update an epoch: what the logs show holds after each.
@@ -58,12 +59,14 @@ def test_every_update_ends_at_the_target_and_gains_go_apart():
     assert logs["gamma_max"][-1] == gamma.max()
 
 
+@pytest.mark.large
 def test_without_it_the_root_mean_square_moves():
     model = make_model()
     fit(model)
     assert abs(rms(gamma_of(model)) - 1.0) > 0.01
 
 
+@pytest.mark.large
 def test_several_steps_in_one_execution_are_renormalised_one_by_one():
     one, four = make_model(), make_model(steps_per_execution=4)
     for model in (one, four):
@@ -72,6 +75,7 @@ def test_several_steps_in_one_execution_are_renormalised_one_by_one():
     np.testing.assert_allclose(gamma_of(four), gamma_of(one), rtol=1e-4)
 
 
+@pytest.mark.large
 def test_it_reaches_a_step_that_was_compiled_before_and_may_be_changed():
     model = make_model()
     fit(model)
@@ -83,6 +87,7 @@ def test_it_reaches_a_step_that_was_compiled_before_and_may_be_changed():
     np.testing.assert_allclose(rms(gamma_of(model)), 0.7, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_several_layers_are_logged_by_name():
     model = make_model(second=True)
     logs = fit(model, GammaRenormalization(0.3, layers=["norm", "other"]))
@@ -92,6 +97,7 @@ def test_several_layers_are_logged_by_name():
     assert "gamma_rms" not in logs
 
 
+@pytest.mark.large
 def test_frozen_gains_are_scaled_once():
     model = make_model()
     model.get_layer("norm").trainable = False
@@ -99,6 +105,7 @@ def test_frozen_gains_are_scaled_once():
     np.testing.assert_array_equal(gamma_of(model), np.full(6, 0.5))
 
 
+@pytest.mark.large
 def test_a_constraint_of_the_layer_gives_the_target():
     model = make_model(second=True, gamma_constraint=RootMeanSquare(0.4))
     step = model.make_train_function
@@ -108,6 +115,7 @@ def test_a_constraint_of_the_layer_gives_the_target():
     assert model.get_layer("other").gamma.constraint is None
 
 
+@pytest.mark.large
 def test_mean_batch_norm_knows_its_target(make_vae, images):
     model = make_vae(zoo.DUVAE, gamma=0.6, keep_prob=1.0)
     logs = model.fit(images[0], verbose=0, callbacks=[GammaRenormalization()]).history
@@ -130,6 +138,7 @@ class Spoiler(keras.callbacks.Callback):
         gamma.assign(np.full(gamma.shape, self.value, "float32"))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("value", [0.50001, np.nan])
 def test_gains_off_the_target_stop_the_training(value):
     # 0.50001 is off by 2e-5 of the target.
@@ -137,6 +146,7 @@ def test_gains_off_the_target_stop_the_training(value):
         fit(make_model(), Spoiler(value), GammaRenormalization(0.5), epochs=2)
 
 
+@pytest.mark.large
 def test_rounding_does_not():
     fit(make_model(), Spoiler(0.500001), GammaRenormalization(0.5), epochs=2, batch_size=64)
 

@@ -24,6 +24,7 @@ class BetaReader(keras.callbacks.Callback):
         return float(self.model.objective.beta.numpy())
 
 
+@pytest.mark.large
 def test_the_weight_enters_the_compiled_step(make_vae, images):
     x, _ = images
     model, reader = make_vae(zoo.BetaVAE, beta=7.0), BetaReader()
@@ -48,6 +49,7 @@ def test_the_weight_enters_the_compiled_step(make_vae, images):
     np.testing.assert_allclose(reader.seen, expected, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_training_ends_with_the_final_weight_and_evaluation_restores(make_vae, images):
     model = make_vae()
     annealing = KLAnnealing(epochs=10, stop=3.0)

@@ -159,6 +159,7 @@ def test_samples_have_the_same_noise_each_time(watched):
     np.testing.assert_allclose(picture(records["samples"][EPOCHS - 1]), expected, atol=1.01 / 255)
 
 
+@pytest.mark.large
 def test_training_is_the_same_without_it(watched, make_vae, images):
     model, _, _ = watched
     alone = train(make_vae, images[0])
@@ -174,6 +175,7 @@ def test_nothing_is_traced_again(watched):
     assert counts[0] == counts[1] == counts[2] == counts[3]
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_deterministic_codes_have_neither_rate_nor_variance(make_vae, images, tmp_path):
     model = make_vae(zoo.AE, deterministic=True)
@@ -199,6 +201,7 @@ class Chain(layers.AutoregressiveImageDecoder):
         return keras.ops.reshape(logits, (-1, *self.output_shape_))
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     x, _ = images
@@ -235,6 +238,7 @@ def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     assert "traversals" in records
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_auxiliary_softmax_is_reported(make_vae, images, tmp_path):
     x, _ = images
@@ -251,6 +255,7 @@ def test_auxiliary_softmax_is_reported(make_vae, images, tmp_path):
         )
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_vectors_have_no_images(make_vae, tmp_path):
     x = np.random.default_rng(0).random((20, 6), "float32")
@@ -267,6 +272,7 @@ def test_vectors_have_no_images(make_vae, tmp_path):
     }
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_images_can_be_left_out_and_collapsed_codes_have_no_traversals(make_vae, images, tmp_path):
     x, _ = images

@@ -81,6 +81,7 @@ def ready(model):
     return model
 
 
+@pytest.mark.large
 def test_plateaus_lower_the_rate_and_go_back(ready, images):
     values = [5.0, 3.0, 4.0, 3.0, 3.5, math.nan, 2.0, 2.5, 2.1]
     objective_steps = int(ready.objective._weight.step.numpy())
@@ -190,6 +191,7 @@ def test_a_plateau_after_which_every_epoch_decays(ready, images):
     np.testing.assert_array_equal(after.weights[3], script.weights[3])
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_averages_of_weights_are_what_is_kept(make_vae, images):
     x, _ = images
@@ -214,6 +216,7 @@ def test_averages_of_weights_are_what_is_kept(make_vae, images):
     assert after.moments[3] == 0.0
 
 
+@pytest.mark.large
 def test_the_negative_elbo_of_validation_is_the_default(make_vae, images):
     x, _ = images
     model, decay = make_vae(zoo.BetaVAE, beta=5.0), PlateauDecay()
@@ -268,6 +271,7 @@ def test_errors_at_construction(arguments, message):
 # -- an interrupted training ---------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("stop", range(1, 6))
 def test_a_training_that_is_interrupted_ends_as_one_that_is_not(ready, stop):
     x = np.random.default_rng(0).uniform(size=(40, 4, 4, 1)).astype("float32")

@@ -117,6 +117,7 @@ def test_tf_shapes_are_static_where_batches_are_whole():
     assert test.shape.as_list() == [None, 8, 8, 1]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dynamic_draws_have_the_pixels_as_mean_and_differ_each_epoch(backend):
     options = {"batch_size": 60, "shuffle": False, "backend": backend, "labels": False}
@@ -343,6 +344,7 @@ def test_numpy_batches_have_bounds():
         dataset[4]
 
 
+@pytest.mark.large
 def test_without_tensorflow_data_are_keras_batches(tmp_path):
     pytest.importorskip("jax")
     code = """

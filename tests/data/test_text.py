@@ -367,6 +367,7 @@ def test_describe_counts(corpus):
     assert two.vocabulary.words[4:] == ("a", "b", "zzz", "q")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_real_sentences_come_back(yelp, split):
     vocabulary = Vocabulary.build(yelp / "valid.txt")

@@ -107,6 +107,7 @@ def test_validation_is_the_end_of_train(tfds_dir):
         assert describe("mnist", "validation", tfds_dir).num_examples == 5000
 
 
+@pytest.mark.large
 def test_memory_and_disk_hold_the_same(tfds_dir):
     options = {"batch_size": 64, "data_dir": tfds_dir, "shuffle": False}
     held = joined(load("mnist", "test[:300]", **options))
@@ -116,6 +117,7 @@ def test_memory_and_disk_hold_the_same(tfds_dir):
     assert load("mnist", "test[:300]", in_memory=False, **options).cardinality() == 5
 
 
+@pytest.mark.large
 def test_streams_are_reproducible_by_seed(tfds_dir):
     def stream(seed=0, **options):
         return load("mnist", "train[:320]", batch_size=32, seed=seed, in_memory=False,
@@ -144,6 +146,7 @@ def test_stored_order_is_that_of_the_files(shards):
     np.testing.assert_array_equal(labels, y[15:50])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("backend", "in_memory"), [("tf", False), ("tf", True), ("numpy", True)])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_shuffled_files_know_the_index(shards, assert_indexed, backend, in_memory, shuffle):
@@ -157,6 +160,7 @@ def test_shuffled_files_know_the_index(shards, assert_indexed, backend, in_memor
         assert np.array_equal(*orders) != shuffle
 
 
+@pytest.mark.large
 def test_a_streamed_draw_belongs_to_the_example(shards):
     def draws(split, first, shuffle):
         dataset = load(
@@ -217,6 +221,7 @@ def test_omniglot_is_upright(tfds_dir):
     assert agreement(fine.swapaxes(1, 2)) < 0.8
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["omniglot", "mnist"])
 def test_the_papers_splits_and_draws(tfds_dir, name):
     options = {"validation_split": 2000, "data_dir": tfds_dir}
@@ -257,6 +262,7 @@ def test_numpy_cannot_stream_a_set_beyond_memory(tfds_dir, monkeypatch):
     assert len(dataset) == 1
 
 
+@pytest.mark.large
 def test_celeb_a_is_its_middle_without_labels(tmp_path, monkeypatch):
     faces = TinyFaces(data_dir=tmp_path)
     faces.download_and_prepare()

@@ -47,6 +47,7 @@ def test_parameters_are_those_of_the_published_size():
     assert trained_parameters(prior) == 16 * (hidden + output + direct) == 356_352
 
 
+@pytest.mark.large
 def test_parameters_of_the_convolutional_prior():
     # 16x8x8 latent maps; 3x3 kernels in full, with what their masks leave out.
     first, middle, last = 9 * 16 * 128 + 256, 9 * 128 * 128 + 256, 9 * 128 * 16 + 32
@@ -112,6 +113,7 @@ def test_dimensions_are_those_of_the_code(run):
     np.testing.assert_allclose(first[1:], before[1:], atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["dense", "maps"])
 @pytest.mark.one_backend
 def test_gradient_reaches_every_weight_and_the_prior_is_saved(kind, tmp_path):

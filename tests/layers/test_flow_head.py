@@ -162,6 +162,7 @@ def test_f5_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
     assert np.any(gradient(lambda value: charged(value, ELBO()), kernel) != 0.0)
 
 
+@pytest.mark.large
 def test_gradient_runs_through_the_slow_direction(run, gradient):
     # A posterior by a masked flow draws coordinate by coordinate, in a loop.
     flow = MaskedAutoregressiveFlow(2, (6,), init_scale=0.5)
@@ -182,6 +183,7 @@ def test_gradient_runs_through_the_slow_direction(run, gradient):
         np.testing.assert_allclose(found[index], slope, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.large
 def test_masked_flow_as_posterior_knows_the_density_of_its_draws(features):
     keras.utils.set_random_seed(0)
     head = FlowHead(SIZE, MaskedAutoregressiveFlow(2, (6,)))

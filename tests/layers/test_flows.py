@@ -185,6 +185,7 @@ def test_block_is_the_inverse_of_tfps_masked_autoregressive_flow():
     )
 
 
+@pytest.mark.large
 def test_gradient_reaches_every_weight_and_the_layer_is_saved(tmp_path):
     z = keras.Input((2, SIZE))
     context = keras.Input((CONTEXT,))

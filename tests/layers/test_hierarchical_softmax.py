@@ -301,6 +301,7 @@ class Learner(keras.Model):
         return self.head.update(*inputs)
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_updates_within_a_compiled_step_learn_separate_inputs():
     count, size = 64, 64
@@ -317,6 +318,7 @@ def test_updates_within_a_compiled_step_learn_separate_inputs():
     np.testing.assert_array_equal(head.visits.numpy()[0], 4 * 20)
 
 
+@pytest.mark.large
 def test_heads_train_and_reload_within_a_model(tmp_path):
     x = keras.Input((FEATURES,), name="x")
     index = keras.Input((), dtype="int32", name="index")

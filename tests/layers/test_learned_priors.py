@@ -121,6 +121,7 @@ class TestVamp:
         expected = numpy(model.prior.log_prob(terms.z))
         np.testing.assert_allclose(numpy(terms.log_pz), expected, rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.large
     @pytest.mark.parametrize(
         "make_head",
         [
@@ -175,6 +176,7 @@ class TestVamp:
         with pytest.raises(ValueError, match=r"for each pseudo-input, \(5, 6\).*shape=\(4, 6\)"):
             prior.assign(x[:4])
 
+    @pytest.mark.large
     def test_trains_saves_and_reloads(self, tmp_path):
         model = make(seed=0)
         names = [variable.path for variable in model.trainable_variables]

@@ -166,6 +166,7 @@ def test_densities_are_float32_whatever_goes_in(likelihood, x):
 # -- means and draws ---------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_continuous_bernoulli_mean_against_quadrature():
     x, weights = _nodes()
     expected = weights @ (x[:, None] * _continuous_bernoulli(x[:, None], LOGITS))

@@ -57,6 +57,7 @@ def functions(layer, mask, rng):
     return scalar, of_gradients
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("masked", [False, True])
 def test_values_and_gradients_of_both_orders_are_those_of_keras(tensors, weights, masked):
     mask = ops.convert_to_tensor(np.arange(LENGTH) < LENGTHS[:, None]) if masked else None

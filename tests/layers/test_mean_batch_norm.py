@@ -67,6 +67,7 @@ def test_v7_inference_is_deterministic_and_takes_each_example_alone(trained):
         np.testing.assert_allclose(one[3:6], three, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.large
 def test_n1_fixed_gain_is_not_trained(tiny_networks):
     x = np.random.default_rng(0).random((16, 6)).astype("float32")
     model = zoo.BNVAE(*tiny_networks(), latent_dim=DIM, gamma=0.6, seed=0)

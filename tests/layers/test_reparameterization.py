@@ -251,6 +251,7 @@ def test_h8_nominal_batch_of_at_most_d_rows_is_refused(tiny_networks, batch_size
     assert int(model.optimizer.iterations.numpy()) == 0
 
 
+@pytest.mark.large
 def test_h8_short_last_batch_is_finite(tiny_networks):
     keras.utils.set_random_seed(0)
     model = zoo.HEBAE(*tiny_networks(), latent_dim=4, seed=0)

@@ -216,6 +216,7 @@ def test_nothing_is_charged_outside_of_training(batch):
     np.testing.assert_allclose(objective(terms, training=False).per_example, expected, rtol=1e-6)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "kind", [{}, {"softmax": HierarchicalSoftmax, "row_step": 0.05}], ids=["flat", "tree"]
 )

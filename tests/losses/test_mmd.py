@@ -62,6 +62,7 @@ def test_w1_discrepancy_of_a_batch_with_itself(float64):
     assert expected == pytest.approx(-0.05, abs=0.005)
 
 
+@pytest.mark.large
 def test_w1_mean_between_equal_distributions():
     rng = np.random.default_rng(0)
     pairs = rng.standard_normal((100, 2, 128, 10), "float32")

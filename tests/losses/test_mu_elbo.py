@@ -70,6 +70,7 @@ def test_full_variance_term_keeps_its_digits_near_one():
     np.testing.assert_allclose(variance_matching(np.float32([[1e-3]])), [5.0016671e-7], rtol=2e-3)
 
 
+@pytest.mark.large
 def test_u3_raw_log_variances_fall_without_end(gradient):
     size, rate = 4, 0.01
     start = np.random.default_rng(0).normal(size=(size, 3)).astype("float32")

@@ -172,6 +172,7 @@ def test_schedules_are_keras_schedules():
     np.testing.assert_allclose(ops.convert_to_numpy(optimizer.learning_rate), 0.5, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_schedule_is_read_inside_the_compiled_step():
     """Eight steps in two executions: a batch callback would have come twice, not eight times."""
     x = np.random.default_rng(0).random((16, 6)).astype("float32")

@@ -118,6 +118,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_fault_is_named(examine, name):
     expected, faults = PLANTED[name]
@@ -252,6 +253,7 @@ def trained(digits):
     return model
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_trained_du_vae_is_healthy(trained, digits):
     diagnosis = diagnose(trained, digits)
@@ -272,6 +274,7 @@ class Sampling(keras.layers.Layer):
         return mean + ops.exp(0.5 * log_var) * noise
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_textbook_vae_is_diagnosed_unchanged(digits):
     class Textbook(keras.Model):
@@ -309,6 +312,7 @@ def test_textbook_vae_is_diagnosed_unchanged(digits):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.large
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
 def test_saved_model_is_diagnosed_alike(trained, digits, tmp_path):
     trained.export(tmp_path / "model")
@@ -471,6 +475,7 @@ def trained_on(sigmoid_data):
     return train
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 @pytest.mark.filterwarnings("ignore:The likelihood's scale", "ignore:`x` is not scaled")
 @pytest.mark.parametrize(
@@ -505,6 +510,7 @@ def test_the_likelihoods_scale_is_named_first(trained_on, factor, verdict, conse
         assert "(2 * variance)" in pair.remedies[0].code
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 @pytest.mark.parametrize("scale", ["optimal", 0.1])
 def test_the_remedy_of_a_large_scale_cures(trained_on, scale):

@@ -67,6 +67,7 @@ def test_features_tell_digits_from_noise_and_the_score_names_them(digits, saved)
     assert near.settings["weights"] == network.weights_hash
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_global_random_state_neither_matters_nor_changes(digits):
     images, labels = digits[0][:100], digits[1][:100]

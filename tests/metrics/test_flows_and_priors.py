@@ -86,6 +86,7 @@ def close(estimate, exact, errors=4.0):
 # -- flows -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_likelihood_of_a_flow_is_that_of_the_gaussian_which_it_is(pinned, twin, data):
     flow, plain = (
         metrics.negative_log_likelihood(model, data[:40], 400, seed=1) for model in (pinned, twin)
@@ -119,6 +120,7 @@ def test_entropy_and_rates_of_a_flow_are_closed_forms_within_their_errors(pinned
     assert np.max(np.abs(wrong)) > 0.1
 
 
+@pytest.mark.large
 def test_rates_by_coordinate_are_those_of_the_model(bent, data):
     rates = metrics.rate_per_dimension(bent, data, num_samples=4, seed=3, batch_size=50)
     terms = bent.log_terms(data, 4, seed=3, batch_size=50)
@@ -143,6 +145,7 @@ def test_moments_of_a_flow_are_those_of_its_draws(pinned, twin, data):
     assert drawn.divergence == pytest.approx(exact.divergence, abs=0.1)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_evaluation_of_a_flow_measures_what_there_is(bent, data):
     found = metrics.evaluate(bent, data, num_samples=8)
@@ -185,6 +188,7 @@ def test_codes_of_a_flow_are_base_and_code(bent, data):
     assert metrics.knn_probe(pair, pair, model=bent, num_neighbors=1).value == 1.0
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_draws_of_a_flow_are_enough_for_mine(bent, data):
     found = metrics.mine(bent, data, epochs=1, hidden_units=(8,))
@@ -235,6 +239,7 @@ def gaussian_kl(mean, variance):
     return 0.5 * (ratio + (mean - PRIOR_MEAN) ** 2 / PRIOR_VARIANCE - 1.0 - np.log(ratio))
 
 
+@pytest.mark.large
 def test_rates_and_divergences_are_to_the_learned_prior(mixture, data):
     posterior = mixture.encode(data)
     mean, log_var = (ops.convert_to_numpy(part).astype("float64") for part in posterior)
@@ -258,6 +263,7 @@ def test_rates_and_divergences_are_to_the_learned_prior(mixture, data):
     assert found["aggregate_divergence"].estimator.endswith("(prior by draws)")
 
 
+@pytest.mark.large
 def test_flow_prior_has_rates_by_dimension(data):
     keras.utils.set_random_seed(3)
     prior = layers.AutoregressiveFlowPrior(1, (8,), weight_norm=False)
@@ -411,6 +417,7 @@ def test_pinned_flow_is_diagnosed_as_the_gaussian_which_it_is(pinned, twin, data
         np.testing.assert_allclose(flow.arrays[name], plain.arrays[name], atol=tolerance)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_collapsed_flow_is_named(data):
     model = make(data, head=flow_head())
@@ -444,6 +451,7 @@ def test_learned_priors_are_diagnosed(data, prior):
     assert by_prior == isinstance(prior, layers.AutoregressiveFlowPrior)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_decoder_that_models_the_data_alone_is_named(binary):
     model = make_chain(head=layers.GaussianHead(2))
@@ -465,6 +473,7 @@ def test_decoder_that_models_the_data_alone_is_named(binary):
     assert np.ptp(diagnosis.pictures["reconstructions"], axis=0).max() == 0.0
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_decoder_that_reads_is_seen_to(binary):
     model = make_chain(head=flow_head())

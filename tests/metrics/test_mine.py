@@ -39,12 +39,14 @@ def test_the_bound_is_no_better_where_it_was_trained(estimate):
     assert abs(estimate.extra["training_bound"] - estimate.value) < error
 
 
+@pytest.mark.large
 def test_independent_samples_have_no_information():
     x, z = np.random.default_rng(1).standard_normal((2, 4000, 1))
     estimate = mine(x, z, epochs=2, hidden_units=(16,))
     assert -0.1 < estimate.value < 4.0 * estimate.standard_error
 
 
+@pytest.mark.large
 def test_seeds_fix_everything():
     x, z = correlated(400)
     options = {"epochs": 1, "hidden_units": (8,), "batch_size": 100}
@@ -62,6 +64,7 @@ class Channel:
         return DiagonalGaussian(0.8 * x, np.full_like(x, math.log(0.36)))
 
 
+@pytest.mark.large
 def test_codes_of_a_model_agree_with_their_densities():
     x, _ = correlated(12_000, seed=5)
     expected = mutual_information(Channel(), x[:3000])

@@ -211,6 +211,7 @@ def test_code_form_has_the_entropy_in_closed_form():
     assert estimate.extra["marginal_divergence"] == pytest.approx(same.extra["marginal_divergence"])
 
 
+@pytest.mark.large
 def test_code_form_is_noisy_at_collapse():
     zeros = np.zeros((200, 32))
     values = [

@@ -53,6 +53,7 @@ class TestLinearGaussian:
         assert estimate.value == pytest.approx(-np.mean(evidence), abs=1e-4)
         assert estimate.extra["effective_samples"] == pytest.approx(num_samples, rel=1e-3)
 
+    @pytest.mark.large
     def test_c4_wrong_posterior_gives_a_bound_that_falls_with_the_draws(
         self, score, linear_gaussian
     ):

@@ -85,6 +85,7 @@ PROBES = [
 ]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("probe", "arguments"), PROBES)
 def test_separated_classes_are_read_off(probe, arguments):
     result = probe(TRAIN, TEST, **arguments)

@@ -118,6 +118,7 @@ def test_padding_changes_no_metric(evaluations):
     assert plain["active_units"].value == D
 
 
+@pytest.mark.large
 def test_padding_changes_no_training_step(fitted, corpus):
     model, history = fitted
     wide, wide_history = trained(np.pad(corpus[0], PADDING))
@@ -169,6 +170,7 @@ def test_draws_fit_into_the_memory(fitted, corpus):
         assert 4 * logits * draws <= 10**6 <= 10 * logits * draws
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_diagnosis_is_made(fitted, corpus):
     found = metrics.diagnose(fitted[0], corpus[0], refinement_steps=2)

@@ -144,6 +144,7 @@ def replayed(stacks, networks, start, window):
     return weights, steps
 
 
+@pytest.mark.large
 def test_g2_a_step_is_a_loop_over_the_encoder_then_a_step_of_the_decoder(
     no_noise, make, dense_networks, binary_data
 ):
@@ -176,6 +177,7 @@ def test_g2_a_step_is_a_loop_over_the_encoder_then_a_step_of_the_decoder(
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_after_the_phase_steps_are_those_of_the_plain_vae(make, dense_networks, binary_data):
     x, options = binary_data(16), {"batch_size": 16, "verbose": 0}
     model = make(keras.optimizers.Adam(0.1))
@@ -193,6 +195,7 @@ def test_after_the_phase_steps_are_those_of_the_plain_vae(make, dense_networks, 
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_clipping_takes_the_norm_of_all_gradients(no_noise, make, binary_data):
     x, limit = binary_data(16), 0.1
     plain = make(keras.optimizers.SGD(1.0), max_inner_steps=1)
@@ -213,6 +216,7 @@ def test_clipping_takes_the_norm_of_all_gradients(no_noise, make, binary_data):
     assert 0.2 * limit < np.sqrt(sum(squares)) <= limit * (1 + 1e-5)
 
 
+@pytest.mark.large
 def test_schedules_and_learning_rate_follow_the_outer_steps(make, binary_data):
     class Halve(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -247,6 +251,7 @@ class EndsAfter(keras.callbacks.Callback):
             self.model.phase.end()
 
 
+@pytest.mark.large
 def test_the_phase_ends_within_a_fit(make, binary_data):
     model, ends = make(), EndsAfter(1)
     log = model.fit(binary_data(40), batch_size=16, epochs=4, verbose=0, callbacks=[ends]).history
@@ -260,6 +265,7 @@ def test_the_phase_ends_within_a_fit(make, binary_data):
     assert list(inner[1:]) == [3, 3]
 
 
+@pytest.mark.large
 def test_a_reloaded_model_goes_on_where_it_was(make, binary_data, tmp_path):
     model, x = make("adam"), binary_data(16)
     model.fit(x, batch_size=16, verbose=0, validation_data=x)
@@ -281,6 +287,7 @@ def test_a_reloaded_model_goes_on_where_it_was(make, binary_data, tmp_path):
     assert not bare.phase.active
 
 
+@pytest.mark.large
 def test_backups_restore_the_phase_and_what_decides(make, binary_data, tmp_path):
     class Interrupt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -329,6 +336,7 @@ class Batches(keras.utils.PyDataset):
         return (self.x[i * self.size : (i + 1) * self.size],)
 
 
+@pytest.mark.large
 def test_every_source_gives_its_steps_and_others_of_its_own(make, binary_data):
     x = binary_data(40)
     model, attach, stacks = make(), None, []
@@ -356,6 +364,7 @@ def test_every_source_gives_its_steps_and_others_of_its_own(make, binary_data):
         assert len(found) > len({row.tobytes() for row in x[:16]})
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_texts_of_different_lengths(text_networks, sentences):
     x = sentences(24)
@@ -391,6 +400,7 @@ def test_texts_of_different_lengths(text_networks, sentences):
     assert found <= {row.tobytes() for row in x}
 
 
+@pytest.mark.large
 def test_several_steps_an_execution(make, binary_data):
     model = make(compile_args={"steps_per_execution": 2})
     log = model.fit(
@@ -465,6 +475,7 @@ def test_memory_does_not_grow_with_the_data():
 POLICY = {"tensorflow": "mixed_bfloat16", "jax": "mixed_float16"}[BACKEND]
 
 
+@pytest.mark.large
 def test_mixed_precision_learns(make, binary_data, float32_policy):
     keras.config.set_dtype_policy(POLICY)
     model = make(keras.optimizers.Adam(0.01), compile_args={"jit_compile": True})

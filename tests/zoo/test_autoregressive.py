@@ -44,6 +44,7 @@ def model(images):
     return model
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_training_initialises_the_gains_from_the_first_data_and_lowers_the_loss(images):
     keras.utils.set_random_seed(1)
@@ -96,6 +97,7 @@ def test_probabilities_of_all_images_sum_to_one(images):
     np.testing.assert_allclose(ops.sum(ops.exp(log_px)), 1.0, rtol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_greedy_decoding_takes_each_mode_in_turn(model):
     z = np.random.default_rng(2).normal(size=(5, SIZE)).astype("float32")
@@ -108,6 +110,7 @@ def test_greedy_decoding_takes_each_mode_in_turn(model):
     np.testing.assert_array_equal(model.decode(z[:, None], batch_size=5)[:, 0], x)
 
 
+@pytest.mark.large
 def test_generation_follows_its_seed_whatever_the_batch(model):
     first = model.generate(7, seed=3, mean=False)
     assert set(np.unique(first)) <= {0.0, 1.0}
@@ -140,6 +143,7 @@ def test_a_target_of_its_own_is_what_the_decoder_sees(model, images):
     np.testing.assert_allclose(loss, np.mean(terms.kl - terms.log_px[:, 0]), rtol=1e-5)
 
 
+@pytest.mark.large
 def test_reloaded_model_is_the_same(model, images, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -154,6 +158,7 @@ def test_reloaded_model_is_the_same(model, images, tmp_path):
     assert not awaits_initialization(again)
 
 
+@pytest.mark.large
 @pytest.mark.skipif(JAX, reason="JAX draws other noise")
 def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
     import tensorflow as tf
@@ -170,6 +175,7 @@ def test_saved_model_draws_what_the_model_draws(model, images, tmp_path):
     np.testing.assert_allclose(score, model.log_prob(images[:4], num_samples=8), rtol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("constructor", "options"),
     [
@@ -189,6 +195,7 @@ def test_other_models_take_such_a_decoder(constructor, options, images):
     assert model.reconstruct(images[:3]).shape == (3, *SHAPE)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_class_numbers_are_decoded_one_channel_after_the_other(images):
     keras.utils.set_random_seed(0)
@@ -202,6 +209,7 @@ def test_class_numbers_are_decoded_one_channel_after_the_other(images):
     assert np.all(np.isfinite(model.log_prob(x, num_samples=3)))
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_learned_prior_goes_with_such_a_decoder(images):
     keras.utils.set_random_seed(0)

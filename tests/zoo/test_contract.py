@@ -172,6 +172,7 @@ def test_evaluate_reports_what_training_reports(case, monkeypatch):
     assert np.isfinite(logs["distortion"])
 
 
+@pytest.mark.large
 def test_reloaded_model_is_the_same_down_to_its_noise(case):
     reloaded = keras.models.load_model(case.path)
     assert json.dumps(reloaded.get_config()) == json.dumps(case.model.get_config())
@@ -226,6 +227,7 @@ def test_draws_lie_on_axis_1(case):
 
 
 # `test_vae.py` has both policies on both backends, under XLA.
+@pytest.mark.large
 @pytest.mark.one_backend
 @pytest.mark.parametrize("policy", ["mixed_float16"])
 def test_trains_in_mixed_precision_with_a_float32_loss(case, policy, float32_policy):

@@ -58,6 +58,7 @@ def x(binary_data):
     return binary_data(ROWS)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("source", "options"),
     [
@@ -99,6 +100,7 @@ def test_steps_of_ones_own_have_to_be_told(make, x):
         model.set_steps_per_epoch(0)
 
 
+@pytest.mark.large
 def test_a_saved_model_goes_on_with_batches_of_another_size(make, x, tmp_path):
     rate = InEpochs(keras.optimizers.schedules.PiecewiseConstantDecay([1.5], [0.5, 0.25]))
     model = make(optimizer=keras.optimizers.SGD(rate))
@@ -117,6 +119,7 @@ def test_a_saved_model_goes_on_with_batches_of_another_size(make, x, tmp_path):
         assert again.optimizer.learning_rate == 0.25
 
 
+@pytest.mark.large
 def test_learning_rates_fall_at_the_end_of_an_epoch(make, x):
     decay = keras.optimizers.schedules.ExponentialDecay
     seen = []
@@ -135,6 +138,7 @@ def test_learning_rates_fall_at_the_end_of_an_epoch(make, x):
     assert shared.steps_per_epoch is None
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_the_step_is_compiled_once(make, x):
     made = []
@@ -161,6 +165,7 @@ def test_models_of_a_preset_count_for_themselves():
     assert [schedule.steps_per_epoch for schedule in schedules] == [5, None]
 
 
+@pytest.mark.large
 def test_ramps_that_do_not_fit_are_warned_of(make, x):
     options = {"batch_size": BATCH, "verbose": 0, "validation_data": x}
     plateau = PlateauDecay(patience=1, start_epoch=1)

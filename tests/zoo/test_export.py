@@ -267,6 +267,7 @@ def test_interpolate_is_that_of_the_model(served, name):
         assert_same(outputs(case, "interpolate", n), {"x": expected})
 
 
+@pytest.mark.large
 @reads
 @pytest.mark.one_backend
 def test_text_is_decoded_as_the_model_decodes_it(served):

@@ -44,6 +44,7 @@ def make(name, networks, small_parts):
     return getattr(zoo, name)(*networks, latent_dim=3, **small_parts(name))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["VAE", "SAVAE", "HEBAE", "IAFVAE", "TextVAE", "PixelCNN"])
 def test_all_methods_give_what_they_give_in_float32(
     name, floatx, x64, text_networks, dense_networks, sentences, binary_data, small_parts
@@ -84,6 +85,7 @@ def test_all_methods_give_what_they_give_in_float32(
     assert np.isfinite(model.evaluate(data, batch_size=8, verbose=0)[0])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["VAE", "VLAE"])
 def test_a_model_of_float64_is_diagnosed_scored_and_reloaded(
     name, floatx, x64, dense_networks, binary_data, small_parts, tmp_path
@@ -99,6 +101,7 @@ def test_a_model_of_float64_is_diagnosed_scored_and_reloaded(
     np.testing.assert_allclose(again, before, rtol=1e-6)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_model_of_float64_is_exported(floatx, dense_networks, binary_data, small_parts, tmp_path):
     import tensorflow as tf

@@ -110,6 +110,7 @@ def test_scores_are_those_of_the_rows_alone(dense_networks, binary_data):
 # -- files -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["VAE", "DUIAF", "VLAE", "TextVAE"])
 def test_a_file_holds_a_model_that_was_only_used(
     name, tmp_path, dense_networks, text_networks, binary_data, sentences, small_parts
@@ -200,6 +201,7 @@ def test_noisy_inputs_are_used_and_scored_by_their_targets(model, data):
     assert np.all(got != model.log_prob(clean, num_samples=8, seed=1))
 
 
+@pytest.mark.large
 def test_8_bit_inputs_are_those_of_a_model_that_scales_them_or_was_trained_on_them(
     model, data, dense_networks, tmp_path
 ):
@@ -338,6 +340,7 @@ def test_bad_targets_are_one_sentence(model, data):
             model.log_prob(noisy, target=target)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_served_signatures_refuse_bad_inputs(model, data, tmp_path):
     import tensorflow as tf
@@ -376,6 +379,7 @@ def test_served_signatures_refuse_bad_inputs(model, data, tmp_path):
     assert served["encode"](x=tf.zeros((0, 6)))["mean"].shape == (0, 3)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_model_of_targets_is_served_with_them(dense_networks, data, tmp_path):
     import tensorflow as tf

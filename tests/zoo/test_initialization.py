@@ -66,6 +66,7 @@ def statistics(values):
     return values.mean(axis=0), values.std(axis=0)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("source", SOURCES)
 def test_as_many_examples_as_asked_for_are_seen_at_their_mean_codes(x, source):
     model = make()

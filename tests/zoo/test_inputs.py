@@ -336,6 +336,7 @@ LABELS = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_are_left_out(point, kind):
     y = LABELS[kind]
@@ -391,6 +392,7 @@ def test_a_wrong_target_is_refused_by_fit_in_each_source(vae):
 WEIGHTS = np.linspace(0.0, 3.0, 24).astype("float32")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("constructor", [zoo.VAE, zoo.IWAE, zoo.SAVAE, zoo.AggVAE])
 @pytest.mark.filterwarnings("ignore:The aggressive phase")
 def test_weights_of_one_column_count_as_those_of_none(make, small_parts, constructor):
@@ -410,6 +412,7 @@ def test_weights_of_one_column_count_as_those_of_none(make, small_parts, constru
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", STREAMS)
 def test_weights_in_batches(point, name):
     expected = evaluated(point, ROWS, sample_weight=WEIGHTS, batch_size=8)
@@ -478,6 +481,7 @@ def test_class_weights(point):
             point.fit(*args, **options, **more)
 
 
+@pytest.mark.large
 def test_frames_are_arrays(point):
     x, y, weight = Frame(ROWS.astype("float64")), Frame(CLASSES), Frame(WEIGHTS)
     expected = evaluated(point, ROWS, sample_weight=WEIGHTS)
@@ -506,6 +510,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_the_last_batch_is_checked_as_the_first(vae, name, entry):
@@ -549,6 +554,7 @@ def test_batches_of_another_shape(vae):
         vae.fit(Batches([(ROWS, ROWS[:3])]), verbose=0)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("processes", [False, True])
 def test_workers_check_what_they_make(vae, processes):
     options = {"workers": 2, "use_multiprocessing": processes}
@@ -597,6 +603,7 @@ def test_errors_of_others_are_left_alone():
         Broken([0])[0]
 
 
+@pytest.mark.large
 def test_ragged_sentences(text_networks, sentences):
     tf = pytest.importorskip("tensorflow")
     model = zoo.TextVAE(*text_networks(), latent_dim=3)

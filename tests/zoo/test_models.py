@@ -531,6 +531,7 @@ def test_mu_vae_has_presets_of_both_variance_terms():
             assert raw[part] == full[part]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", BUILT)
 def test_presets_build(name):
     constructor, settings = PRESETS[name]
@@ -603,6 +604,7 @@ def test_text_presets_ask_for_the_size_of_the_vocabulary():
         zoo.load("du_vae_yelp")
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_text_preset_trains_on_sentences(sentences):
     keras.utils.set_random_seed(0)
@@ -735,6 +737,7 @@ def test_load_names_what_it_does_not_know(name, overrides, message):
         zoo.load(name, **overrides)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["du_vae_digits_mlp", "mu_vae_digits_mlp"])
 @pytest.mark.one_backend
 def test_digits_presets_train(name):
@@ -766,6 +769,7 @@ def test_models_whose_rate_is_their_objective_take_a_prior():
     assert without == {"AE", "HEBAE", "InfoVAE", "MuVAE", "VAEAS", "WAE"}
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", WITH_PRIOR)
 @pytest.mark.one_backend
 def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_data):
@@ -784,6 +788,7 @@ def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_da
     assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
 
 
+@pytest.mark.large
 def test_averaged_weights_are_what_validation_sees():
     keras.utils.set_random_seed(0)
     networks = {"hidden_units": (8,), "decoder": {"hidden_units": (8,)}}

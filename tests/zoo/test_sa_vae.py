@@ -131,6 +131,7 @@ def test_recursion_is_autodiff_through_all_steps(limit):
     assert distance(found[:1], [direct]) > 0.1
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not TENSORFLOW, reason="JAX has no float64 by default")
 def test_finite_differences_need_double_precision():
     expected, _ = straight_through(*toy("float64"), None)
@@ -267,6 +268,7 @@ def step_by_direction(svi_backward):
         yield norm, (forth - back) / (2 * STEP)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("svi_backward", "tolerance"), [("exact", 0.01), ("finite_differences", 0.03)]
 )
@@ -290,6 +292,7 @@ def test_a_step_counts_once(model):
     assert counts == [steps] * 3
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_batch_statistics_are_those_of_the_last_pass(to_numpy):
     def statistics(refine_steps, rate):
@@ -308,6 +311,7 @@ def test_batch_statistics_are_those_of_the_last_pass(to_numpy):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.large
 def test_losses_of_layers_and_measuring_regularizers_are_kept():
     def step(**options):
         keras.utils.set_random_seed(0)
@@ -330,6 +334,7 @@ def test_losses_of_layers_and_measuring_regularizers_are_kept():
     assert np.linalg.norm(pushed) < np.linalg.norm(kernel) - 1e-4
 
 
+@pytest.mark.large
 def test_lstm_decoders_are_differentiated_twice(text_networks, sentences):
     keras.utils.set_random_seed(0)
     x = sentences(8)
@@ -348,6 +353,7 @@ def test_lstm_decoders_are_differentiated_twice(text_networks, sentences):
 # -- use ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_refinement_raises_the_elbo(model, to_numpy):
     x = patterns(64, seed=1)
@@ -366,6 +372,7 @@ def test_refinement_raises_the_elbo(model, to_numpy):
     np.testing.assert_allclose(logs["refinement_gain"], gain.mean(), atol=0.2 * gain.mean() + 0.02)
 
 
+@pytest.mark.large
 def test_encode_takes_as_many_steps_as_it_is_told(model, to_numpy):
     x = patterns(8, seed=2)
     plain = model.head.posterior(model.encoder(x, training=False))
@@ -387,6 +394,7 @@ def test_codes_depend_on_their_example_alone(model, to_numpy):
         np.testing.assert_allclose(parts.log_var, whole.log_var, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_everything_uses_the_refined_posterior(model, to_numpy):
     x = patterns(8, seed=2)

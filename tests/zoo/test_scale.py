@@ -31,6 +31,7 @@ def make(dense_networks):
     return build
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     "name", ["VAE", "DUVAE", "HEBAE", "IAFVAE", "MuVAE", "AggVAE", "BNVAE", "IWAE"]
@@ -43,6 +44,7 @@ def test_first_loss_of_unscaled_tables_is_finite(make, name):
         assert np.isfinite(loss), (name, x.shape)
 
 
+@pytest.mark.large
 def test_training_on_unscaled_columns_warns_by_name_and_goes_down(make):
     model = make(3)
     model.compile(keras.optimizers.Adam(1e-3))
@@ -52,6 +54,7 @@ def test_training_on_unscaled_columns_warns_by_name_and_goes_down(make):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore:`x` is not scaled")
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_fit_stops_at_a_loss_that_is_not_finite(make, verbose):
@@ -66,6 +69,7 @@ def test_fit_stops_at_a_loss_that_is_not_finite(make, verbose):
     assert model.predict(SURVEY[:2], verbose=0).z.shape == (2, 1, 3)
 
 
+@pytest.mark.large
 def test_a_loss_that_is_not_finite_on_scaled_data_blames_the_step(make):
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     model = make(4)
@@ -129,6 +133,7 @@ def test_other_likelihoods_are_left_alone(make):
         model.fit(x, batch_size=50, verbose=0)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("constructor", [zoo.VAE, zoo.IWAE])
 def test_optimal_scale_trains_saves_and_serves_in_evaluation(make, constructor, tmp_path):
     rows = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")

@@ -60,6 +60,7 @@ def fit(model, x, source="array", **options):
     return model.fit(SOURCES[source](x), **options).history
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", REPORTS)
 def test_terms_of_a_batch_are_averaged_where_they_exist(x, name):
     source = dict(zip(REPORTS, SOURCES, strict=True))[name]

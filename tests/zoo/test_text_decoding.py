@@ -155,6 +155,7 @@ def test_categorical_draws_as_tokens_do():
 # -- generate ----------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_generated_sentences_are_well_formed_and_repeat_by_seed(model):
     x = model.generate(40, seed=0)
     assert_are_sentences(x)
@@ -249,6 +250,7 @@ def test_options_without_classes_to_draw_are_errors(images):
 # -- decode ------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 @pytest.mark.one_backend
 def test_a_beam_of_one_is_greedy(model, codes, length_penalty):

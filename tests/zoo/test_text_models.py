@@ -44,6 +44,7 @@ def test_no_model_is_forgotten():
     assert set(zoo.__all__) - other - {"SkipVAE", "ResNetVAE"} == set(MODELS)
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore:The aggressive phase:UserWarning")
 @pytest.mark.parametrize("name", CASES)
 def test_trains_on_sentences(name, text_networks, sentences, small_parts, to_numpy):

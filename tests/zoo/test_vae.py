@@ -223,6 +223,7 @@ def test_losses_of_layers_are_added(binary_data, to_numpy):
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_run_eagerly_equals_compiled(make_vae, binary_data):
     results = []
     for run in (QUICK, {"run_eagerly": True}):
@@ -255,6 +256,7 @@ def test_jit_compile_holds_the_resolved_mode(make_vae):
     assert make_vae(run={"run_eagerly": True}).jit_compile is False
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_under_xla(make_vae, binary_data, float32_policy, tmp_path, policy):
     keras.config.set_dtype_policy(policy)
@@ -275,6 +277,7 @@ def test_early_stopping_sees_the_logs(make_vae, binary_data):
     assert len(model.history.epoch) == 3
 
 
+@pytest.mark.large
 def test_model_checkpoint_keeps_a_whole_model(make_vae, binary_data, tmp_path):
     model, x = make_vae(), binary_data(8)
     path = tmp_path / "best.keras"
@@ -292,6 +295,7 @@ class Interrupts(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.large
 def test_backup_and_restore_continues_as_if_nothing_happened(make_vae, binary_data, tmp_path):
     settings = {"epochs": 4, "batch_size": 4, "shuffle": False, "verbose": 0}
     x = binary_data(8)
@@ -312,6 +316,7 @@ def test_backup_and_restore_continues_as_if_nothing_happened(make_vae, binary_da
     assert_equal_weights(weights(resumed), weights(whole))
 
 
+@pytest.mark.large
 def test_saved_model_continues_as_if_nothing_happened(make_vae, binary_data, tmp_path):
     """Optimiser, learning rate and weight schedules, masks and noise all go on."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5)

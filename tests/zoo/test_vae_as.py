@@ -73,6 +73,7 @@ def test_a7_equal_weights_under_ce_give_the_gradient_of_a_plain_vae(
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.large
 def test_other_weights_do_not(one_step):
     plain, _ = one_step(zoo.VAE)
     for options in ({"alpha": 3.0}, {"beta": 3.0}, {"classifier_grad": "joint"}):
@@ -93,6 +94,7 @@ def test_logs_obey_the_identity(one_step):
 # -- training ------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("softmax", ["flat", "tree"])
 @pytest.mark.one_backend
 def test_classifier_learns_who_is_who(make, binary_data, softmax):
@@ -116,6 +118,7 @@ def test_classifier_learns_who_is_who(make, binary_data, softmax):
     assert logs["mutual_information"][-1] > math.log(ROWS) - 1.0
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_larger_beta_lowers_the_marginal_divergence(make, binary_data):
     found = []
@@ -137,6 +140,7 @@ def test_evaluation_charges_the_elbo(make, binary_data):
     assert logs["loss"] == pytest.approx(logs["distortion"] + logs["rate"], rel=1e-5)
 
 
+@pytest.mark.large
 def test_validation_needs_no_index_and_training_goes_on_logging(make, binary_data):
     model = make()
     model.compile("adam", **QUICK)
@@ -150,6 +154,7 @@ def test_validation_needs_no_index_and_training_goes_on_logging(make, binary_dat
         assert np.all(np.isfinite(history[name]))
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_trains_from_batches_of_the_library(make):
     keras.utils.set_random_seed(0)
@@ -203,6 +208,7 @@ def test_small_run_shows_what_both_weights_do(mnist_dir):
 # -- files ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("softmax", ["flat", "tree"])
 @pytest.mark.one_backend
 def test_reloaded_model_goes_on_as_if_nothing_had_happened(
@@ -221,6 +227,7 @@ def test_reloaded_model_goes_on_as_if_nothing_had_happened(
         np.testing.assert_allclose(values, logs[1][name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.large
 def test_classifier_is_not_exported(make, binary_data, tmp_path):
     pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
@@ -238,6 +245,7 @@ def test_classifier_is_not_exported(make, binary_data, tmp_path):
 # -- measuring other models ----------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("constructor", [zoo.DUVAE, zoo.MAE], ids=["DUVAE", "MAE"])
 def test_measuring_leaves_the_training_as_it_is(make, binary_data, to_numpy, constructor):
     found = []

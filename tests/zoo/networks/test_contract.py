@@ -25,6 +25,7 @@ def auto_encoder(kind, shape, options):
     return keras.Model(x, decoder(keras.layers.Dense(LATENT_DIM)(encoder(x))))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("pair", PAIRS)
 def test_every_weight_learns_and_the_model_reloads(pair, tmp_path):
     kind, shape, options = PAIRS[pair]

@@ -293,6 +293,7 @@ def agitated(decoder):
     return decoder
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("make", "likelihood"), SAMPLED.values(), ids=SAMPLED)
 def test_each_draw_is_that_of_its_conditional(make, likelihood):
     decoder, likelihood = agitated(make()), likelihood()
@@ -310,6 +311,7 @@ def test_each_draw_is_that_of_its_conditional(make, likelihood):
     np.testing.assert_allclose(drawn, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("make", [residual, lambda: gated(2)])
 def test_cached_sampling_equals_full_passes(make):
     decoder, likelihood = agitated(make()), Bernoulli()

@@ -130,6 +130,7 @@ def changes(decoder):
     return change[:-1], change[-1]
 
 
+@pytest.mark.large
 def test_m7_full_field_sees_all_earlier_pixels_and_no_other(decoder):
     change, by_code = changes(decoder("full"))
     later = np.triu(np.ones_like(change, dtype=bool), 1)
@@ -193,6 +194,7 @@ def test_windows_of_the_code_are_centred(decoder):
     assert all(layer.symmetric for layer in strided)
 
 
+@pytest.mark.large
 def test_first_layers_add_zeros_beyond_the_borders():
     # The first pixel has nothing before it, so no first layer may reach it, not by its bias either.
     network = PixelCNNPlusPlus(**OPTIONS)
@@ -212,6 +214,7 @@ def test_first_layers_add_zeros_beyond_the_borders():
     assert left[:, 1:].all()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.one_backend
 def test_cached_sampling_is_that_by_full_passes(decoder, field):
@@ -232,6 +235,7 @@ def test_cached_sampling_is_that_by_full_passes(decoder, field):
     np.testing.assert_allclose(fast, slow, rtol=0.0, atol=2e-5)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_draws_are_images_of_the_likelihood(decoder):
     likelihood, network = DiscretizedLogisticMixture(2), decoder("small")
@@ -297,6 +301,7 @@ def test_a_code_without_a_shape():
     assert network.to_grid.units == 2 * 1 * 16
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.one_backend
 def test_saves_and_reloads(decoder, field, tmp_path):

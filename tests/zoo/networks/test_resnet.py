@@ -148,6 +148,7 @@ def test_weight_normalised_layers_are_initialised_from_data():
             np.testing.assert_allclose(outputs.std(axis=(0, 1, 2)), 1.0, rtol=1e-3)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("normalization", ["batch", "weight"])
 def test_a_step_reaches_every_weight(normalization):
     model = zoo.VAE(
