@@ -26,7 +26,6 @@ ARROWS = {
 # In the environments of both backends; all else waits until a function needs it.
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
 DOOR = "core/posteriors.py"
-COMMANDS = ("package/", "cli/")
 # Of Keras, which tells a schedule by no public name.
 KERAS_ATTRIBUTES = {"_learning_rate"}
 SOURCES = sorted(path for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
@@ -161,10 +160,7 @@ def test_circles_are_found():
 
 
 def test_modules_import_each_other_in_no_circle():
-    """Imports inside of functions count, too, but for those of commands.
-
-    A command imports what it runs when it is run, so that help waits for nothing.
-    """
+    """Imports inside of functions count, too."""
     modules = {module_name(path).removesuffix(".__init__") for path in SOURCES}
 
     def module_of(name):
@@ -174,7 +170,7 @@ def test_modules_import_each_other_in_no_circle():
 
     arrows = {module: set() for module in modules}
     for found in IMPORTS:
-        if is_below(found.name, "vaezoo") and not (found.lazy and found.file.startswith(COMMANDS)):
+        if is_below(found.name, "vaezoo"):
             source = module_name(ROOT / found.file).removesuffix(".__init__")
             arrows[source] |= {module_of(found.name)} - {source}
     assert circles_of(arrows) == set()
