@@ -1,31 +1,9 @@
 """The models, their networks and their presets."""
 
+import sys
+
 from ..core.checks import check_kind, check_name
-from . import (
-    ae,
-    agg_vae,
-    beta_vae,
-    bn_vae,
-    delta_vae,
-    du_iaf,
-    du_vae,
-    free_bits_vae,
-    hebae,
-    iaf_vae,
-    info_vae,
-    iwae,
-    mae,
-    mu_vae,
-    networks,
-    resnet_vae,
-    sa_vae,
-    skip_vae,
-    text_vae,
-    vae,
-    vae_as,
-    vlae,
-    wae,
-)
+from . import networks
 from .ae import AE
 from .agg_vae import AggVAE
 from .beta_vae import BetaVAE
@@ -81,38 +59,24 @@ __all__ = [
     "presets",
 ]
 
-_MODULES = {
-    "ae": (ae, AE),
-    "vae": (vae, VAE),
-    "beta_vae": (beta_vae, BetaVAE),
-    "free_bits_vae": (free_bits_vae, FreeBitsVAE),
-    "delta_vae": (delta_vae, DeltaVAE),
-    "bn_vae": (bn_vae, BNVAE),
-    "du_vae": (du_vae, DUVAE),
-    "mu_vae": (mu_vae, MuVAE),
-    "hebae": (hebae, HEBAE),
-    "wae": (wae, WAE),
-    "info_vae": (info_vae, InfoVAE),
-    "skip_vae": (skip_vae, SkipVAE),
-    "iwae": (iwae, IWAE),
-    "iaf_vae": (iaf_vae, IAFVAE),
-    "du_iaf": (du_iaf, DUIAF),
-    "resnet_vae": (resnet_vae, ResNetVAE),
-    "vlae": (vlae, VLAE),
-    "mae": (mae, MAE),
-    "vae_as": (vae_as, VAEAS),
-    "sa_vae": (sa_vae, SAVAE),
-    "agg_vae": (agg_vae, AggVAE),
-    "text_vae": (text_vae, TextVAE),
-}
+
+def _models():
+    """Yields the name of each model, which is that of its file, its constructor and its presets."""
+    for name in __all__:
+        constructor = globals()[name]
+        module = getattr(constructor, "__module__", "")
+        model = module.removeprefix(f"{__name__}.").split(".")[0]
+        found = getattr(sys.modules.get(module), "PRESETS", None)
+        if found is not None and model.replace("_", "") == name.lower():
+            yield model, constructor, found
 
 
 def presets():
     """All presets: dict of name to `(constructor, settings)`."""
     return {
         f"{model}_{preset}": (constructor, settings)
-        for model, (module, constructor) in _MODULES.items()
-        for preset, settings in module.PRESETS.items()
+        for model, constructor, presets_of_model in sorted(_models(), key=lambda model: model[0])
+        for preset, settings in presets_of_model.items()
     }
 
 
