@@ -181,6 +181,7 @@ def model(dense_networks):
     return model
 
 
+@pytest.mark.large
 def test_noisy_inputs_are_used_and_scored_by_their_targets(model, data):
     noisy, clean = data["noisy"], data["clean"]
     posterior = model.encode(noisy, batch_size=4)
