@@ -51,6 +51,17 @@ class AggressiveTraining(keras.callbacks.Callback):
     def __init__(self, validation_data=None, stop="auto", patience=5, batch_size=32, seed=0):
         super().__init__()
         check_choice("stop", stop, STOPS)
+        first = validation_data
+        if isinstance(first, (tuple, list)) and first:
+            first = first[0]
+        # A generator is refused where training begins, as it is as validation data of `fit`.
+        good = first is None or isinstance(first, keras.utils.PyDataset)
+        good = good or inspect.isgenerator(first)
+        if not good and not any(hasattr(first, kind) for kind in ("shape", "element_spec")):
+            raise TypeError(
+                "`validation_data` must be an array, (x, y), a `tf.data.Dataset` or a `PyDataset`. "
+                f"Received: {type(validation_data).__name__}"
+            )
         self.validation_data, self.stop = validation_data, stop
         self.patience = check_integer("patience", patience)
         self.batch_size = check_integer("batch_size", batch_size)

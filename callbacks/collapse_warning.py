@@ -10,7 +10,7 @@ from ..core.replicas import host_value
 from ..metrics import active_units
 from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
-from ..metrics.subject import as_subject
+from ..metrics.subject import as_subject, check_finite, check_shape
 from ._data import watched_data
 
 #: What `act` may be.
@@ -81,7 +81,7 @@ class CollapseWarning(keras.callbacks.Callback):
         batch_size=256,
     ):
         super().__init__()
-        self.data = watched_data(data).x
+        self.data = check_finite("data", watched_data(data).x)
         self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
         self.patience = check_integer("patience", patience)
         self.min_rate = check_real("min_rate", min_rate, "[0, inf)")
@@ -96,6 +96,7 @@ class CollapseWarning(keras.callbacks.Callback):
         """Tries the data on the model, and looks for what can be acted on."""
         self.history, self.actions = [], []
         self._warned, self._due = False, False
+        check_shape(self.model.encoder, self.data)
         self._measure()
         objective = self.model.objective
         if self.act == "raise_free_bits" and not hasattr(objective, "free_bits"):

@@ -93,6 +93,13 @@ class KLAnnealing(keras.callbacks.Callback):
                 f"`ELBO` is. Received: model {self.model.name!r} with objective "
                 f"{type(objective).__name__}"
             )
+        head = getattr(self.model, "head", None)
+        if not getattr(head, "has_density", True):
+            raise ValueError(
+                "`KLAnnealing` needs a posterior with a density: the `beta` of a deterministic "
+                f"encoder stays 0. Received: model {self.model.name!r} with "
+                f"{type(head).__name__}"
+            )
         # An objective reports `beta` when it follows a schedule of its own.
         if "beta" in getattr(objective, "report_names", ()):
             raise ValueError(

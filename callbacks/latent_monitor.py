@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_integer, check_range, check_real, check_seed
+from ..core.checks import check_integer, check_path, check_range, check_real, check_seed
 from ..core.files import check_writable
 from ..losses import AuxiliarySoftmax, FlowGaussian, variance
 from ..metrics import (
@@ -19,7 +19,7 @@ from ..metrics import (
     mutual_posterior_divergence,
 )
 from ..metrics.inputs import Encoded, NotMeasurable
-from ..metrics.subject import as_subject
+from ..metrics.subject import as_subject, check_finite, check_shape
 from . import _pictures
 from ._data import watched_data
 from ._gains import gain_statistics, normalization_layers, target_of
@@ -109,9 +109,9 @@ class LatentMonitor(keras.callbacks.Callback):
     ):
         super().__init__()
         self.data, self.target, found = watched_data(data)
-        _check_finite(self.data)
+        check_finite("data", self.data)
         if self.target is not None:
-            _check_finite(self.target)
+            check_finite("data", self.target)
         if labels is None and np.ndim(found) == 1:
             labels = found
         self.labels = None if labels is None else _checked_labels(labels, len(self.data))
@@ -134,7 +134,7 @@ class LatentMonitor(keras.callbacks.Callback):
                     "`LatentMonitor` needs TensorFlow and TensorBoard to write event files: "
                     f"`pip install tensorflow tensorboard`. Missing: {package}"
                 )
-        self.log_dir = str(log_dir)
+        self.log_dir = check_path("log_dir", log_dir)
         self.frequency, self.image_frequency = frequency, image_frequency
         self.num_images = min(num_images, len(self.data))
         self.num_traversals, self.traversal_range = num_traversals, (float(low), float(high))
@@ -167,6 +167,7 @@ class LatentMonitor(keras.callbacks.Callback):
         self._writer.close()
 
     def _terms(self):
+        check_shape(self.model.encoder, self.data)
         return self.model.log_terms(
             self.data, seed=self.seed, batch_size=self.batch_size, target=self.target
         )
@@ -296,11 +297,6 @@ class LatentMonitor(keras.callbacks.Callback):
 
 
 _TRAVERSAL_STEPS, _AUTOREGRESSIVE_TRAVERSALS = 7, 3
-
-
-def _check_finite(array):
-    if not np.all(np.isfinite(array)):
-        raise ValueError("`data` must be finite. Received: NaN or infinity among its values")
 
 
 def _checked_labels(labels, size):

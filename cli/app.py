@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from . import logs, runs
-from .console import say_error, show_warning
+from .console import say_error, say_usage, show_warning
 from .diagnose import diagnose
 from .evaluate import evaluate
 from .export import export
@@ -22,6 +22,13 @@ from .train import train
 
 class _Group(TyperGroup):
     """Commands whose errors are one line and exit code 2."""
+
+    def parse_args(self, ctx, args):
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            say_usage(error)
+            raise
 
     def invoke(self, ctx):
         with warnings.catch_warnings(), noticed_signals():
@@ -45,6 +52,7 @@ class _Group(TyperGroup):
                 say_error(error)
                 raise typer.Exit(2) from error
             except Exception as error:
+                say_usage(error)
                 # What the backend says of data that it reads itself, with its graph behind it.
                 backend = type(error).__module__.split(".")[0] in ("tensorflow", "jax", "jaxlib")
                 if ctx.params.get("debug") or not backend:

@@ -21,6 +21,16 @@ def say_error(error, label="Error: "):
         typer.secho(label + " ".join(str(error).split()), fg="red", err=True)
 
 
+def say_usage(error):
+    """Ends the command if words of it were wrong; Typer would draw a box around the reason."""
+    if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+        return
+    context = getattr(error, "ctx", None)
+    more = f" (see {context.command_path} --help)" if context is not None else ""
+    say_error(error.format_message() + more)
+    raise typer.Exit(error.exit_code) from None
+
+
 def show_warning(message, category, filename, lineno, file=None, line=None):
     """Writes a warning in one line, as `warnings.showwarning` is called."""
     typer.secho(f"Warning: {' '.join(str(message).split())}", fg="yellow", err=True)

@@ -6,7 +6,7 @@ import typer
 
 from . import options
 from .console import open_console
-from .text import open_model
+from .text import check_text, open_model
 
 
 def interpolate(
@@ -52,6 +52,7 @@ def interpolate(
         )  # fmt: skip
         open_console().print(f"Interpolations: {file}", highlight=False)
         return
+    check_text(source, data=data_name, data_dir=data_dir, scale=scale, out=out)
     if first is None or last is None:
         raise ValueError(f"'{source}' is a model of text: give it two sentences")
     ends = (data.to_ids([sentence], vocabulary) for sentence in (first, last))

@@ -6,7 +6,7 @@ import typer
 
 from . import options
 from .console import open_console
-from .text import open_model
+from .text import check_text, open_model
 
 
 def reconstruct(
@@ -64,6 +64,7 @@ def reconstruct(
         )  # fmt: skip
         open_console().print(f"Images and their reconstructions: {file}", highlight=False)
         return
+    check_text(source, data=data_name, data_dir=data_dir, scale=scale, out=out)
     if not sentences:
         raise ValueError(f"'{source}' is a model of text: give it sentences to reconstruct")
     x = data.to_ids(sentences, vocabulary)

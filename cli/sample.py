@@ -93,6 +93,8 @@ def sample(
     as_words = of_text and not (out and out.suffix == ".npz")
     vocabulary = vocabulary_of(model, file) if as_words else None
     image = out and out.suffix == ".png"
+    if scale and not image:
+        raise ValueError(f"`--scale` is for a .png of images. Received: --scale {scale}")
     if image:
         config = runs.run_of(file) or {"settings": {"data": {}}}
         value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))

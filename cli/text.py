@@ -37,3 +37,10 @@ def open_model(source):
     if not writes_text(model):
         return model, None
     return model, vocabulary_of(model, file)
+
+
+def check_text(source, **options):
+    """Raises a `ValueError` for options that only a model of images takes."""
+    given = [f"--{name}".replace("_", "-") for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"'{source}' is a model of text, which takes no {' or '.join(given)}")

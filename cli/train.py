@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.checks import SEEDS
+from ..core.checks import SEEDS, check_seed
 from ..core.files import check_writable
 from . import catalog, runs, settings
 from .console import open_console, say_error
@@ -381,7 +381,9 @@ def train(
         )
         raise typer.Exit(1)
     _print_summary(console, directory, recorder.history)
-    told = runs.divergence(recorder.history, math.prod(run.settings["networks"]["input_shape"]))
+    # Sentences have no length of their own, so that a rise alone tells of them.
+    sizes = (size or math.inf for size in run.settings["networks"]["input_shape"])
+    told = runs.divergence(recorder.history, math.prod(sizes))
     if told:
         say_error(
             f"Training has diverged: {told}. {runs.BEST} is the best model. A smaller "
@@ -563,7 +565,8 @@ def _compiler(model):
 def _data_args(data_args, options, epoch):
     """Returns arguments of `data.load` for training and validation, the latter possibly None."""
     # Another seed for the epochs of a resumed run, or they would repeat the order of the first.
-    args = {**data_args, "seed": data_args.get("seed", options["seed"]) + epoch}
+    seed = check_seed("seed", data_args.get("seed", options["seed"]), optional=False)
+    args = {**data_args, "seed": seed + epoch}
     split = options["validation"]
     if split == "none":
         return args, None

@@ -6,6 +6,7 @@ serialized like any other. Messages name the argument, the rule and what was rec
 
 import difflib
 import numbers
+import os
 
 #: Seeds of both backends are smaller.
 SEEDS = 2**31
@@ -23,7 +24,10 @@ def is_real(value):
 
 def shown(value):
     """A value as messages show it: its `repr`, cut where it is long."""
-    text = repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    # Arrays have several lines.
+    text = " ".join(repr(value).split())
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
@@ -152,11 +156,14 @@ def check_name(name, value, known, rule):
         rule: The set of them, in words.
 
     Raises:
-        ValueError: If it is none of them, with the nearest ones, or all.
+        ValueError: If it is none of them, with three that are nearest.
     """
     if value in known:
         return value
-    near = difflib.get_close_matches(value, known, 3) or sorted(known)
+    # A part of a name, in whatever letters, is near to all that hold it.
+    word, names = value.lower(), sorted(known)
+    near = difflib.get_close_matches(word, names, 3)
+    near = near or [found for found in names if word in found][:3] or names[:3]
     raise wrong(name, f"{rule}, for instance {', '.join(near)}", value)
 
 
@@ -298,6 +305,21 @@ def check_kind(name, value, kinds, rule, optional=False):
     rule = f"{rule} or None" if optional else rule
     kind = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     raise TypeError(f"`{name}` must be {rule}. Received: {name}={shown(value)} ({kind})")
+
+
+def check_path(name, value):
+    """Checks the path of a file or folder, and returns it as a string.
+
+    Args:
+        name: Name of the argument.
+        value: String or `os.PathLike`.
+
+    Raises:
+        TypeError: If it is anything else, or empty.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError(f"`{name}` must be a path. Received: {name}={shown(value)}")
+    return os.fspath(value)
 
 
 def check_keras(name, value, module):

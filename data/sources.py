@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from ..core.checks import shown
 from .arrays import array_file, digits, mat_file
 from .folder import FolderSource
 from .tfds import nearest, open_tfds
@@ -13,7 +14,7 @@ def open_source(name_or_path, data_dir=None, download=False, label=None):
     text = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else None
     if not text:
         raise TypeError(
-            f"`name_or_path` must be a name or a path. Received: name_or_path={name_or_path!r}"
+            f"`name_or_path` must be a name or a path. Received: name_or_path={shown(name_or_path)}"
         )
     path = Path(text).expanduser()
     if text == "digits" and not isinstance(name_or_path, os.PathLike):

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.checks import check_choice, check_flag, check_integer, check_integers, check_seed
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_path,
+    check_seed,
+    shown,
+)
 from .batches import resolved_backend, resolved_order
 from .corpus import Corpus, check_labels
 from .selection import select
@@ -318,8 +326,10 @@ def to_ids(sentences, vocabulary=None, tokenizer=None, length=None):
         TypeError: If an argument is of the wrong kind.
     """
     vocabulary = _given(vocabulary, tokenizer)
-    if isinstance(sentences, str):
-        raise TypeError(f"`sentences` must be a list of strings. Received: {sentences!r}")
+    listed = not isinstance(sentences, (str, bytes)) and hasattr(sentences, "__iter__")
+    sentences = list(sentences) if listed else sentences
+    if not listed or not all(isinstance(sentence, str) for sentence in sentences):
+        raise TypeError(f"`sentences` must be a list of strings. Received: {shown(sentences)}")
     encode = encoder(vocabulary, tokenizer)
     encoded = [encode(sentence) for sentence in sentences]
     if not all(map(len, encoded)) or not encoded:
@@ -457,6 +467,8 @@ def text_path(name_or_path, data_dir=None):
         if not path.is_file():
             raise FileNotFoundError(f"No file or folder '{path}'")
         return path
+    if data_dir is not None:
+        data_dir = check_path("data_dir", data_dir)
     beside = data_dir or os.environ.get("TFDS_DATA_DIR")
     places = [path]
     if beside and isinstance(name_or_path, str) and len(path.parts) == 1:

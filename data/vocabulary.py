@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.checks import check_integer, shown
+from ..core.checks import check_integer, check_path, shown
 from .corpus import decoded, sentences_of, tokens
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
@@ -94,8 +94,14 @@ class Vocabulary:
 
         Raises:
             ValueError: If a line is unusable; names it.
+            TypeError: If `path` is no path.
             FileNotFoundError: If the file is missing.
         """
+        if not os.path.isfile(check_path("path", path)):
+            kind = "a folder" if os.path.isdir(path) else "no such file"
+            raise FileNotFoundError(
+                f"`path` must name the file of a vocabulary. Received: '{path}', {kind}"
+            )
         raw = Path(path).read_bytes().split(b"\n")
         if not raw[-1]:
             raw.pop()

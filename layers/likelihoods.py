@@ -22,6 +22,8 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
     params_per_value = 1
     #: Closed interval in which x must lie, and its wording for errors.
     support = (-np.inf, np.inf)
+    #: Largest size of a value that float32 can still compute a density of.
+    largest = float(np.finfo("float32").max)
     #: Whether x has a mean.
     has_mean = True
     #: Whether x is drawn among classes: `from_uniform` takes a temperature, `top_k` and `top_p`.
@@ -109,6 +111,12 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         if not (np.isfinite(smallest) and np.isfinite(largest)):
             raise ValueError(
                 "`x` must hold finite numbers. Received: NaN or infinity among its values"
+            )
+        if max(-smallest, largest) > self.largest:
+            raise ValueError(
+                f"`x` must hold numbers of at most {self.largest:g} in size under a "
+                f"{type(self).__name__} likelihood, which float32 cannot square beyond. Received: "
+                f"values from {smallest:g} to {largest:g}"
             )
         if smallest < low or largest > high:
             raise ValueError(
@@ -222,6 +230,9 @@ class Gaussian(Likelihood):
     Importance-weighted bounds are given the scale that is optimal for the plain one; they are
     bounds at any scale. Sample weights do not enter it.
     """
+
+    #: Whose square, by small scales and summed over an image, is finite.
+    largest = 1e15
 
     def __init__(self, scale=1.0, min_scale=1e-3, momentum=0.99, **kwargs):
         super().__init__(**kwargs)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..core.checks import check_classes, check_integer, check_seed
+from ..core.checks import check_classes, check_integer, check_kind, check_seed
 from ..core.files import written
 from ..losses import FlowGaussian
 from .active_units import active_units
@@ -225,8 +225,9 @@ def evaluate(
         ValueError: If a name is unknown, labels are missing that a metric needs, or the data do not
             fit the model. Nothing has been measured then.
     """
-    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    options = options or {}
+    metrics = (metrics,) if isinstance(metrics, str) else metrics
+    metrics = tuple(check_kind("metrics", metrics, (list, tuple, set), "a sequence of names"))
+    options = check_kind("options", options, dict, "a dict by metric", optional=True) or {}
     _check_names(metrics, options)
     num_samples = check_integer("num_samples", num_samples)
     seed = check_seed("seed", seed, optional=False)
@@ -425,7 +426,8 @@ def _check_names(metrics, options):
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ValueError(
-                f"`{argument}` must be among {', '.join(known)}. Received: {', '.join(unknown)}"
+                f"`{argument}` must be among {', '.join(known)}. Received: "
+                + ", ".join(map(str, unknown))
             )
     if not metrics:
         raise ValueError("`metrics` must name at least one metric. Received: none")

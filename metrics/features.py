@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..core.checks import check_classes, check_integer, check_real, check_seed
+from ..core.checks import check_classes, check_integer, check_path, check_real, check_seed
 
 _FEATURE_LAYER = "features"
 _OPTIONS = (
@@ -298,7 +298,7 @@ def load_features(path):
         FileNotFoundError: If there is no such file.
         ValueError: If it holds another model.
     """
-    path = Path(path)
+    path = Path(check_path("path", path))
     if not path.is_file():
         raise FileNotFoundError(f"`path` must name a saved classifier. Received: {str(path)!r}")
     try:

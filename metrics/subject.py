@@ -240,8 +240,11 @@ class ModelAdapter:
 
     def check(self, data):
         """Raises an error unless `data` is an array that the likelihood can observe."""
-        array = check_array("data", data)
-        self.likelihood.check(array)
+        array = check_shape(getattr(self, "encoder", None), check_array("data", data))
+        try:
+            self.likelihood.check(array)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`x`", "`data`", 1)) from None
         return array
 
     def check_inputs(self, data):
@@ -252,9 +255,8 @@ class ModelAdapter:
         """
         if not getattr(self.model, "takes_target", False):
             return self.check(data)
-        array = check_array("data", data)
-        _check_finite("data", array)
-        return array
+        array = check_shape(getattr(self, "encoder", None), check_array("data", data))
+        return check_finite("data", array)
 
 
 class _TargetSubject(ModelAdapter):
@@ -388,10 +390,11 @@ class _PairSubject(ModelAdapter):
         self.notes = [note for note in self.notes if note != _STANDARD_PRIOR]
 
     def posterior(self, x):
-        return posterior_from(_call(self.encoder, x))
+        return _outputs("encoder", self.encoder, x, posterior_from)
 
     def params(self, z, x):
-        params = float32(_call(self.decoder, ops.reshape(z, (-1, self.latent_dim))))
+        codes = ops.reshape(z, (-1, self.latent_dim))
+        params = _outputs("decoder", self.decoder, codes, float32)
         if self.probabilities:
             inside = ops.clip(params, PROBABILITY_MARGIN, 1.0 - PROBABILITY_MARGIN)
             params = ops.log(inside) - ops.log1p(-inside)
@@ -436,6 +439,11 @@ def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None)
         return _pair(model, decoder, data, likelihood, latent_dim)
     parts = ("encode", "head", "prior", "likelihood", "decoder")
     if all(hasattr(model, part) for part in parts):
+        if likelihood is not None:
+            raise ValueError(
+                "`likelihood` must be None for a vaezoo VAE, which has its own. Received: "
+                f"likelihood={likelihood!r}"
+            )
         if not model.built:
             raise ValueError(
                 "`model` must know its data: fit it, load it, or call it on a batch first."
@@ -488,6 +496,25 @@ def _call(part, values):
     return part(values)
 
 
+def _outputs(name, part, values, read):
+    """What an encoder or decoder of anybody's makes of tensors, read; errors name it."""
+    try:
+        made = _call(part, values)
+        if made is None:
+            raise ValueError(f"`{name}` must return tensors. Received: None")
+        return read(made)
+    except Exception as error:
+        if str(error).startswith("`"):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        kind = getattr(part, "__name__", type(part).__name__)
+        raise TypeError(
+            f"`{name}` must turn a batch of shape {tuple(values.shape)} into tensors by a Keras "
+            "model or functions of `keras.ops`, which can be compiled. Received: "
+            f"{name}={kind}, which raises {type(error).__name__}: {reason}"
+        ) from error
+
+
 def _pair(encoder, decoder, data, likelihood, latent_dim):
     for name, part in (("encoder", encoder), ("decoder", decoder)):
         if not callable(part):
@@ -503,20 +530,29 @@ def _pair(encoder, decoder, data, likelihood, latent_dim):
 def _probed(kind, encoder, decoder, data, likelihood, latent_dim, name):
     likelihood = get_likelihood(likelihood)
     sample = ops.convert_to_tensor(np.asarray(data[:64]))
-    posterior = posterior_from(_call(encoder, sample))
+    posterior = _outputs("encoder", encoder, sample, posterior_from)
     if len(posterior.mean.shape) != 2 or len(posterior.mean) != len(sample):
         raise ValueError(
             "`encoder` must return a mean of shape (batch, D). Received: "
             f"shape={tuple(posterior.mean.shape)} for {len(sample)} examples"
+        )
+    for field in posterior:
+        check_finite("encoder", ops.convert_to_numpy(field))
+    log_var = getattr(posterior, "log_var", posterior.mean)
+    if tuple(log_var.shape) != tuple(posterior.mean.shape):
+        raise ValueError(
+            "`encoder` must return a mean and a log-variance of one shape. Received: "
+            f"{tuple(posterior.mean.shape)} and {tuple(log_var.shape)}"
         )
     size = int(posterior.mean.shape[1])
     if latent_dim not in (None, size):
         raise ValueError(
             f"`latent_dim` must be that of the encoder, {size}. Received: latent_dim={latent_dim}"
         )
-    params = ops.convert_to_numpy(float32(_call(decoder, posterior.mean)))
+    params = ops.convert_to_numpy(_outputs("decoder", decoder, posterior.mean, float32))
     expected = tuple(likelihood.params_shape(tuple(sample.shape[1:])))
-    if params.shape[1:] != expected:
+    check_finite("decoder", params)
+    if params.shape != (len(sample), *expected):
         raise ValueError(
             f"`decoder` must return the parameters of a {type(likelihood).__name__} likelihood for "
             f"such data, (batch, {', '.join(map(str, expected))}). Received: shape={params.shape}"
@@ -629,9 +665,35 @@ def check_array(name, value):
     return array
 
 
-def _check_finite(name, array):
+def check_finite(name, array):
+    """Returns an array of finite numbers as it is.
+
+    Raises:
+        ValueError: If there are others in it.
+    """
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"`{name}` must hold finite numbers. Received: NaN or infinity among them")
+        raise ValueError(
+            f"`{name}` must hold finite numbers. Received: NaN or infinity among its values"
+        )
+    return array
+
+
+def check_shape(encoder, data):
+    """Returns an array as it is.
+
+    Raises:
+        ValueError: If the encoder says which shape it takes, and that is another.
+    """
+    expected = getattr(encoder, "input_shape", None)
+    if isinstance(expected, tuple):
+        sizes = zip(expected[1:], data.shape[1:], strict=False)
+        if len(expected) != data.ndim or any(size not in (None, got) for size, got in sizes):
+            raise ValueError(
+                "`data` must have the shape that the encoder takes, (N"
+                + "".join(f", {size}" for size in expected[1:])
+                + f"). Received: shape={data.shape}"
+            )
+    return data
 
 
 def event_size(data):

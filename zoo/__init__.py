@@ -112,5 +112,7 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
     overrides = {"model": model, "networks": networks, "training": training, "data": data}
     for section, value in overrides.items():
         check_kind(section, value, dict, "a dict of overrides", optional=True)
+        for key in value or ():
+            check_kind(section, key, str, "a dict of overrides by their names")
     overrides = {section: value or {} for section, value in overrides.items()}
     return build_preset(preset, constructor, settings, overrides)

@@ -12,6 +12,7 @@ set of this size.
 """
 
 import math
+import re
 import warnings
 
 import keras
@@ -596,7 +597,13 @@ def _pair(name, pair, model, batch_size, dim, label_columns=None):
             f"`{name}` must hold an array of codes, or of data with `model`. Received: "
             f"{type(x).__name__}"
         )
-    codes = means_of(x) if model is None else posterior_means(model, x, batch_size)
+    try:
+        codes = means_of(x) if model is None else posterior_means(model, x, batch_size)
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+        message = re.sub(r"^`(means|data)`", f"The data of `{name}`", str(error))
+        raise type(error)(message) from None
     labels = np.asarray(labels)
     shape = (len(codes),) if label_columns is None else (len(codes), label_columns)
     if labels.shape != shape or labels.dtype.kind not in "iu":

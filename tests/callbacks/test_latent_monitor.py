@@ -325,7 +325,7 @@ DATA = np.zeros((5, 4, 4, 1), "float32")
         ({"data": np.array(["a", "b"])}, TypeError, "`data` must hold real numbers.*dtype=<U1"),
         ({"data": DATA[:1]}, ValueError, r"at least 2 examples. Received: shape=\(1, 4, 4, 1\)"),
         ({"data": np.zeros(5)}, ValueError, r"Received: shape=\(5,\)"),
-        ({"data": np.array([[1.0], [np.inf]])}, ValueError, "`data` must be finite"),
+        ({"data": np.array([[1.0], [np.inf]])}, ValueError, "`data` must hold finite numbers"),
         ({"labels": np.zeros(4)}, ValueError, r"`labels` must have shape \(5,\).*shape=\(4,\)"),
         ({"frequency": 0}, ValueError, "`frequency` must be a positive integer.*frequency=0"),
         ({"image_frequency": 0}, ValueError, "image_frequency=0"),

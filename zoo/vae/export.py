@@ -11,6 +11,8 @@ from pathlib import Path
 
 import keras
 
+from ...core.checks import check_path
+from ...core.files import check_writable
 from ...core.random import StatelessSeed
 from ...layers import IsotropicNormal
 from .decoding import check_beam, interpolate_latents
@@ -97,6 +99,7 @@ def export_saved_model(
         check_beam(model.decoder, beam_size, length_penalty)
     words = None if vocabulary is None else _checked_words(model, vocabulary)
     target = _checked_target(filepath, overwrite)
+    check_writable(target, folder=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the finished folder can be moved into place in one step.
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
@@ -134,7 +137,7 @@ def _checked_words(model, vocabulary):
 
 
 def _checked_target(filepath, overwrite):
-    if "://" in os.fspath(filepath):
+    if "://" in check_path("filepath", filepath):
         raise ValueError(
             "`filepath` must be a local path; copy the finished folder to remote storage. "
             f"Received: filepath={os.fspath(filepath)!r}"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ...core.checks import check_choice, check_integer, check_seed
+from ...core.checks import check_choice, check_flag, check_integer, check_seed
 from ...core.compile import compiled, padded, rows_to_compile
 from ...core.random import StatelessSeed
 from ...losses.importance_weighting import CHUNK, weigh_draws
@@ -195,7 +195,7 @@ class Inference:
                 one is given where no classes are drawn, or the model not built.
         """
         num = check_integer("num", num)
-        batch_size = check_integer("batch_size", batch_size)
+        batch_size, mean = check_integer("batch_size", batch_size), check_flag("mean", mean)
         self._require_built("generate")
         seed = _seed(seed)
         mean = mean and self.likelihood.has_mean

@@ -16,7 +16,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from ...core.checks import check_integer, check_real, is_real
+from ...core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_kind,
+    check_real,
+    is_integer,
+    is_real,
+)
 from ...core.replicas import num_devices
 from ...layers.likelihoods import Likelihood
 
@@ -28,6 +37,7 @@ SOURCES = "an array, a `tf.data.Dataset`, a `PyDataset` or a generator"
 LARGEST = float(np.finfo("float32").max)
 #: The check of a likelihood that its support tells all of.
 _PLAIN_CHECK = Likelihood.check
+_CALLBACKS = (keras.callbacks.Callback, keras.callbacks.CallbackList)
 _RANGE = "`index` must lie in [0, num_examples). Received: "
 
 
@@ -136,9 +146,11 @@ class Reader:
         observed: Whether x, or a target in its place, is scored; otherwise whatever goes with x is
             left out.
         class_weight: Optional dict of the weights of classes.
+        source: Name of the argument that the batches come from, where it is not `x` itself.
     """
 
-    def __init__(self, model, training=False, observed=True, class_weight=None):
+    def __init__(self, model, training=False, observed=True, class_weight=None, source=None):
+        self.source = source
         shape = getattr(model.encoder, "input_shape", None)
         self.shape = shape if isinstance(shape, tuple) else None
         self.shape_of = "the shape that the encoder takes"
@@ -158,8 +170,11 @@ class Reader:
             TypeError: If something in it is no array of numbers.
             ValueError: If it cannot be used.
         """
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        found = self.read(x, y, weight)
+        try:
+            x, y, weight = _parts(batch)
+            found = self.read(x, y, weight)
+        except (TypeError, ValueError) as error:
+            raise _of(self.source, error) from None
         if self.num_examples is not None and found.index is None:
             raise ValueError(
                 '`x` must give batches (x, {"index": index}) or (x, {"index": index, "y": y}), '
@@ -248,7 +263,8 @@ class Reader:
         """Returns the intervals of x and of the target, or None where these do not say it all."""
         if type(self.likelihood).check is not _PLAIN_CHECK:
             return None
-        support = tuple(float(np.clip(end, -LARGEST, LARGEST)) for end in self.likelihood.support)
+        largest = self.likelihood.largest
+        support = tuple(float(np.clip(end, -largest, largest)) for end in self.likelihood.support)
         anything = (-LARGEST, LARGEST)
         return (anything, support) if has_target else (support if self.scored else anything,)
 
@@ -338,6 +354,12 @@ def read_codes(model, z):
     """
     traced = is_traced(z)
     if not traced:
+        if hasattr(z, "_fields"):
+            # Its fields, stacked, would pass for several codes of each example.
+            raise TypeError(
+                "`z` must be an array of codes, such as the `mean` of a posterior. Received: a "
+                f"{type(z).__name__}"
+            )
         if isinstance(z, (list, tuple)):
             # Of one length; others are refused as the lists that they are.
             with contextlib.suppress(ValueError, TypeError):
@@ -630,13 +652,76 @@ def check_batch(model, reader, x, y=None, sample_weight=None):
     return keras.utils.unpack_x_y_sample_weight(batch.pack())
 
 
-def check_steps(options):
-    """Checks the numbers among the keyword arguments of `fit`, `evaluate` and `predict`."""
+def check_options(options, verbose="auto", callbacks=None, epochs=None):
+    """Checks arguments of `fit`, `evaluate` and `predict` that Keras would take as they are.
+
+    Args:
+        options: Keyword arguments, whose numbers become plain integers here.
+        verbose: Whether to show progress.
+        callbacks: What watches.
+        epochs: Positive int, or None where there are none.
+
+    Raises:
+        ValueError: If one is out of range.
+        TypeError: If something among `callbacks` is no callback.
+    """
     for name in ("steps", "steps_per_epoch", "validation_steps", "validation_batch_size"):
         if options.get(name) is not None:
             options[name] = check_integer(name, options[name])
     if "initial_epoch" in options:
         options["initial_epoch"] = check_integer("initial_epoch", options["initial_epoch"], 0)
+        if epochs is not None and options["initial_epoch"] > epochs:
+            raise ValueError(
+                "`initial_epoch` must not exceed `epochs`, which counts from the very first. "
+                f"Received: initial_epoch={options['initial_epoch']}, epochs={epochs}"
+            )
+    if "shuffle" in options:
+        options["shuffle"] = check_flag("shuffle", options["shuffle"])
+    frequency = options.get("validation_freq", 1)
+    check = check_integer if is_integer(frequency) else check_integers
+    check("validation_freq", frequency)
+    if not isinstance(verbose, bool):
+        check_choice("verbose", verbose, ("auto", 0, 1, 2))
+    for callback in keras.tree.flatten(callbacks):
+        if callback is not None:
+            check_kind("callbacks", callback, _CALLBACKS, "Keras callbacks")
+
+
+def read_validation_data(model, validation_data, batch_size=None):
+    """Reads the validation data of `fit`; errors name them, those of later batches as well.
+
+    Args:
+        model: `VAE`.
+        validation_data: What `fit` was given.
+        batch_size: Positive int, or None for Keras' default.
+
+    Returns:
+        `Data`.
+    """
+    try:
+        return read_data(
+            model, *_parts(validation_data), batch_size=batch_size, source="validation_data"
+        )
+    except (TypeError, ValueError) as error:
+        raise _of("validation_data", error) from None
+
+
+def _parts(batch):
+    """Takes `(x, y, sample_weight)` apart, as Keras does."""
+    if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
+        raise ValueError(
+            "`x` must come as x, (x, y) or (x, y, sample_weight). Received: a "
+            f"{type(batch).__name__} of {len(batch)} parts"
+        )
+    return keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def _of(source, error):
+    """An error that says which argument the x, y or weights of its message belong to."""
+    text = str(error)
+    if source is None or f"`{source}`" in text or type(error) not in (TypeError, ValueError):
+        return error
+    return type(error)(re.sub(r"^(`\w+`)", rf"\1 of `{source}`", text))
 
 
 def read_data(
@@ -651,6 +736,7 @@ def read_data(
     class_weight=None,
     validation_split=0.0,
     split=True,
+    source=None,
 ):
     """Reads what `fit`, `evaluate` or `predict` was given.
 
@@ -667,6 +753,7 @@ def read_data(
         class_weight: See `Reader`.
         validation_split: Part of an array to hold out.
         split: Whether it is.
+        source: See `Reader`.
 
     Returns:
         `Data`.
@@ -684,7 +771,7 @@ def read_data(
     validation_split = check_real("validation_split", validation_split, "[0, 1)") * split
     if class_weight is not None:
         _check_class_weight(class_weight)
-    reader = Reader(model, training, observed, class_weight)
+    reader = Reader(model, training, observed, class_weight, source)
     x = reader.padded(x)
     is_stream = (
         inspect.isgenerator(x) or isinstance(x, keras.utils.PyDataset) or hasattr(x, "element_spec")
@@ -824,8 +911,7 @@ def _mapped(dataset, reader, first):
 
     @tf.autograph.experimental.do_not_convert
     def read(*elements):
-        batch = elements[0] if len(elements) == 1 else elements
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, weight = _parts(elements[0] if len(elements) == 1 else elements)
         if not reader.observed:
             y = weight = None
         y, index = split_index(y)
@@ -912,7 +998,10 @@ def clear_errors(model=None):
         if keras.backend.backend() == "jax" and model is not None:
             # Keras does so after `fit` alone.
             model.jax_state_sync()
-        told = r"`\w+` must .*|'.+' (?:is not a readable|cannot be read as an|has more pixels).*"
+        told = (
+            r"`\w+`(?: of `\w+`)? must .*"
+            r"|'.+' (?:is not a readable|cannot be read as an|has more pixels).*"
+        )
         found = re.search(rf"\b(ValueError|TypeError): ({told})", str(error))
         if found is None or isinstance(error, (TypeError, ValueError)):
             raise

@@ -1,15 +1,17 @@
 """The model class: its parts, its loss, and how it is built and saved."""
 
+import os
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
-from ...core.checks import check_integer, check_kind, check_seed
+from ...core.checks import check_integer, check_kind, check_path, check_seed
+from ...core.files import naming
 from ...core.replicas import batch_mean, num_replicas
 from ...core.serialization import ArgumentsConfig
 from ...layers import AutoregressiveDecoder, GaussianHead, PosteriorHead, Prior, get_likelihood
-from ...losses import ELBO, Objective, Terms
+from ...losses import ELBO, Objective, Regularizer, Terms
 from ..recipes import (
     SQUARED_ERROR,
     dense_500,
@@ -209,6 +211,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         """
         if self.compiled:
             raise RuntimeError("`add_regularizer` must be called before `compile`.")
+        check_kind("regularizer", regularizer, Regularizer, "a vaezoo regulariser")
         self._check_parts(regularizer)
         self.objective.add(regularizer)
         self.objective.make_trackers()
@@ -256,13 +259,24 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Saves the model as `keras.Model.save` does, after building what is in use."""
+        filepath = check_path("filepath", filepath)
         self._build_in_use()
-        super().save(filepath, overwrite, **kwargs)
+        with naming(filepath):
+            super().save(filepath, overwrite, **kwargs)
 
     def save_weights(self, filepath, overwrite=True, **kwargs):
         """Saves the weights as `keras.Model.save_weights` does, after building what is in use."""
+        filepath = check_path("filepath", filepath)
         self._build_in_use()
-        super().save_weights(filepath, overwrite, **kwargs)
+        with naming(filepath):
+            super().save_weights(filepath, overwrite, **kwargs)
+
+    def load_weights(self, filepath, **kwargs):
+        """Loads weights as `keras.Model.load_weights` does."""
+        filepath = check_path("filepath", filepath)
+        if not os.path.exists(filepath):
+            raise FileNotFoundError(f"`filepath` must name a file. Received: {filepath!r}")
+        super().load_weights(filepath, **kwargs)
 
     def _build_in_use(self):
         """Builds a model of which parts alone are built: a file would not tell their shapes."""

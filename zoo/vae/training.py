@@ -3,13 +3,20 @@
 import keras
 from keras import ops
 
-from ...core.checks import check_integer
+from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import padded, rows_to_compile, run_once
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...layers import awaits_initialization, initialize_from_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from .initialization import first_examples
-from .inputs import Reader, check_batch, check_steps, clear_errors, read_data
+from .inputs import (
+    Reader,
+    check_batch,
+    check_options,
+    clear_errors,
+    read_data,
+    read_validation_data,
+)
 from .memory import explains_memory
 from .scale import live_weights, watched
 
@@ -34,8 +41,9 @@ class Training:
             **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
 
         Raises:
-            ValueError: If losses or metrics are given, XLA asked for where it cannot work, or the
-                model made under a `tf.distribute` strategy of several machines.
+            ValueError: If an argument is out of range, losses or metrics are given, XLA is asked
+                for where it cannot work, or the model was made under a `tf.distribute` strategy of
+                several machines.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -43,6 +51,15 @@ class Training:
                     f"`{name}` must not be given: a VAE minimises its `objective` and logs its "
                     f"terms. Received: {name}={kwargs[name]!r}"
                 )
+        optimizer = check_keras("optimizer", optimizer, keras.optimizers)
+        if optimizer is None:
+            raise wrong("optimizer", "an optimizer of Keras or its name", None)
+        if jit_compile != "auto" and type(jit_compile).__name__ not in ("bool", "bool_"):
+            raise wrong("jit_compile", "True, False or 'auto'", jit_compile)
+        run_eagerly = check_flag("run_eagerly", run_eagerly)
+        if "steps_per_execution" in kwargs:
+            steps = check_integer("steps_per_execution", kwargs["steps_per_execution"])
+            kwargs["steps_per_execution"] = steps
         check_strategy(self)
         self._asked_jit_compile = jit_compile
         replicas = num_tf_replicas(self)
@@ -123,7 +140,7 @@ class Training:
             a `PlateauDecay` may lower the learning rate.
         """
         epochs = check_integer("epochs", epochs)
-        check_steps(kwargs)
+        check_options(kwargs, verbose, callbacks, epochs)
         data = read_data(
             self,
             x,
@@ -138,11 +155,8 @@ class Training:
         )
         validation = data.held_out
         if validation_data is not None:
-            validation = read_data(
-                self,
-                *keras.utils.unpack_x_y_sample_weight(validation_data),
-                batch_size=kwargs.get("validation_batch_size") or batch_size,
-            ).packed
+            size = kwargs.get("validation_batch_size") or batch_size
+            validation = read_validation_data(self, validation_data, size).packed
         data = self._initialize_from(data)
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
@@ -280,7 +294,7 @@ class Training:
         """
         # `fit` has checked its validation data and hands over its own iterator.
         if not kwargs.get("_use_cached_eval_dataset"):
-            check_steps(kwargs)
+            check_options(kwargs, verbose, kwargs.get("callbacks"))
             data = read_data(self, x, y, sample_weight, batch_size=batch_size)
             x, y, sample_weight = data.x, data.y, data.sample_weight
         with clear_errors(self):
@@ -304,7 +318,7 @@ class Training:
             ValueError: If they are empty, of the wrong shape, outside the likelihood's support or
                 not finite.
         """
-        check_steps(kwargs)
+        check_options(kwargs, verbose, kwargs.get("callbacks"))
         data = read_data(self, x, batch_size=batch_size, observed=False)
         x = _filled_up(self, data.x, batch_size or 32)
         with clear_errors(self):
