@@ -102,8 +102,10 @@ def test_tiny_scales_stay_finite(features):
     bias[SIZE : 2 * SIZE] = -60.0
     head.projection.bias.assign(bias)
     head.projection.kernel.assign(np.zeros(head.projection.kernel.shape))
-    # softplus(-60)^2 = exp(-120), which float32 cannot hold.
-    np.testing.assert_allclose(head.posterior(features).base_log_var, -120.0, rtol=1e-6)
+    # softplus(-60)^2 = exp(-120), which float32 cannot hold: the precision goes on from the end of
+    # the range, exp(30), along its tangent.
+    expected = -30.0 - np.log1p(120.0 - 30.0)
+    np.testing.assert_allclose(head.posterior(features).base_log_var, expected, rtol=1e-6)
 
 
 def test_regularisers_work_on_the_base(features):

@@ -322,7 +322,7 @@ def test_seeds(untouched, seed):
 @pytest.mark.parametrize("constructor", [zoo.VAE, zoo.DUVAE, zoo.WAE, zoo.DeltaVAE])
 @pytest.mark.parametrize("latent_dim", [0, -3, 2.5, True, "3"])
 def test_latent_dim(dense_networks, constructor, latent_dim):
-    message = f"`latent_dim` must be a positive integer. Received: latent_dim={latent_dim}"
+    message = f"`latent_dim` must be a positive integer.* Received: latent_dim={latent_dim!r}"
     with pytest.raises(ValueError, match=message):
         constructor(*dense_networks(), latent_dim=latent_dim)
 

@@ -215,7 +215,11 @@ class Training:
             self.train_function = None
 
     def _initialize_from(self, data):
-        """Initialises weight-normalised layers that have seen no data yet, see `fit`.
+        """Initializes weight-normalised layers that have seen no data yet, see `fit`.
+
+        They see E[z|x], each dimension standardised. The official code's head is weight-normalised,
+        whose means start so; those of a plain head may start close together, and layers that are
+        scaled up for them would not bear draws.
 
         Returns:
             `Data`, with nothing consumed.
@@ -234,7 +238,11 @@ class Training:
                     features = self.encoder(examples, training=False)
                     # In batch statistics, which inference does not have yet, there is no dropout.
                     statistics = self.head.min_batch_size > 1
-                    z = self.head.posterior(features, training=statistics).mean[:, None]
+                    z = self.head.posterior(features, training=statistics).mean
+                    if not statistics:
+                        mean, variance = ops.moments(z, axes=0)
+                        z = (z - mean) * ops.rsqrt(variance + 1e-12)
+                    z = z[:, None]
                     self.params(z, target)
                     self.prior.log_prob(z)
 
