@@ -266,7 +266,7 @@ def test_the_likelihood_may_be_that_of_fewer_images(images, tmp_path):
 def test_the_time_of_a_likelihood_is_told_beforehand(images, capsys, monkeypatch):
     module = sys.modules["vaezoo.metrics.negative_log_likelihood"]
     monkeypatch.setattr(module, "PATIENCE", 0.0)
-    monkeypatch.setattr(module, "MANY", 1)
+    monkeypatch.setattr(module, "MANY", 0)
     model = keras.saving.load_model(images / "model.keras")
     x = vaezoo.data.load_arrays("digits", "test", binarize="fixed", limit=60)[0]
     plain = vaezoo.metrics.negative_log_likelihood(model, x, 4)
