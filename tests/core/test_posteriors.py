@@ -52,6 +52,7 @@ def test_c1_kl_of_one_gaussian(float64):
         np.testing.assert_allclose(np.ravel(value), exact, rtol=1e-10)
 
 
+@pytest.mark.large
 def test_c2_monte_carlo_kl_agrees_with_the_closed_form():
     draws = 1_000_000
     posterior = _diagonal(batch=1, dim=2, dtype="float32")

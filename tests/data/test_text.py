@@ -217,6 +217,7 @@ def test_without_shuffling_a_bucket_is_in_the_order_of_the_file(labelled):
     assert all(index == sorted(index) for index in by_width.values())
 
 
+@pytest.mark.large
 @pytest.mark.both_backends
 def test_the_first_two_batches_differ_in_length_so_that_fit_takes_all(labelled):
     dataset = load_text(labelled, batch_size=8, backend="numpy")

@@ -79,6 +79,7 @@ def test_equal_seeds_give_equal_draws(planar):
     assert np.all(first != other)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["masked", "inverse", "maps"])
 def test_density_is_that_of_the_noise_and_the_jacobian(kind, run):
     prior = {

@@ -38,6 +38,7 @@ def still(head, features):
     return head
 
 
+@pytest.mark.large
 def test_density_of_own_draws_is_that_of_the_inverse(features):
     head = make()
     posterior, z, log_qz = head.draw(features)

@@ -86,6 +86,7 @@ class TestMADE:
         assert block.count_params() == 3_997_536
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("order", ["reverse", "permute", "keep"])
 @pytest.mark.parametrize("with_context", [False, True])
 def test_f1_log_determinant_is_that_of_the_jacobian(order, with_context):
@@ -115,6 +116,7 @@ def test_f2_jacobian_of_a_block_is_triangular_with_the_gates_on_its_diagonal():
     assert float(log_det[0, 0]) == pytest.approx(np.sum(np.log(gates)), abs=1e-3)
 
 
+@pytest.mark.large
 def test_f3_density_integrates_to_one_and_entropy_falls():
     flow = InverseAutoregressiveFlow(2, (9,))
     z0 = draws(batch=200_000, samples=1, size=2)

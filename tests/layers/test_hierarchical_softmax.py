@@ -100,6 +100,7 @@ def test_flat_head_equals_enumeration(run):
     np.testing.assert_allclose(entropy, -(np.exp(expected) * expected).sum(1), rtol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("cls", [FlatSoftmax, HierarchicalSoftmax])
 def test_zero_weights_are_uniform_over_a_power_of_two(cls):
     head, h = cls(8, use_bias=False, kernel_initializer="zeros"), features(2)
@@ -108,6 +109,7 @@ def test_zero_weights_are_uniform_over_a_power_of_two(cls):
     assert len(head.weights) == (1 if cls is FlatSoftmax else 3)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("cls", [FlatSoftmax, HierarchicalSoftmax])
 def test_extreme_logits_leave_values_and_gradients_finite(cls, gradient):
     head, h = make(cls, 13, scale=1e4), features(6)
@@ -275,6 +277,7 @@ def test_update_is_the_reference_and_leaves_other_rows_alone():
     np.testing.assert_array_equal(head.kernel.numpy()[untouched], before[untouched])
 
 
+@pytest.mark.large
 def test_update_of_a_single_class_and_without_bias():
     head = HierarchicalSoftmax(1, use_bias=False, row_learning_rate=0.1)
     np.testing.assert_array_equal(head.update(features(2), np.array([0, 0])), 0.0)

@@ -115,6 +115,7 @@ def make(head=None, likelihood=None, components=COMPONENTS, encoder=None, **opti
 
 
 class TestVamp:
+    @pytest.mark.large
     def test_under_a_flow_its_density_compiles_for_any_number_of_points(self):
         model, x = make(FlowHead(SIZE, InverseAutoregressiveFlow(1, (4,)))), rows(8)
         terms = model.log_terms(x, num_samples=2, seed=1, batch_size=4)

@@ -63,6 +63,7 @@ def test_categorical_sums_to_one_over_all_images():
     np.testing.assert_allclose(total, 1.0, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_continuous_bernoulli_integrates_to_one():
     x, weights = _nodes()
     density = np.exp(_log_prob(ContinuousBernoulli(), x[:, None], LOGITS[:, None]))

@@ -175,6 +175,7 @@ def test_images_are_rounded_to_levels_and_pixels_summed():
     np.testing.assert_allclose(value[:, 1], total, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_wide_and_narrow_components_have_finite_gradients_at_every_level(gradient):
     x = np.tile(np.float32([0.0, 0.1, 0.5, 1.0])[:, None, None], (1, len(GRID), 1))
     for small_bins in ("density", "exact"):
@@ -231,6 +232,7 @@ def test_mean_of_several_channels_is_that_of_the_draws_inside_the_range():
     np.testing.assert_array_less(abs(likelihood.mean(params)[0] - draws.mean(0)), 4.0 * error)
 
 
+@pytest.mark.large
 def test_a_draw_takes_its_component_at_random():
     # The published code of MAE always takes the most probable one.
     likelihood = DiscretizedLogisticMixture(2)

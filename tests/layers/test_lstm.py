@@ -79,6 +79,7 @@ def test_values_and_gradients_of_both_orders_are_those_of_keras(tensors, weights
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.large
 def test_masked_steps_keep_the_states(tensors, weights):
     x, h_0, c_0 = tensors
     ours, _ = pair(weights, return_state=True)
@@ -154,6 +155,7 @@ def stepped(x, weights, num_biases, optimizer):
     return moved, ops.convert_to_numpy(gradients[2]), ops.convert_to_numpy(layer(x))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["sgd", "adam", "clipped"])
 def test_two_biases_are_the_same_model_and_take_two_steps(tensors, weights, name):
     def optimizer():

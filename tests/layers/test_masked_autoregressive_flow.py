@@ -66,6 +66,7 @@ FLOWS = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", FLOWS)
 def test_m6_call_undoes_the_inverse_and_log_det_is_that_of_the_jacobian(name, float64, run):
     size, make = FLOWS[name]
@@ -92,6 +93,7 @@ def test_m6_call_undoes_the_inverse_in_float32(name, run):
     np.testing.assert_allclose(reverse, -log_det, atol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("size", "make"), FLOWS.values(), ids=FLOWS)
 def test_m6_networks_of_output_zero_leave_the_noise_as_it_is(size, make, run):
     flow, z = make(), draws(size=size)
@@ -145,6 +147,7 @@ def test_maps_depend_on_earlier_positions_alone(number, float64, run):
     assert np.all(np.abs(last) > 1e-12)
 
 
+@pytest.mark.large
 def test_a_block_is_tfps_masked_autoregressive_flow():
     if keras.backend.backend() == "tensorflow":
         from tensorflow_probability import bijectors as tfb
@@ -202,6 +205,7 @@ class TestWeightNorm:
         np.testing.assert_allclose(norms[1:], gains[1:], rtol=1e-5)
         np.testing.assert_array_equal(kernel[np.tril_indices(SIZE)], 0.0)
 
+    @pytest.mark.large
     def test_data_standardise_every_connection_by_itself(self):
         made = MADE(2, (9, 9), "sequential", direct=True, weight_norm=True, init_scale=0.1)
         z = 3.0 + 2.0 * draws(batch=400)
@@ -220,6 +224,7 @@ class TestWeightNorm:
             np.testing.assert_array_equal(outputs[..., ~varies], 0.0)
             hidden = np.maximum(outputs, 0.0)
 
+    @pytest.mark.large
     def test_flow_starts_near_the_identity_on_the_data(self):
         z = draws(batch=400)
         flow = MaskedAutoregressiveFlow(2)

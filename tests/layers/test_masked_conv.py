@@ -178,6 +178,7 @@ def downward(filters, kernel_size, shift, **kwargs):
     return ShiftedConv2D(filters, kernel_size, shift, **RANDOM, **kwargs)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("evaluate", "make", "scale"),
     [

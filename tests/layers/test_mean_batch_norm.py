@@ -59,6 +59,7 @@ def test_v4_spread_and_squares_of_a_training_batch():
     np.testing.assert_allclose((mean**2).mean(0).sum(), DIM * GAMMA**2 + (beta**2).sum(), rtol=1e-4)
 
 
+@pytest.mark.large
 def test_v7_inference_is_deterministic_and_takes_each_example_alone(trained):
     model, x, _ = trained
     first, again, part = model.encode(x), model.encode(x), model.encode(x[3:6])

@@ -99,6 +99,7 @@ def test_a3_exact_classifier_gives_the_mutual_information(make_terms):
         assert 0 < values.mean() < math.log(examples)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("density", ["sampled", "analytic"])
 @pytest.mark.parametrize("softmax", [FlatSoftmax, HierarchicalSoftmax])
 def test_a4_divergence_is_kl_minus_log_n_plus_classifier_loss(batch, softmax, density):
@@ -184,6 +185,7 @@ def test_shared_classes_spread_the_examples_evenly(batch):
     np.testing.assert_allclose(report["marginal_divergence"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.large
 def test_sampled_entropy_measures_the_same(batch):
     terms = batch(samples=3000)
     found = {
@@ -240,6 +242,7 @@ def test_classifier_learns_from_its_own_loss_alone(batch, kind):
         np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.large
 def test_more_classifier_steps_learn_faster(batch):
     found = []
     for steps in (1, 5):

@@ -58,6 +58,7 @@ def test_shrink_pulls_towards_the_identity(float64):
     np.testing.assert_allclose(shrink(sigma, 1.0), np.eye(2))
 
 
+@pytest.mark.large
 def test_h1_no_charge_for_standard_moments(make_terms):
     loss = _hyper_kl(make_terms, SQUARE, 0.3 * SQUARE)
     np.testing.assert_allclose(loss.report["hyper_kl"], 0.0, atol=1e-5)

@@ -164,6 +164,7 @@ def test_evaluation_of_a_flow_measures_what_there_is(bent, data):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.large
 def test_units_of_a_flow_are_in_the_order_of_the_code(pinned, data):
     posterior = pinned.encode(data)
     raw = np.var(ops.convert_to_numpy(posterior.base_mean), axis=0, ddof=1)

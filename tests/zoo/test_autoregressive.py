@@ -72,6 +72,7 @@ def test_summary_shows_what_the_decoder_returns(model):
     assert "(None, 4, 4, 1)" in decoder
 
 
+@pytest.mark.large
 def test_likelihood_is_that_of_each_pixel_given_those_before(model, images):
     z = np.random.default_rng(1).normal(size=(40, 3, SIZE)).astype("float32")
     params = ops.convert_to_numpy(model.params(z, images))
@@ -124,6 +125,7 @@ def test_generation_follows_its_seed_whatever_the_batch(model):
     np.testing.assert_allclose(means, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_draws_have_the_frequencies_of_the_likelihood(model):
     count = 2000
     z = np.repeat(np.array([[0.5, -0.5]], "float32"), count, axis=0)
@@ -134,6 +136,7 @@ def test_draws_have_the_frequencies_of_the_likelihood(model):
     assert np.all(np.abs(np.mean(x - probability, axis=0)) < 4.5 * error)
 
 
+@pytest.mark.large
 def test_a_target_of_its_own_is_what_the_decoder_sees(model, images):
     target = 1.0 - images
     output = model(images)

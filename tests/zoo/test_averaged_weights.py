@@ -30,6 +30,7 @@ def flat(variables):
     return np.concatenate([np.ravel(ops.convert_to_numpy(v.value)) for v in variables])
 
 
+@pytest.mark.large
 def test_each_fit_goes_on_with_the_average_and_ends_with_it(x, tmp_path):
     averaged = make(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=MOMENTUM))
     plain = make(keras.optimizers.SGD(0.5))

@@ -205,6 +205,7 @@ def test_generate_follows_its_seed(case):
     assert len(np.unique(first, axis=0)) == 5
 
 
+@pytest.mark.large
 def test_draws_lie_on_axis_1(case):
     if "num_samples" not in inspect.signature(case.constructor).parameters:
         # All draws of a point are alike; the model takes one.

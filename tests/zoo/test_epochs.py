@@ -89,6 +89,7 @@ def test_a_length_that_nobody_knows_is_an_error(make, x, source):
         make().fit(source(x), verbose=0)
 
 
+@pytest.mark.large
 def test_steps_of_ones_own_have_to_be_told(make, x):
     model = make()
     with pytest.raises(ValueError, match="`steps_per_epoch` must be known.*set_steps_per_epoch"):

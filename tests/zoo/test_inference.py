@@ -54,6 +54,7 @@ def test_missing_rows_are_copies_of_the_first():
     assert padded((x,), 3)[0] is x
 
 
+@pytest.mark.large
 def test_thirty_numbers_of_rows_take_few_compilations(dense_networks, binary_data):
     counter = CountsRuns()
     encoder, decoder = dense_networks(first=[counter])
@@ -95,6 +96,7 @@ def test_first_rows_of_prior_draws_do_not_depend_on_those_that_follow(name, dens
     np.testing.assert_allclose(model.generate(5, seed=3), expected, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_scores_are_those_of_the_rows_alone(dense_networks, binary_data):
     model = zoo.VAE(*dense_networks(), latent_dim=3)
     x = binary_data(21)
@@ -401,6 +403,7 @@ def test_a_model_of_targets_is_served_with_them(dense_networks, data, tmp_path):
         score(x=x, target=x, **scalars)
 
 
+@pytest.mark.large
 def test_targets_are_what_instruments_score(model, data):
     noisy, clean = data["noisy"], data["clean"]
     plain, paired = (
@@ -421,6 +424,7 @@ def test_targets_are_what_instruments_score(model, data):
             call(model, noisy, target=clean[:4])
 
 
+@pytest.mark.large
 def test_predict_compiles_for_few_numbers_of_rows():
     x = (np.random.default_rng(0).random((21, 8)) < 0.3).astype("float32")
     shapes = []

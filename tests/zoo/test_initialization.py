@@ -92,6 +92,7 @@ def test_as_many_examples_as_asked_for_are_seen_at_their_standardised_means(x, s
     np.testing.assert_array_equal(model.decoder.layers[-1].log_gain, before)
 
 
+@pytest.mark.large
 def test_rows_held_out_are_not_seen(x):
     model = make()
     model.fit(x, batch_size=8, validation_split=0.5, verbose=0)

@@ -287,6 +287,7 @@ def test_mu_vae_warns_of_the_printed_variance_term_and_stops_it(make, binary_dat
     assert np.all(to_numpy(model.encode(binary_data(4)).log_var) == -10.0)
 
 
+@pytest.mark.large
 def test_hebae_charges_the_divergence_of_its_population(make, values_of):
     terms, per_example, batch, report = values_of(make(zoo.HEBAE, weight=2.0))
     mean = terms.posterior.mean.astype("float64")

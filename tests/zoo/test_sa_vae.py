@@ -118,6 +118,7 @@ def distance(found, expected):
     )
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("limit", [None, LIMIT])
 def test_recursion_is_autodiff_through_all_steps(limit):
     loss, start, weights = toy(DTYPE)
@@ -385,6 +386,7 @@ def test_encode_takes_as_many_steps_as_it_is_told(model, to_numpy):
     assert np.max(np.abs(default.log_var - to_numpy(plain).log_var)) > 1e-4
 
 
+@pytest.mark.large
 def test_codes_depend_on_their_example_alone(model, to_numpy):
     x = patterns(8, seed=2)
     whole = to_numpy(model.encode(x))

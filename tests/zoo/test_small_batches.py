@@ -80,6 +80,7 @@ def test_terms_of_a_batch_are_averaged_where_they_exist(x, name):
     assert runs[ROWS][1]["distortion"] != runs[BATCH][1]["distortion"]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", STATISTICS)
 def test_running_statistics_stand_in_for_those_of_one_row(x, name):
     source = dict(zip(STATISTICS, SOURCES, strict=True))[name]
@@ -94,6 +95,7 @@ def test_running_statistics_stand_in_for_those_of_one_row(x, name):
         np.testing.assert_allclose(of_both, of_batch, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_the_last_row_trains_by_the_other_terms(x):
     def divergent(diversity):
         term = MutualPosteriorDivergence(diversity, 0.5 * diversity)

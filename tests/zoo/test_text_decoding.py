@@ -264,6 +264,7 @@ def test_a_beam_of_one_is_greedy(model, codes, length_penalty):
     np.testing.assert_allclose(log_prob, log_likelihood(model, codes, greedy), rtol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 3.0])
 def test_a_wide_beam_finds_the_best_of_all_sentences(model, codes, length_penalty):
     everything = every_sentence()

@@ -233,6 +233,7 @@ def test_run_eagerly_equals_compiled(make_vae, binary_data):
     assert_equal_weights(*results, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_xla_equals_the_plain_graph(make_point_ae, binary_data):
     results = []
     for jit_compile in (True, False):

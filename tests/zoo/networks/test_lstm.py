@@ -162,6 +162,7 @@ def test_dropout_is_for_training_and_differs_from_step_to_step():
     assert np.any(first != still[0])
 
 
+@pytest.mark.large
 def test_dropped_outputs_leave_the_mean_of_the_logits():
     layer = decoder(embedding_dropout=0.0, output_dropout=0.5)
     z, x = np.repeat(Z[:1], 4000, axis=0), np.repeat(X[:1], 4000, axis=0)
@@ -171,6 +172,7 @@ def test_dropped_outputs_leave_the_mean_of_the_logits():
     assert np.all(np.abs(draws.mean(0) - expected) < 5.0 * error + 1e-6)
 
 
+@pytest.mark.large
 def test_parameter_counts_are_the_papers_with_one_bias_an_lstm():
     # 16,605,696 and 37,185,024 for 20,001 words, less the second bias, 4 x 1024, of each network.
     encoder = lstm_encoder((None,), 20_001)
@@ -181,6 +183,7 @@ def test_parameter_counts_are_the_papers_with_one_bias_an_lstm():
     assert layer.count_params() == 37_185_024 - 4 * 1024
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [((8_411, 128, 512, 32), (2_424_192, 6_779_776)), ((1_004, 50, 50, 2), (70_800, 121_300))],

@@ -346,6 +346,7 @@ def test_initialisation_from_data(make):
     assert params.std() == pytest.approx(1.0, rel=1e-2)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("make", [residual, lambda: gated(normalization="weight")])
 def test_saves_and_reloads(make, tmp_path):
     decoder = agitated(make())

@@ -139,6 +139,7 @@ def test_m7_full_field_sees_all_earlier_pixels_and_no_other(decoder):
     assert by_code.min() > 1e-4
 
 
+@pytest.mark.large
 def test_small_field_sees_two_rows_above_and_three_pixels_to_the_left(decoder):
     change, by_code = changes(decoder("small"))
     rows, columns = np.divmod(np.arange(HEIGHT * WIDTH), WIDTH)
@@ -150,6 +151,7 @@ def test_small_field_sees_two_rows_above_and_three_pixels_to_the_left(decoder):
     assert by_code.min() > 1e-4
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("field", FIELDS)
 def test_m7_gradient_by_later_pixels_is_zero(decoder, gradient, field):
     z, x = codes_and_images(1)

@@ -167,6 +167,7 @@ def test_a_step_reaches_every_weight(normalization):
         assert not np.array_equal(old, ops.convert_to_numpy(variable.value)), variable.path
 
 
+@pytest.mark.large
 def test_outputs_for_the_likelihoods():
     def decoder(**options):
         return resnet_decoder(2, (4, 5, 3), (2,), **options)
