@@ -578,7 +578,8 @@ def test_endless_sources(vae):
 def test_datasets_that_are_no_batches_of_arrays(vae):
     tf = pytest.importorskip("tensorflow")
     dicts = tf.data.Dataset.from_tensor_slices({"image": ROWS, "label": CLASSES}).batch(8)
-    message = r"`x` must give batches x, \(x, y\).*`dataset.map.*keys 'image', 'label'"
+    batches = r"must give batches x, \(x, y\).*`dataset.map.*keys 'image', 'label'"
+    message = rf"`x`(?: of `validation_data`)? {batches}"
     for entry in ENTRIES.values():
         with pytest.raises(TypeError, match=message):
             entry(vae, dicts)
