@@ -69,7 +69,8 @@ def pytest_report_header(config):
 
 #: Seconds of processor time that a test without a marker may take, and a fixture that several
 #: tests share.
-OWN_LIMIT, SHARED_LIMIT = 2.0, 6.0
+OWN_LIMIT = float(os.environ.get("VAEZOO_TEST_SECONDS", "2"))
+SHARED_LIMIT = 5 * OWN_LIMIT
 OWN, SHARED = "own seconds", "shared seconds"
 
 

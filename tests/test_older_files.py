@@ -13,6 +13,7 @@ FILES = Path(__file__).parent / "older_files"
 SAME_NOISE = keras.backend.backend() == "tensorflow"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["du_vae", "iaf_vae", "text_vae"])
 def test_keras_files_give_equal_values(name):
     model = keras.saving.load_model(FILES / f"{name}.keras")

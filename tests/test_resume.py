@@ -59,6 +59,7 @@ def test_history_has_the_learning_rate_and_both_values(whole):
         assert "val_loss" in record
 
 
+@pytest.mark.large
 def test_a_run_interrupted_after_any_epoch_ends_as_one_that_was_not(whole, tmp_path):
     expected = history_of(whole)
     assert 4 <= len(expected) < 9
@@ -96,6 +97,7 @@ def test_the_last_checkpoint_is_what_the_decay_left(whole):
     assert runs.epoch_of(folder / "checkpoints" / "last.keras") == decays[0]
 
 
+@pytest.mark.large
 @pytest.mark.both_backends
 def test_best_holds_the_averages_and_is_chosen_by_the_bound(tmp_path):
     x = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).round().astype("float32")

@@ -60,6 +60,7 @@ def test_what_cannot_be_watched_is_one_sentence(data, error, message):
         CollapseWarning(data)
 
 
+@pytest.mark.large
 def test_targets_are_what_is_scored(make_vae, images, tmp_path):
     pytest.importorskip("tensorboard")
     x, noisy = images[0], images[0] + 2.0

@@ -110,6 +110,7 @@ def test_plateaus_lower_the_rate_and_go_back(ready, images):
     assert int(ready.objective._weight.step.numpy()) == objective_steps + 9 * STEPS
 
 
+@pytest.mark.large
 def test_statistics_go_back_with_the_weights(ready, images):
     norm = ready.encoder.layers[-1]
     seen = []

@@ -17,6 +17,7 @@ def text(ids):
     return to_text(ids, VOCABULARY)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_sentences_are_watched_and_written_as_text(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -32,6 +32,7 @@ def run(monkeypatch, mnist_dir, tmp_path, capsys):
     return call
 
 
+@pytest.mark.large
 def test_weights_are_listed_beside_the_published_row(run):
     printed, rows = run("weights", "1_0.5")
     training = rows["1_0.5"]["train"]

@@ -18,6 +18,7 @@ def run(monkeypatch, *arguments):
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
+@pytest.mark.large
 @pytest.mark.skipif(
     os.environ["KERAS_BACKEND"] != "tensorflow", reason="a script; its parts are tested on both"
 )

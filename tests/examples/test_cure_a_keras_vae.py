@@ -8,6 +8,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "cure_a_keras_vae.py"
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_the_example_prints_its_table(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")

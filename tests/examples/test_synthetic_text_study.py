@@ -23,6 +23,7 @@ def study(monkeypatch):
     return importlib.import_module("synthetic_text_study")
 
 
+@pytest.mark.large
 def test_sentences_tell_their_component(study):
     splits = study.corpus(0.3, 0, 1200)
     assert {name: len(x) for name, (x, _) in splits.items()} == dict.fromkeys(study.SPLITS, 1200)
@@ -60,6 +61,7 @@ def test_own_centres(study):
     assert study.nearest_centre(mean, np.array([0, 0, 1, 1, 1])) == pytest.approx(0.8)
 
 
+@pytest.mark.large
 def test_a_row_is_measured_once_and_drawn(study, monkeypatch, tmp_path, capsys):
     out, figure = tmp_path / "rows.json", tmp_path / "figure.png"
 

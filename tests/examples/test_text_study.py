@@ -48,6 +48,7 @@ def run(folder, monkeypatch, tmp_path, capsys):
     return call
 
 
+@pytest.mark.large
 def test_a_row_is_measured_once_and_writes(run):
     printed, rows = run("--models", "du_vae")
     assert "loss:" in printed

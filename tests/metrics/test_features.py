@@ -14,6 +14,8 @@ from vaezoo.metrics.features import (
 )
 from vaezoo.metrics.frechet import frechet_distance
 
+pytestmark = pytest.mark.large
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -152,6 +152,7 @@ class TestOurModels:
         np.testing.assert_array_equal(first.per_example, again.per_example)
         assert np.all(first.per_example != other.per_example)
 
+    @pytest.mark.large
     @pytest.mark.one_backend
     def test_saved_model_scores_like_its_source(self, digits_vae, tmp_path):
         pytest.importorskip("tensorflow")
@@ -175,7 +176,7 @@ class TestErrors:
 
     def test_data(self, digits_vae):
         model, x = digits_vae
-        with pytest.raises(ValueError, match=r"`x` must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"`data` must lie in \[0, 1\]"):
             negative_log_likelihood(model, 255 * x)
         with pytest.raises(TypeError, match="`data` must be an array"):
             negative_log_likelihood(model, None)

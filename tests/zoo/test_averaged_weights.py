@@ -53,6 +53,7 @@ def test_each_fit_goes_on_with_the_average_and_ends_with_it(x, tmp_path):
             averaged = keras.models.load_model(tmp_path / "model.keras")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("how", ["validation", "epoch", "evaluate"])
 def test_weights_that_change_places_with_their_averages_train_on(x, how):
     optimizer = keras.optimizers.Adam(

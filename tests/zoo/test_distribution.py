@@ -14,6 +14,8 @@ import pytest
 
 from vaezoo import zoo
 
+pytestmark = pytest.mark.large
+
 JAX = keras.backend.backend() == "jax"
 
 MODELS = (

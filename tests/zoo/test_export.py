@@ -24,6 +24,8 @@ from vaezoo.zoo.networks import conv_decoder, conv_encoder
 from vaezoo.zoo.vae import export
 from vaezoo.zoo.vae.export import DETAILS_FILE
 
+pytestmark = pytest.mark.large
+
 BACKEND = keras.backend.backend()
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 PARTS = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}

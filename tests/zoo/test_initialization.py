@@ -99,6 +99,7 @@ def test_rows_held_out_are_not_seen(x):
     np.testing.assert_allclose(statistics(model.encoder(x[:20]))[0], 0.0, atol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_presets_set_the_number():
     decoder = {"latent_shape": (8, 8, 16), "units_per_level": 1, "filters": 2}

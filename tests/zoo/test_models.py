@@ -717,7 +717,7 @@ def test_load_applies_overrides_without_touching_the_presets():
     ("name", "overrides", "message"),
     [
         ("du_vae_mnist", {}, "`preset` must be .*du_vae_mnist_mlp.*preset='du_vae_mnist'"),
-        ("resnet", {}, "`preset` must be .*bn_vae_mnist_mlp.*preset='resnet'"),
+        ("resnet", {}, "`preset` must be .*resnet_vae_mnist.*preset='resnet'"),
         (
             "du_vae_digits_mlp",
             {"model": {"gama": 0.6}},

@@ -291,7 +291,7 @@ def test_measuring_head_is_refused_where_it_cannot_work(make):
     assert model.objective.regularizers == regularizers
     assert model.objective.trackers == trackers
     assert model.num_examples is None
-    with pytest.raises(TypeError, match="regularizers=3"):
+    with pytest.raises(TypeError, match="regularizer=3"):
         make(zoo.VAE).add_regularizer(3)
 
 

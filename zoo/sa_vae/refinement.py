@@ -20,6 +20,7 @@ Reference: Kim et al. (2018), algorithm 2, arXiv:1802.02550; Domke (2012).
 import functools
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 from ...core.gradients import value_and_gradients_at
@@ -62,7 +63,9 @@ def clip_together(tensors, limit):
 
 def _square(tensors):
     # Weights may be of another precision than the parameters of a posterior.
-    return sum(ops.cast(ops.sum(ops.square(tensor)), "float32") for tensor in tensors)
+    squares = [ops.sum(ops.square(tensor)) for tensor in tensors]
+    dtype = keras.backend.result_type("float32", *(square.dtype for square in squares))
+    return sum(ops.cast(square, dtype) for square in squares)
 
 
 def _factor(square, limit):
@@ -88,7 +91,7 @@ def descend(gradient, start, descent, factors):
         path = [_written(values, number, value) for values, value in zip(path, here, strict=True)]
         found = gradient(here, number)
         speed = [
-            descent.momentum * v - c * g
+            descent.momentum * v - ops.cast(c, g.dtype) * g
             for v, c, g in zip(speed, factors(found), found, strict=True)
         ]
         here = [value + descent.learning_rate * v for value, v in zip(here, speed, strict=True)]
