@@ -524,6 +524,8 @@ def test_the_last_batch_is_checked_as_the_first(vae, name, entry):
             # Inputs are not observed.
             ENTRIES[entry](vae, source(name, spoilt(value)))
             continue
+        if entry == "validation":
+            message = message.replace("`x`", "`x` of `validation_data`")
         with pytest.raises(ValueError, match=message):
             ENTRIES[entry](vae, source(name, spoilt(value)))
 

@@ -283,7 +283,8 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         start = self.state(z)
         if self.initial_state == "hidden":
             return [start, ops.zeros_like(start)]
-        return [ops.tanh(start), start]
+        # Keras gives the tangent of float64 in float32 on JAX.
+        return [ops.cast(ops.tanh(start), start.dtype), start]
 
     def _logits(self, h):
         if self.readout is not None:
