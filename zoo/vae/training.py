@@ -219,7 +219,7 @@ class Training:
 
         They see E[z|x], each dimension standardised. The official code's head is weight-normalised,
         whose means start so; those of a plain head may start close together, and layers that are
-        scaled up for them would not bear draws.
+        scaled up for them would not bear draws. Codes without a density are what they are.
 
         Returns:
             `Data`, with nothing consumed.
@@ -239,7 +239,7 @@ class Training:
                     # In batch statistics, which inference does not have yet, there is no dropout.
                     statistics = self.head.min_batch_size > 1
                     z = self.head.posterior(features, training=statistics).mean
-                    if not statistics:
+                    if self.head.has_density and not statistics:
                         mean, variance = ops.moments(z, axes=0)
                         z = (z - mean) * ops.rsqrt(variance + 1e-12)
                     z = z[:, None]
