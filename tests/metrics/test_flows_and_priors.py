@@ -326,6 +326,7 @@ def binary():
     return (patterns[np.arange(COUNT) % 2] ^ noise).astype("float32")
 
 
+@pytest.mark.large
 def test_likelihood_is_taken_with_the_image_in_sight(binary):
     model = make_chain()
     x, z = binary[:3], np.random.default_rng(6).normal(size=(3, 2, 2)).astype("float32")

@@ -87,6 +87,7 @@ def test_likelihood_is_that_of_each_pixel_given_those_before(model, images):
     assert np.any(np.abs(again - params)[..., ~earlier] > 1e-3)
 
 
+@pytest.mark.large
 def test_probabilities_of_all_images_sum_to_one(images):
     # A 2x2 image has 16 values; the decoder gives each its probability.
     keras.utils.set_random_seed(0)

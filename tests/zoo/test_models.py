@@ -298,6 +298,7 @@ def test_hebae_charges_the_divergence_of_its_population(make, values_of):
     np.testing.assert_allclose(per_example, terms.distortion, rtol=1e-6)
 
 
+@pytest.mark.large
 def test_hebae_posterior_scales(make, values_of):
     def factors(**settings):
         return values_of(make(zoo.HEBAE, **settings))[0].posterior

@@ -177,6 +177,7 @@ def test_dropout_is_for_training_alone(decoder):
 # -- sampling ------------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_what_the_code_adds_starts_at_a_tenth(decoder):
     network = decoder("full")
     z, _ = codes_and_images(BATCH)
