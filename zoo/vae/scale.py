@@ -1,6 +1,5 @@
 """The scale of the data against the model's: warned of in time, named when a loss is not finite."""
 
-import contextlib
 import math
 import warnings
 
@@ -39,33 +38,23 @@ class NonFiniteGuard(keras.callbacks.Callback):
     def __init__(self, sample):
         super().__init__()
         self.sample = sample
-        self._epoch = 0
+        self._epoch, self._rate = 0, None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        if keras.backend.backend() == "jax":
+            # Between here and the end of the epoch the training holds the variables.
+            self._rate = _learning_rate(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
         if loss is None or math.isfinite(loss):
             return
+        rate = _learning_rate(self.model) if self._rate is None else self._rate
         raise FloatingPointError(
             f"The loss became {loss} in epoch {self._epoch + 1}, by batch {batch + 1}, so training "
-            f"has ended. {_reason(self.model, self.sample)}"
+            f"has ended. {_reason(self.model, self.sample, rate)}"
         )
-
-
-@contextlib.contextmanager
-def live_weights(model):
-    """Keeps the weights of the last step when the guard ends a `fit` on JAX.
-
-    The training holds them, and would leave buffers behind that are gone.
-    """
-    try:
-        yield
-    except FloatingPointError:
-        if keras.backend.backend() == "jax":
-            model.jax_state_sync()
-        raise
 
 
 def watched(model, sample, callbacks):
@@ -158,8 +147,11 @@ def _standardize(sample):
     return "Divide it by its largest value, or standardize it."
 
 
-def _reason(model, sample):
-    rate = float(float32(model.optimizer.learning_rate))
+def _learning_rate(model):
+    return float(float32(model.optimizer.learning_rate))
+
+
+def _reason(model, sample, rate):
     smaller = (
         f"Train with a smaller learning rate (now {rate:.3g}) or clipped gradients: "
         "keras.optimizers.Adam(1e-4, clipnorm=1.0)."

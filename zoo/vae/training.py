@@ -18,7 +18,7 @@ from .inputs import (
     read_validation_data,
 )
 from .memory import explains_memory
-from .scale import live_weights, watched
+from .scale import watched
 
 
 class Training:
@@ -164,7 +164,7 @@ class Training:
             # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
             kwargs.setdefault("shuffle", False)
         callbacks = watched(self, data.observed, callbacks)
-        with clear_errors(self), live_weights(self):
+        with clear_errors(self):
             return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
 
     def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
