@@ -69,6 +69,8 @@ def _square(tensors):
 
 
 def _factor(square, limit):
+    # The limit may be a tensor of another precision than the gradients, which is not promoted.
+    limit = ops.cast(limit, square.dtype)
     return ops.minimum(limit / (ops.sqrt(square) + 1e-6), 1.0)
 
 
