@@ -62,9 +62,10 @@ test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the quick tests on each of BACKENDS (ten
 	jobs=; \
 	exit $$status
 
-lint: $(TOOLS)  ## Check style, imports and formatting, as CI does.
+lint: $(TOOLS)  ## Check style, imports, formatting and spelling, as CI does.
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/codespell
 
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -28,7 +28,7 @@ NETWORKS = {
 
 
 def make(network):
-    """An untrained decoder whose weight normalisation, if any, has seen a batch."""
+    """An untrained decoder whose weight normalization, if any, has seen a batch."""
     options = dict(NETWORKS[network])
     kind, shape = options.pop("kind"), options.pop("input_shape")
     _, decoder = zoo.networks.make(kind, shape, LATENT_DIM, **options)

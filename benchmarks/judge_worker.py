@@ -19,10 +19,10 @@ from vaezoo.losses import DiagonalGaussian  # noqa: E402
 
 
 def images(limit):
-    """Binarised MNIST where it is prepared, random binary images otherwise."""
+    """Binarized MNIST where it is prepared, random binary images otherwise."""
     try:
         x, _ = data.load_arrays("mnist", split="test", binarize="fixed", limit=limit)
-        return x.reshape(len(x), -1), "MNIST's test set, binarised"
+        return x.reshape(len(x), -1), "MNIST's test set, binarized"
     except (ImportError, OSError, ValueError):
         rng = np.random.default_rng(0)
         return (rng.random((limit, PIXELS)) < 0.13).astype("float32"), "random"

@@ -1,4 +1,4 @@
-"""Gains of normalisation layers, as the callbacks see them."""
+"""Gains of normalization layers, as the callbacks see them."""
 
 import keras
 import numpy as np

@@ -4,7 +4,7 @@ import numpy as np
 
 #: Least height of a single image; smaller ones are enlarged, for the eye.
 _MIN_HEIGHT = 32
-#: Colours for few classes and for some; more classes have a continuous scale and no legend.
+#: Colors for few classes and for some; more classes have a continuous scale and no legend.
 _PALETTES = (("tab10", 10), ("tab20", 20))
 
 
@@ -49,7 +49,7 @@ def draw_traversals(grid, dimensions, values):
 
 
 def draw_means(means, labels=None):
-    """Posterior means `(N, D)` as points, coloured by label; two principal axes where D > 2."""
+    """Posterior means `(N, D)` as points, colored by label; two principal axes where D > 2."""
     points, names = _in_two_dimensions(means)
     figure, axes = _figure(4.5, 4.3, left=0.7, right=0.8)
     if labels is None:

@@ -179,7 +179,7 @@ class CollapseWarning(keras.callbacks.Callback):
             }[self.act]
         else:
             remedy = (
-                "normalise the means (DUVAE or BNVAE, gamma=0.5), grant a floor "
+                "normalize the means (DUVAE or BNVAE, gamma=0.5), grant a floor "
                 f"(FreeBits({max(0.1, 4.0 / size):.2g})), or ramp beta up over more steps "
                 "(ELBO(LinearSchedule(10_000)))"
             )

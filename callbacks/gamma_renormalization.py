@@ -1,4 +1,4 @@
-"""Gains of a normalisation layer, held at a given root mean square."""
+"""Gains of a normalization layer, held at a given root mean square."""
 
 import keras
 
@@ -8,9 +8,9 @@ from ._gains import gain_statistics, has_gain, normalization_layers, target_of
 
 
 class GammaRenormalization(keras.callbacks.Callback):
-    """Holds the root mean square of a normalisation layer's gains at its target.
+    """Holds the root mean square of a normalization layer's gains at its target.
 
-        gamma <- gamma * target / sqrt( mean_d gamma_d^2 )    after each optimiser update
+        gamma <- gamma * target / sqrt( mean_d gamma_d^2 )    after each optimizer update
 
     Before training it installs a `RootMeanSquare` constraint on the layers' `gamma`; Keras applies
     constraints inside the compiled step, so each update is followed by one, also with
@@ -24,12 +24,12 @@ class GammaRenormalization(keras.callbacks.Callback):
     Args:
         gamma: Positive float, the target. It may be omitted for layers that have one, such as
             `MeanBatchNorm`.
-        layers: Normalisation layer of the model or its name, or a sequence of them. By default all
-            layers that have a target, or else the model's only normalisation layer.
+        layers: Normalization layer of the model or its name, or a sequence of them. By default all
+            layers that have a target, or else the model's only normalization layer.
 
     Raises:
         ValueError: If `gamma` is not positive or `layers` is empty; before training, if there is no
-            normalisation layer, none is named among several, or one has no `gamma`, no target,
+            normalization layer, none is named among several, or one has no `gamma`, no target,
             another target or another constraint.
         TypeError: If `layers` holds neither layers nor names.
         RuntimeError: If after an epoch the root mean square is off by more than 1e-5 of the target.
@@ -79,7 +79,7 @@ class GammaRenormalization(keras.callbacks.Callback):
                 raise RuntimeError(
                     f"After epoch {epoch} `gamma` of layer {layer.name!r} should have the root "
                     f"mean square {target}. Received: gamma_rms={statistics['rms']}. Something "
-                    "other than the optimiser sets it, or training has diverged."
+                    "other than the optimizer sets it, or training has diverged."
                 )
 
     def _default_layers(self, known):
@@ -88,11 +88,11 @@ class GammaRenormalization(keras.callbacks.Callback):
             return targeted or known
         if not known:
             raise ValueError(
-                "`GammaRenormalization` needs a normalisation layer with a `gamma`. Received: "
+                "`GammaRenormalization` needs a normalization layer with a `gamma`. Received: "
                 f"model {self.model.name!r} without one"
             )
         raise ValueError(
-            "`layers` must name those to hold when the model has several normalisation layers. "
+            "`layers` must name those to hold when the model has several normalization layers. "
             f"Received: layers=None, with {_names(known)} in the model"
         )
 
@@ -101,7 +101,7 @@ class GammaRenormalization(keras.callbacks.Callback):
         layer = next((member for member in members if item in (member, member.name)), None)
         if layer is None:
             raise ValueError(
-                f"`layers` must be layers of the model, with normalisation: {_names(known)}. "
+                f"`layers` must be layers of the model, with normalization: {_names(known)}. "
                 f"Received: {item if isinstance(item, str) else item.name!r}"
             )
         if not has_gain(layer):

@@ -32,7 +32,7 @@ class LatentMonitor(keras.callbacks.Callback):
 
     - scalars `latent/active_units`, `latent/rate`, `latent/distortion` (nats per example, one
       posterior draw), `kl_per_dimension/...` (nats, mean over the data), and `gamma/rms`,
-      `gamma/min`, `gamma/max` of normalised means;
+      `gamma/min`, `gamma/max` of normalized means;
     - scalars `information/mutual_information` (at most log N),
       `information/mutual_posterior_divergence`, `information/conditional_entropy`,
       `information/marginal_divergence`, and against a prior without weights of its own
@@ -64,7 +64,7 @@ class LatentMonitor(keras.callbacks.Callback):
             else `fit` takes as validation data save a generator. Of `(x, y)` a y of the shape of x
             is the target: distortions are those of targets, and reconstructions stand between
             inputs and targets.
-        labels: Optional array `(N,)` of numbers or strings that colour `latent/means`; by default
+        labels: Optional array `(N,)` of numbers or strings that color `latent/means`; by default
             labels `(N,)` that go with `data`.
         log_dir: Folder for the event files. `tensorboard --logdir` shows it; it may be the one
             of `keras.callbacks.TensorBoard`.

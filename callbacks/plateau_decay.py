@@ -16,7 +16,7 @@ class PlateauDecay(keras.callbacks.Callback):
         m < best:        best = m, keep the weights
         m < reference:   reference = m, stalled = 0;   else:  stalled = stalled + 1
         stalled >= patience and epoch >= start_epoch:
-            learning rate = factor * learning rate, weights = best ones, optimiser state = fresh
+            learning rate = factor * learning rate, weights = best ones, optimizer state = fresh
 
     The reference is the best of all epochs, unless `compare_with` says otherwise.
 
@@ -24,8 +24,8 @@ class PlateauDecay(keras.callbacks.Callback):
     low. In any case training ends with the best weights. The logs gain `learning_rate`, that of the
     epoch.
 
-    Weights are kept in host memory, together with the statistics of normalisation layers and the
-    optimiser's averages of weights (`use_ema=True`). Step counters and objective state are
+    Weights are kept in host memory, together with the statistics of normalization layers and the
+    optimizer's averages of weights (`use_ema=True`). Step counters and objective state are
     not rolled back: schedules continue, and a finished aggressive phase stays finished.
     `SwapEMAWeights` may stand anywhere among the callbacks; with `swap_on_epoch=True` only behind
     this one, which must find the averages in their place.
@@ -47,7 +47,7 @@ class PlateauDecay(keras.callbacks.Callback):
         step_factor: Float in (0, 1], what the learning rate is multiplied by for each step, beside
             the decays.
         restore_best: Whether a decay goes back to the best weights, or on from the present ones.
-        reset_optimizer: Whether a decay makes the optimiser forget its moments and step count.
+        reset_optimizer: Whether a decay makes the optimizer forget its moments and step count.
 
     Attributes:
         best: The lowest monitored value, and `best_epoch`, the epoch that it was seen in.
@@ -55,7 +55,7 @@ class PlateauDecay(keras.callbacks.Callback):
             that follows.
 
     Raises:
-        ValueError: If an argument is out of range; before training, if the optimiser has a schedule
+        ValueError: If an argument is out of range; before training, if the optimizer has a schedule
             for a learning rate; after the first epoch, if `monitor` is not logged.
 
     Reference: He et al. (2019), arXiv:1901.05534 (for text patience 5 from epoch 15 on, 5 decays,
@@ -67,7 +67,7 @@ class PlateauDecay(keras.callbacks.Callback):
 
     Note:
         `step_factor` is applied at the end of an epoch for all of its steps: the learning rate is a
-        variable, and one that changes with each step costs a synchronisation each on JAX.
+        variable, and one that changes with each step costs a synchronization each on JAX.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class PlateauDecay(keras.callbacks.Callback):
         """Starts to count."""
         if not isinstance(self.model.optimizer.learning_rate, keras.Variable):
             raise ValueError(
-                "`PlateauDecay` needs an optimiser whose `learning_rate` is a number, not a "
+                "`PlateauDecay` needs an optimizer whose `learning_rate` is a number, not a "
                 "schedule; `step_factor` lowers it from step to step. Received: optimizer "
                 f"{self.model.optimizer.name!r} with a schedule"
             )
@@ -232,7 +232,7 @@ class PlateauDecay(keras.callbacks.Callback):
         return int(host_value(self.model.optimizer.iterations))
 
     def _inner_optimizer(self):
-        # In half precision Keras wraps the optimiser, to scale the loss.
+        # In half precision Keras wraps the optimizer, to scale the loss.
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
     def _averages(self):
@@ -264,7 +264,7 @@ class PlateauDecay(keras.callbacks.Callback):
             if id(variable) not in lasting:
                 variable.assign(host_value(initial))
         if inner.use_ema:
-            # Before its first step an optimiser starts the averages anew.
+            # Before its first step an optimizer starts the averages anew.
             steps = inner.gradient_accumulation_steps or 1
             next(v for v in inner.variables if v.name == "iteration").assign(steps)
 

@@ -96,7 +96,7 @@ def preset_view(name, constructor, preset):
     yield Text("\nOther settings", "bold")
     yield table
     yield f"Further keys of networks: {also['networks']}"
-    yield "Further keys of training: optimizer, and arguments of that Keras optimiser"
+    yield "Further keys of training: optimizer, and arguments of that Keras optimizer"
     yield f"Further keys of data: {also['data']}"
     yield f"\nFor instance: vaezoo train {name} --set training.learning_rate=1e-4"
 

@@ -46,8 +46,9 @@ LIMIT = Annotated[
 BINARIZE = Annotated[
     bool | None,
     typer.Option(
-        "--binarize/--grey",
-        help="One fixed Bernoulli draw of each pixel, or grey levels.",
+        "--binarize/--gray",
+        " /--grey",
+        help="One fixed Bernoulli draw of each pixel, or gray levels.",
         show_default="as the run",
     ),
 ]

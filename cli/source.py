@@ -97,7 +97,7 @@ def open_source(
                 one, labels_of_one = data.load_arrays(**{**held, "split": name})
                 pairs[name] = (_reshaped(one, model), labels_of_one)
     x = _reshaped(x, model)
-    drawn = ", binarised" if draws else ""
+    drawn = ", binarized" if draws else ""
     description = f"{file} on {args['name_or_path']}[{split}], {len(x):,} examples{drawn}"
     folder = file.parent
     if folder.name == runs.CHECKPOINTS:

@@ -117,7 +117,7 @@ def train(
             metavar="N",
             min=0,
             max=SEEDS - 1,
-            help="Fixes initial weights, noise, order and binarisation of the training data.",
+            help="Fixes initial weights, noise, order and binarization of the training data.",
             show_default="0",
             rich_help_panel="Training",
         ),

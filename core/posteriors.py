@@ -77,7 +77,7 @@ class FlowGaussian(NamedTuple):
     that made it.
 
     Attributes:
-        mean: Float tensor `(batch, D)`, f(base_mean; context): where the base's centre comes to
+        mean: Float tensor `(batch, D)`, f(base_mean; context): where the base's center comes to
             lie, which is no exact mean of z.
         base_mean: Float tensor `(batch, D)`.
         base_log_var: Float tensor `(batch, D)`.
@@ -162,7 +162,7 @@ def log_prob_by_coordinate(posterior, z):
 
 
 def kl_divergence(posterior, scale=1.0):
-    """Closed-form KL to a centred isotropic normal.
+    """Closed-form KL to a centered isotropic normal.
 
         KL( q(z|x) || N(0, scale^2 I) )    (nats per example)
 

@@ -15,7 +15,7 @@ class SeedGenerator(keras.random.SeedGenerator):
         context = replica_context()
         if context is None:
             return seed
-        # Golden-ratio steps keep the replicas' seeds apart from those of neighbouring user seeds.
+        # Golden-ratio steps keep the replicas' seeds apart from those of neighboring user seeds.
         shift = ops.cast(context.replica_id_in_sync_group, "uint32") * ops.cast(
             0x9E3779B9, "uint32"
         )

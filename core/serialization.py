@@ -9,7 +9,7 @@ class ArgumentsConfig:
     """Derives `get_config` and `from_config` from the signature of `__init__`.
 
     Every argument is read back from the attribute of its own name; Keras objects among them, alone
-    or in a list, are serialised and revived.
+    or in a list, are serialized and revived.
     """
 
     def get_config(self):

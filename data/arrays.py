@@ -194,7 +194,7 @@ def mat_file(path):
 
 
 class _MatSource(ArraySource):
-    """Images of OMNIGLOT, labelled by alphabet, or by alphabet and character."""
+    """Images of OMNIGLOT, labeled by alphabet, or by alphabet and character."""
 
     def __init__(self, name, splits, characters):
         super().__init__(name, "mat", splits)

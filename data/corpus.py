@@ -146,17 +146,17 @@ def check_labels(labels):
 def _examples(lines_or_file, labels, num_classes=None):
     """Yields `(place, offset, label, sentence)` of each line, the place being for messages."""
     check_labels(labels)
-    labelled = None
+    labeled = None
     for place, offset, line in _lines(lines_or_file):
-        if labelled is None:
+        if labeled is None:
             # A label that nobody wants is still no word of the sentence.
             pattern = r"[^\t]*\t.*" if labels == "auto" else r"-?\d+\t.*"
-            labelled = labels is True or re.fullmatch(pattern, line, re.DOTALL) is not None
-        label, sentence = _label(line, place, num_classes) if labelled else (None, line)
+            labeled = labels is True or re.fullmatch(pattern, line, re.DOTALL) is not None
+        label, sentence = _label(line, place, num_classes) if labeled else (None, line)
         if not sentence.strip():
             raise ValueError(f"{place} has an empty sentence")
         yield place, offset, label, sentence
-    if labelled is None:
+    if labeled is None:
         where = "`lines_or_file`"
         if isinstance(lines_or_file, str | os.PathLike):
             where = f"'{lines_or_file}'"

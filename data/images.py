@@ -1,4 +1,4 @@
-"""Geometry and binarisation of stored images: uint8 in 0..255 or float32 in [0, 1]."""
+"""Geometry and binarization of stored images: uint8 in 0..255 or float32 in [0, 1]."""
 
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ def scaled(x):
 
 
 class Geometry(NamedTuple):
-    """Centre crop, grey/RGB conversion, antialiased resize and inversion, in this order.
+    """Center crop, gray/RGB conversion, antialiased resize and inversion, in this order.
 
     Args:
-        crop: `(height, width)` of the centre crop, or None.
+        crop: `(height, width)` of the center crop, or None.
         size: `(height, width)` after resizing, or None.
         channels: 1 or 3, or None to keep the channels.
         invert: Whether to map x to 1 - x.
@@ -48,8 +48,8 @@ class Geometry(NamedTuple):
             if self.channels == 3:
                 images = np.repeat(images, 3, axis=-1)
             else:
-                grey = (images @ np.array(LUMA, "float32"))[..., None]
-                images = np.rint(grey).astype(np.uint8) if top == 255 else np.minimum(grey, top)
+                gray = (images @ np.array(LUMA, "float32"))[..., None]
+                images = np.rint(gray).astype(np.uint8) if top == 255 else np.minimum(gray, top)
         if self.size and self.size != images.shape[1:3]:
             images = np.stack([_resize(image, self.size) for image in images])
         return top - images if self.invert else images

@@ -112,7 +112,7 @@ def load(
       `.npy` file with images. Integers are scaled from 0..255 (sets of 0 and 1 alone: from 0..1),
       floating-point images must lie in [0, 1], booleans are 0 and 1;
     - the file `chardata.mat` of OMNIGLOT in 28x28 pixels that the importance-weighted autoencoder
-      was published with: 24,345 train and 8,070 test images in grey, upright, labelled by alphabet;
+      was published with: 24,345 train and 8,070 test images in gray, upright, labeled by alphabet;
     - a folder of PNG or JPEG images, sorted by path, its subfolders being classes, or `train`,
       `validation` and `test` holding either;
     - text, a sentence a line: a `.txt` or `.tsv` file, or a folder with `train.txt`, `valid.txt`
@@ -125,7 +125,7 @@ def load(
         split: Split, with an optional slice of it: `"train"`, `"train[:1000]"`, `"test[10%:]"`. A
             source without a validation split holds out part of `"train"` for `"validation"`.
         batch_size: Positive int; by default 128 images or 32 sentences.
-        binarize: None for grey levels; "dynamic" for a fresh Bernoulli(pixel) draw at each
+        binarize: None for gray levels; "dynamic" for a fresh Bernoulli(pixel) draw at each
             presentation; "fixed" for one draw an example, whatever order and batch size. Of images
             only, as are the arguments from `binarize_seed` to `value_range`, and `download`.
         shuffle: Whether each epoch has a random order; by default the train split only.
@@ -134,8 +134,8 @@ def load(
         copies: Positive int, fixed draws of each example: so many sets, one after the other. The
             first is that of `copies=1`. Has no effect on other kinds of `binarize`.
         image_size: Int or `(height, width)` to resize to (bilinear, antialiased), or None.
-        channels: 1 or 3 to convert to grey or RGB, or None.
-        crop: Int or `(height, width)` of a centre crop before resizing. By default 140 for
+        channels: 1 or 3 to convert to gray or RGB, or None.
+        crop: Int or `(height, width)` of a center crop before resizing. By default 140 for
             `"celeb_a"`, none elsewhere.
         invert: Whether to hand out 1 - x. By default for `"omniglot"` only, whose strokes are 0:
             ink is 1 in every set.
@@ -312,7 +312,7 @@ def load_arrays(
     Args:
         name_or_path: Name or path of the set, as in `load`.
         split: Split, with an optional slice, as in `load`.
-        binarize: None for grey levels, "fixed" for one Bernoulli(pixel) draw.
+        binarize: None for gray levels, "fixed" for one Bernoulli(pixel) draw.
         binarize_seed: As in `load`.
         copies: As in `load`.
         image_size: As in `load`.

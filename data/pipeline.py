@@ -19,7 +19,7 @@ class BatchPlan(NamedTuple):
         batch_size: Examples a batch.
         shuffle: Whether each epoch has an order of its own.
         drop_remainder: Whether an incomplete last batch is left out.
-        seed: Seed of order and dynamic binarisation.
+        seed: Seed of order and dynamic binarization.
         binarize: None, "dynamic" or "fixed".
         binarize_seed: Seed of the fixed draw.
         value_range: `(low, high)` of the values handed out.

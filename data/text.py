@@ -161,7 +161,7 @@ def load_text(
     Note:
         The published text models were trained on batches of one length each, however small.
         `buckets=range(3, n)` comes close: whole batches, and those that complete the examples left
-        over hold a few neighbouring lengths.
+        over hold a few neighboring lengths.
     """
     backend = resolved_backend(backend)
     batch_size = check_integer("batch_size", batch_size, 1)

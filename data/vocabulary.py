@@ -1,4 +1,4 @@
-"""`Vocabulary`: words and their ids; tokenisers that come with ids of their own."""
+"""`Vocabulary`: words and their ids; tokenizers that come with ids of their own."""
 
 import collections
 import collections.abc
@@ -159,9 +159,9 @@ class Vocabulary:
 
 
 class TokenizerVocabulary:
-    """Ids of a tokeniser that has its own, as those of Hugging Face do.
+    """Ids of a tokenizer that has its own, as those of Hugging Face do.
 
-    Ids are the tokeniser's, except that 0 is `<pad>` in every text: where its id of `<pad>` is
+    Ids are the tokenizer's, except that 0 is `<pad>` in every text: where its id of `<pad>` is
     another, it and 0 change places.
 
     Args:
@@ -228,7 +228,7 @@ class TokenizerVocabulary:
     __hash__ = None
 
     def _exchanged(self, i):
-        """Changes 0 and the tokeniser's id of padding for one another, in either direction."""
+        """Changes 0 and the tokenizer's id of padding for one another, in either direction."""
         return self._pad if i == PAD else PAD if i == self._pad else i
 
     def _special(self, *names):
@@ -249,7 +249,7 @@ class TokenizerVocabulary:
 
 
 def has_ids(tokenizer):
-    """Whether a tokeniser gives ids rather than words."""
+    """Whether a tokenizer gives ids rather than words."""
     return hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
 
 

@@ -6,7 +6,7 @@
 
 Without further options the studies have the paper's sizes: all training images (of MNIST 55,000, as
 there; the 5,000 left out are the last ones, and are used for nothing), all test images, and 300
-epochs, of `estimates` 120. `--data` takes any image set of `vaezoo.data.load`, in grey and 28x28
+epochs, of `estimates` 120. `--data` takes any image set of `vaezoo.data.load`, in gray and 28x28
 pixels; the paper's OMNIGLOT is the file `chardata.mat`. Published rows are shown beside ours where
 the paper has the data.
 
@@ -125,7 +125,7 @@ def prepare(preset, settings, model=None, networks=None, labels=None):
 
 
 def evaluated(model, images, settings):
-    """Measures of test images, binarised once."""
+    """Measures of test images, binarized once."""
     names = ("negative_log_likelihood", "active_units")
     images = {name: value for name, value in images.items() if name != "validation_split"}
     held_out, _ = data.load_arrays(split="test", limit=settings["held_out"], **images)

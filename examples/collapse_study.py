@@ -1,7 +1,7 @@
 """Which VAEs keep their code when the decoder could do without it?
 
-Trains each row with a PixelCNN decoder, which can model the images alone, on binarised images, and
-measures on held-out ones how well the images are modelled and what the code holds; of OMNIGLOT also
+Trains each row with a PixelCNN decoder, which can model the images alone, on binarized images, and
+measures on held-out ones how well the images are modeled and what the code holds; of OMNIGLOT also
 how well a linear classifier of a few codes knows the characters. Every row is written to the file
 as soon as it is done, and rows in the file are not trained again.
 
@@ -54,7 +54,7 @@ METRICS = (
     "mutual_posterior_divergence",
     "rate_per_dimension",
 )
-#: Labelled drawings of each character.
+#: Labeled drawings of each character.
 DRAWINGS = (5, 10, 15)
 
 
@@ -80,7 +80,7 @@ def study(row, settings):
     run = zoo.load(
         f"{model}_digits_pixelcnn",
         model=arguments,
-        # The presets of VLAE and MAE have weight normalisation; here all networks are the same.
+        # The presets of VLAE and MAE have weight normalization; here all networks are the same.
         networks={
             "input_shape": (settings["size"], settings["size"], 1),
             "normalization": "batch",

@@ -80,7 +80,7 @@ def train(out, epochs):
 
 
 def measure(models, test, train_images):
-    """Scores every model on the same binarised test digits."""
+    """Scores every model on the same binarized test digits."""
     rows = {}
     for name, model in models.items():
         logs = model.evaluate(test, verbose=0, return_dict=True)
@@ -215,12 +215,12 @@ def main():
     test = np.concatenate(
         list(data.load("digits", "test", binarize="fixed", labels=False, backend="numpy"))
     )
-    grey, labels = data.load_arrays("digits", "test")
+    gray, labels = data.load_arrays("digits", "test")
     rows = measure(models, test, data.load_arrays("digits", "train")[0])
-    picture(models, rows, grey, labels, out / "comparison.png")
+    picture(models, rows, gray, labels, out / "comparison.png")
     for name, model in models.items():
         model.save(out / f"{slug(name)}.keras")
-    served = serve(models["DU-VAE"], out / "saved_model", grey)
+    served = serve(models["DU-VAE"], out / "saved_model", gray)
     verdicts = examine(models, test, out)
 
     console.print(table_of(rows))

@@ -3,7 +3,7 @@
 An LSTM with random weights writes sentences of ten words. Each is written from a point of the
 plane, drawn from five Gaussians, one in the middle and four around it. Five models with a code of
 two dimensions, the prior N(0, I) and the same small networks are trained on the sentences; the
-figure shows where each of them puts the sentences, coloured by the Gaussian that they come from.
+figure shows where each of them puts the sentences, colored by the Gaussian that they come from.
 
     python examples/synthetic_text_study.py [ROW ...] [--figure synthetic_text.png]
 
@@ -37,8 +37,8 @@ ROWS = {
     "bn_vae": ("BN-VAE (0.9)", zoo.BNVAE, {"gamma": 0.9}),
     "du_vae": ("DU-VAE (0.9, 0.8)", zoo.DUVAE, {"gamma": 0.9, "keep_prob": 0.8}),
 }
-#: The centres of the mixture, whose components have equal weights, and their standard deviation.
-CENTRES = np.array([(0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2)], "float32")
+#: The centers of the mixture, whose components have equal weights, and their standard deviation.
+CENTERS = np.array([(0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2)], "float32")
 DEVIATION = 0.5
 WORDS, LENGTH = 1000, 10
 FIRST_WORD = 4
@@ -64,8 +64,8 @@ def corpus(scale, seed, limit=None):
     rng = np.random.default_rng(seed)
     sizes = [min(count, limit or count) for count in SPLITS.values()]
     size = sum(sizes)
-    component = rng.integers(len(CENTRES), size=size).astype("int32")
-    z = CENTRES[component] + DEVIATION * rng.normal(size=(size, 2)).astype("float32")
+    component = rng.integers(len(CENTERS), size=size).astype("int32")
+    z = CENTERS[component] + DEVIATION * rng.normal(size=(size, 2)).astype("float32")
     writer = networks.LSTMDecoder(
         2,
         (None,),
@@ -146,7 +146,7 @@ def study(row, settings):
             "distortion": pair(found["distortion"]),
             "mi": pair(found["mutual_information"]),
             "au": pair(found["active_units"]),
-            "centre": nearest_centre(mean, component),
+            "center": nearest_center(mean, component),
         },
         "last_epoch": {name: float(values[-1]) for name, values in history.items()},
         "epochs": len(history["loss"]),
@@ -157,17 +157,17 @@ def study(row, settings):
     }
 
 
-def nearest_centre(mean, component):
-    """Share of codes nearest to the centre of their own component's codes."""
+def nearest_center(mean, component):
+    """Share of codes nearest to the center of their own component's codes."""
     kinds = np.unique(component)
-    centres = np.stack([mean[component == kind].mean(axis=0) for kind in kinds])
-    distance = np.sum(np.square(mean[:, None] - centres), axis=-1)
+    centers = np.stack([mean[component == kind].mean(axis=0) for kind in kinds])
+    distance = np.sum(np.square(mean[:, None] - centers), axis=-1)
     return float(np.mean(kinds[np.argmin(distance, axis=1)] == component))
 
 
 def table_of(rows):
     """The rows as a table."""
-    table = Table("row", "NLL", "perplexity", "KL", "MI", "AU", "own centre")
+    table = Table("row", "NLL", "perplexity", "KL", "MI", "AU", "own center")
     table.columns[0].no_wrap = True
     for name, row in rows.items():
         measured = row["measured"]
@@ -179,7 +179,7 @@ def table_of(rows):
             with_error(*measured["rate"]),
             with_error(*measured["mi"]),
             f"{measured['au'][0]:.0f}",
-            f"{measured['centre']:.0%}",
+            f"{measured['center']:.0%}",
         )
     return table
 
@@ -197,13 +197,13 @@ def figure_of(rows, path):
         squeeze=False,
         layout="constrained",
     )
-    colours = plt.get_cmap("tab10")(range(len(CENTRES)))
+    colors = plt.get_cmap("tab10")(range(len(CENTERS)))
     for (top, bottom), (name, row) in zip(axes.T, rows.items(), strict=True):
         mean, log_var = np.array(row["mean"]), np.array(row["log_var"])
         edges = (-EXTENT, EXTENT, -EXTENT, EXTENT)
         top.imshow(density(mean, log_var), origin="lower", extent=edges, cmap="magma")
         top.set_title(ROWS[name][0], fontsize="medium")
-        bottom.scatter(*mean.T, s=3, c=colours[row["component"]], linewidths=0)
+        bottom.scatter(*mean.T, s=3, c=colors[row["component"]], linewidths=0)
         bottom.set(xlim=edges[:2], ylim=edges[2:], aspect="equal")
     axes[0, 0].set_ylabel("aggregate posterior")
     axes[1, 0].set_ylabel("posterior means")

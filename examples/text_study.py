@@ -1,8 +1,8 @@
 """Which VAEs keep a code of sentences, and what is it good for?
 
 Trains each row on sentences with a sentiment label, which no model sees, and measures on held-out
-ones how well they are modelled, what the code holds, and how well a linear classifier of a few
-labelled codes tells good from bad. Then it lets each model write.
+ones how well they are modeled, what the code holds, and how well a linear classifier of a few
+labeled codes tells good from bad. Then it lets each model write.
 
     python examples/text_study.py FOLDER [--models ROW ...]
 
@@ -254,7 +254,7 @@ def main():
     parser.add_argument("--units", type=int, default=128, help="of the LSTMs; embeddings have half")
     parser.add_argument("--latent-dim", type=int, default=32)
     parser.add_argument("--num-samples", type=int, default=100, help="importance samples")
-    parser.add_argument("--probe-runs", type=int, default=3, help="draws of labelled sentences")
+    parser.add_argument("--probe-runs", type=int, default=3, help="draws of labeled sentences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("text_study.json"))
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")

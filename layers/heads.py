@@ -109,7 +109,7 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
 
         Args:
             use_bias: Optional bool, whether it has a bias.
-            kernel_initializer: Optional Keras initialiser, of which a copy is used.
+            kernel_initializer: Optional Keras initializer, of which a copy is used.
 
         Raises:
             RuntimeError: If the projection has its weights already.
@@ -214,7 +214,7 @@ class GaussianHead(PosteriorHead):
         latent_dim: Positive int D.
         num_samples: Positive int K, draws per example.
         mean_norm: Optional layer on the raw mean, such as `MeanBatchNorm`.
-        clip: Optional layer on the normalised mean, such as `LatentClip`.
+        clip: Optional layer on the normalized mean, such as `LatentClip`.
         variance_dropout: Optional layer on the log-variance, such as `VarianceDropout`.
         reparam: Optional layer `(mean, r) -> (posterior, z)`; `DiagonalReparam` by default.
         scale: `"vector"`, or `"scalar"` for one r per example that all dimensions share.
@@ -222,7 +222,7 @@ class GaussianHead(PosteriorHead):
         project: Whether there is a projection. Without one the features are m and r themselves,
             side by side, as those of a convolutional encoder whose latent code is a feature map.
         use_bias: Whether the projection has a bias.
-        kernel_initializer: Initialiser of the projection.
+        kernel_initializer: Initializer of the projection.
         seed: Optional int that fixes the noise.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
@@ -357,7 +357,7 @@ class _Identity(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class FlowHead(GaussianHead):
-    """Posterior that a flow bends, with the regularising layers of `GaussianHead` on its base.
+    """Posterior that a flow bends, with the regularizing layers of `GaussianHead` on its base.
 
         m, a, c  = split(W features + b)
         eps_k    ~ N( mean_norm(m), variance_dropout(softplus(a)^2) )
@@ -372,7 +372,7 @@ class FlowHead(GaussianHead):
         mean_norm: Optional layer on the raw mean, such as `MeanBatchNorm`.
         variance_dropout: Optional layer on the log-variance, such as `VarianceDropout`.
         use_bias: Whether the projection has a bias.
-        kernel_initializer: Initialiser of the projection.
+        kernel_initializer: Initializer of the projection.
         seed: Optional int that fixes the noise.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
@@ -459,8 +459,8 @@ class FlowHead(GaussianHead):
         return self._posterior(*self._base(features, training))
 
     def _posterior(self, base, context):
-        centre, _ = self.flow.transform(base.mean[:, None], self._context(context))
-        return FlowGaussian(centre[:, 0], base.mean, base.log_var, context)
+        center, _ = self.flow.transform(base.mean[:, None], self._context(context))
+        return FlowGaussian(center[:, 0], base.mean, base.log_var, context)
 
     def _bend(self, posterior, eps):
         source = reparameterize(posterior.base, eps)
@@ -495,7 +495,7 @@ class DeltaHead(PosteriorHead):
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
         use_bias: Whether the projection has a bias.
-        kernel_initializer: Initialiser of the projection.
+        kernel_initializer: Initializer of the projection.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -557,7 +557,7 @@ class PointHead(PosteriorHead):
         latent_dim: Positive int D.
         num_samples: Positive int K; all K draws are equal.
         use_bias: Whether the projection has a bias.
-        kernel_initializer: Initialiser of the projection.
+        kernel_initializer: Initializer of the projection.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:

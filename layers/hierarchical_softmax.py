@@ -58,7 +58,7 @@ class FlatSoftmax(_ClassifierHead):
     Args:
         num_classes: Positive int N.
         use_bias: Whether logits have a bias.
-        kernel_initializer: Keras initialiser of the kernel `(H, N)`.
+        kernel_initializer: Keras initializer of the kernel `(H, N)`.
         **kwargs: Keyword arguments of `keras.layers.Layer`. The dtype is float32 by default,
             whatever the policy.
 
@@ -131,7 +131,7 @@ class HierarchicalSoftmax(_ClassifierHead):
     Of an example, `log_prob`, `sample`, `sampled_entropy` and `update` read no more than
     ceil(log2 N) rows of the kernel, O(H log N) time and memory; `entropy` and `probabilities` need
     all of them, O(H N) time and O(N) memory. The gradient of `log_prob` is as large as the kernel
-    all the same, and so is the step of an ordinary optimiser. With
+    all the same, and so is the step of an ordinary optimizer. With
     `row_learning_rate`, `update` trains kernel and bias instead of the optimizer, in O(H log N) per
     example.
 
@@ -140,7 +140,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         use_bias: Whether decisions have a bias.
         row_learning_rate: Optional positive float, the learning rate of `update`. Kernel and bias
             are trainable weights without it, and none with it.
-        kernel_initializer: Keras initialiser of the kernel `(max(N-1, 1), H)`, row n-1 for node n.
+        kernel_initializer: Keras initializer of the kernel `(max(N-1, 1), H)`, row n-1 for node n.
         seed: Int that fixes the permutation.
         **kwargs: Keyword arguments of `keras.layers.Layer`. The dtype is float32 by default,
             whatever the policy.
@@ -291,7 +291,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         if self.row_learning_rate is None:
             raise ValueError(
                 "`update` needs a `row_learning_rate`: without one, kernel and bias are trained "
-                "by an optimiser. Received: row_learning_rate=None"
+                "by an optimizer. Received: row_learning_rate=None"
             )
         h = ops.stop_gradient(self._features(h))
         path = self._path_to(self._leaf_of(index))

@@ -37,7 +37,7 @@ class IAFBlock(Flow):
         degrees: `"random"` or `"sequential"`, see `MADE`.
         context_layers: `"all"` or `"first"`, see `MADE`.
         seed: Int that fixes random degrees.
-        kernel_initializer: Keras initialiser of all kernels of the `MADE`; its own by default.
+        kernel_initializer: Keras initializer of all kernels of the `MADE`; its own by default.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -30,7 +30,7 @@ class LatentSkip(keras.layers.Layer):
 
     Args:
         activation: Activation of the sum, as Keras layers take it; None is the identity.
-        kernel_initializer: Initialiser of V.
+        kernel_initializer: Initializer of V.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -95,7 +95,7 @@ def with_latent_skips(decoder):
 
     in each dense and convolution layer but those that take z (nearly) directly, with no such layer
     between. The output layer is among them. The sum stands right behind the weights, so a batch
-    normalisation or activation layer that follows in the decoder still follows.
+    normalization or activation layer that follows in the decoder still follows.
 
     Nothing is shared with `decoder`: the copy has weights of its own, which start at the values of
     `decoder`, and new matrices V. A layer that `decoder` calls several times is still shared by

@@ -152,8 +152,8 @@ class Bernoulli(UnitInterval):
 
         log p(x|z) = sum_i x_i l_i - softplus(l_i)    (nats)
 
-    Grey values in [0, 1] are accepted as in much of the field; the cross-entropy is then no
-    normalised density: `ContinuousBernoulli` is.
+    Gray values in [0, 1] are accepted as in much of the field; the cross-entropy is then no
+    normalized density: `ContinuousBernoulli` is.
 
     Args:
         **kwargs: Keyword arguments of `keras.layers.Layer`.

@@ -1,4 +1,4 @@
-"""The likelihood of 8-bit images: a mixture of discretised logistics."""
+"""The likelihood of 8-bit images: a mixture of discretized logistics."""
 
 import math
 from typing import NamedTuple
@@ -172,7 +172,7 @@ class DiscretizedLogisticMixture(UnitInterval):
         return ops.where(value < self.half_bin - 1.0, log_below, log_mass)
 
     def _drawn(self, parts, component, uniform):
-        """The draw of a component in [0, 1]; at its centre without uniform numbers."""
+        """The draw of a component in [0, 1]; at its center without uniform numbers."""
         chosen = ops.one_hot(component, self.num_mixtures, dtype=parts.log_weights.dtype)
         values = []
         for channel in range(len(parts.means)):

@@ -26,7 +26,7 @@ class LSTM(keras.layers.LSTM):
         units: As in `keras.layers.LSTM`.
         use_cudnn: As in `keras.layers.LSTM`, but False by default.
         num_biases: 1, or 2 for b = b_x + b_h as in PyTorch and cuDNN. The model is the same, its
-            training is not: each of the two takes an optimiser's step, so b moves by twice as much
+            training is not: each of the two takes an optimizer's step, so b moves by twice as much
             under SGD or Adam, and its gradient counts twice in the norm that gradients are clipped
             by. Learning rates that were published for such an LSTM ask for 2.
         **kwargs: Further arguments of `keras.layers.LSTM`.
@@ -99,7 +99,7 @@ class _TwoBiasCell(keras.layers.LSTMCell):
 
     def build(self, input_shape):
         super().build(input_shape)
-        # An unseeded initialiser repeats its draw; its clone does not.
+        # An unseeded initializer repeats its draw; its clone does not.
         initializer = getattr(self.bias_initializer, "clone", lambda: self.bias_initializer)()
         self.state_bias = self.add_weight(
             shape=(4 * self.units,),

@@ -38,14 +38,14 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             including the output, or the `"first"` one only, as in the code of DU-IAF. There the
             first coordinate's outputs do not depend on the context.
         seed: Int that fixes random degrees.
-        kernel_initializer: Keras initialiser of the masked kernels; by default Glorot's uniform
-            one, and N(0, 0.05^2) under weight normalisation.
-        weight_norm: Whether masked kernels are weight-normalised, each under its mask. Every
-            connection is then initialised from data by itself, see `initialize_from_data`; what
+        kernel_initializer: Keras initializer of the masked kernels; by default Glorot's uniform
+            one, and N(0, 0.05^2) under weight normalization.
+        weight_norm: Whether masked kernels are weight-normalized, each under its mask. Every
+            connection is then initialized from data by itself, see `initialize_from_data`; what
             the context adds is no part of that.
         init_scale: Positive float, standard deviation of the outputs of each masked connection
-            after that initialisation.
-        context_initializer: Keras initialiser of the context's kernels; by default Glorot's uniform
+            after that initialization.
+        context_initializer: Keras initializer of the context's kernels; by default Glorot's uniform
             one.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
@@ -61,7 +61,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             context comes or stays away against what the layer was built with.
 
     Reference: Germain et al. (2015), section 4, arXiv:1502.03509; Salimans & Kingma (2016), eq. 2,
-    arXiv:1602.07868 (weight normalisation).
+    arXiv:1602.07868 (weight normalization).
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         self.shortcut = None
         if self.direct:
             mask = inputs[:, None] < outputs
-            # Its own bias serves to centre it when it is initialised from data.
+            # Its own bias serves to center it when it is initialized from data.
             self.shortcut = self._connection("direct", mask, False, self.weight_norm)
 
     def _hidden_degrees(self, size):
@@ -182,7 +182,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
 
 
 def _fresh(initializer):
-    # One initialiser gives kernels of one shape the same values time and again; its clones do so
+    # One initializer gives kernels of one shape the same values time and again; its clones do so
     # only under a seed of the user's.
     initializer = keras.initializers.get(initializer)
     return getattr(initializer, "clone", lambda: initializer)()

@@ -98,7 +98,7 @@ class MaskedAutoregressiveFlow(_AffineAutoregressiveFlow):
         separate_networks: Whether m and s come from two networks; from one otherwise.
         direct: Whether inputs are also connected to the outputs, see `MADE`.
         weight_norm: See `MADE`.
-        init_scale: Positive float, see `MADE`; used under weight normalisation.
+        init_scale: Positive float, see `MADE`; used under weight normalization.
         degrees: `"sequential"` or `"random"`, see `MADE`.
         activation: Keras activation of the hidden layers.
         context_layers: `"all"` or `"first"`, see `MADE`.
@@ -115,7 +115,7 @@ class MaskedAutoregressiveFlow(_AffineAutoregressiveFlow):
     Raises:
         ValueError: If `num_blocks` or `order` is out of range, or as `MADE` does.
 
-    Reference: Papamakarios et al. (2017), section 3.1, arXiv:1705.07057; in the parametrisation of
+    Reference: Papamakarios et al. (2017), section 3.1, arXiv:1705.07057; in the parametrization of
     Ma et al. (2019), MAE, appendix, arXiv:1901.01498.
     """
 
@@ -211,16 +211,16 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
         h = relu(A(z));   h = relu(h + B_1(h));   h = relu(h + B_2(h));   B_3(h) + A'(z)
 
     with 3x3 convolutions that see earlier positions (A, A') or also their own (B), each
-    weight-normalised. The inverse is one parallel pass; the call takes a pass for each position and
+    weight-normalized. The inverse is one parallel pass; the call takes a pass for each position and
     block, in a loop to be compiled.
 
     Args:
         latent_shape: (height, width, channels), positive ints with product D.
         num_blocks: Positive int, elementary flows.
         filters: Positive int, maps of the hidden layers.
-        weight_norm: Whether the convolutions are weight-normalised.
+        weight_norm: Whether the convolutions are weight-normalized.
         init_scale: Positive float, standard deviation of the outputs of each convolution after
-            the initialisation from data, see `initialize_from_data`.
+            the initialization from data, see `initialize_from_data`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -85,7 +85,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
 
     @property
     def kernel(self):
-        """The kernel as it is applied, masked and normalised."""
+        """The kernel as it is applied, masked and normalized."""
         kernel = ops.convert_to_tensor(self.direction)
         if self.mask is not None:
             kernel = kernel * ops.cast(self.mask, kernel.dtype)
@@ -181,13 +181,13 @@ class MaskedConv2D(CausalConv2D):
         channel_groups: Positive int g.
         unmasked_channels: Non-negative int; that many inputs, the last ones, are seen in full, such
             as feature maps made from a latent code.
-        weight_norm: Bool, whether the masked kernel is normalised, see `normalized_kernel`.
+        weight_norm: Bool, whether the masked kernel is normalized, see `normalized_kernel`.
         init_scale: Positive float, see `initialize_from_data`.
         use_bias: Bool.
         activation: Name or function.
-        kernel_initializer: Initialiser; Glorot's uniform one by default, N(0, 0.05^2) under weight
-            normalisation.
-        bias_initializer: Initialiser.
+        kernel_initializer: Initializer; Glorot's uniform one by default, N(0, 0.05^2) under weight
+            normalization.
+        bias_initializer: Initializer.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -295,13 +295,13 @@ class ShiftedConv2D(CausalConv2D):
         shift: `"down"` or `"down_right"`.
         strides: Positive int.
         exclude: Bool; needs strides of 1.
-        weight_norm: Bool, whether the kernel is normalised, see `normalized_kernel`.
+        weight_norm: Bool, whether the kernel is normalized, see `normalized_kernel`.
         init_scale: Positive float, see `initialize_from_data`.
         use_bias: Bool.
         activation: Name or function.
-        kernel_initializer: Initialiser; Glorot's uniform one by default, N(0, 0.05^2) under weight
-            normalisation.
-        bias_initializer: Initialiser.
+        kernel_initializer: Initializer; Glorot's uniform one by default, N(0, 0.05^2) under weight
+            normalization.
+        bias_initializer: Initializer.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -381,13 +381,13 @@ class ShiftedConv2DTranspose(CausalConv2D):
         filters: Positive int.
         kernel_size: Positive int, or two, (kh, kw), of at least 2; kw is odd for "down".
         shift: `"down"` or `"down_right"`.
-        weight_norm: Bool, whether the kernel is normalised, see `normalized_kernel`.
+        weight_norm: Bool, whether the kernel is normalized, see `normalized_kernel`.
         init_scale: Positive float, see `initialize_from_data`.
         use_bias: Bool.
         activation: Name or function.
-        kernel_initializer: Initialiser; Glorot's uniform one by default, N(0, 0.05^2) under weight
-            normalisation.
-        bias_initializer: Initialiser.
+        kernel_initializer: Initializer; Glorot's uniform one by default, N(0, 0.05^2) under weight
+            normalization.
+        bias_initializer: Initializer.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:

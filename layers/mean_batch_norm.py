@@ -1,4 +1,4 @@
-"""Batch normalisation of the posterior's mean, with a pinned gain."""
+"""Batch normalization of the posterior's mean, with a pinned gain."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from ..losses import RootMeanSquare
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
-    """Normalises posterior means over the batch and scales them by a pinned gain.
+    """Normalizes posterior means over the batch and scales them by a pinned gain.
 
         mean_d = gamma_d * (m_d - E_B[m_d]) / sqrt(Var_B[m_d] + epsilon) + beta_d
 

@@ -18,7 +18,7 @@ class GaussianMixturePrior(Prior):
 
     Args:
         num_components: Positive int C.
-        initializer: Keras initialiser of the means; N(0, 1) by default.
+        initializer: Keras initializer of the means; N(0, 1) by default.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -10,7 +10,7 @@ class Raster:
     inputs. Where strides make a coarse position serve several pixels, it is computed again at each
     of them, from a window that nothing has changed since: no step needs a condition.
 
-    Made where its loop is, so that masked and normalised kernels are computed once.
+    Made where its loop is, so that masked and normalized kernels are computed once.
 
     Args:
         height: Positive int, of the image.

@@ -1,4 +1,4 @@
-"""From a posterior's parameters to its value and reparameterised draws."""
+"""From a posterior's parameters to its value and reparameterized draws."""
 
 import keras
 from keras import ops
@@ -82,8 +82,8 @@ class CholeskyReparam(_Reparameterization):
     Args:
         num_samples: Positive int K, or None for a single draw without a sample axis.
         seed: Optional int that fixes the noise.
-        shrinkage: Float in [0, 1], pull of Sigma towards the identity.
-        jitter: Positive float added to the diagonal before the factorisation, relative to the mean
+        shrinkage: Float in [0, 1], pull of Sigma toward the identity.
+        jitter: Positive float added to the diagonal before the factorization, relative to the mean
             variance where that is above 1.
         sampling: `"cholesky"`, or `"diagonal"`, which drops the correlations from the noise as the
             official code does.

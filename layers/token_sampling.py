@@ -77,7 +77,7 @@ def _total(kept, share):
 def _least_kept(logits, enough):
     """The largest t such that `enough(logits >= t)`, `(..., 1)`, or the least finite logit if none.
 
-    By bisection down to neighbouring numbers: XLA's sort takes several times as long on a CPU.
+    By bisection down to neighboring numbers: XLA's sort takes several times as long on a CPU.
     """
     finite = ops.where(logits > -float("inf"), logits, float("inf"))
     low = ops.min(finite, axis=-1, keepdims=True)

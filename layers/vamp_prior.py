@@ -27,7 +27,7 @@ class VampPrior(Prior):
 
     Args:
         num_components: Positive int C.
-        initializer: Keras initialiser of the trained weights w behind the pseudo-inputs; N(0, 1)
+        initializer: Keras initializer of the trained weights w behind the pseudo-inputs; N(0, 1)
             by default. Under a likelihood with support [a, b] the pseudo-inputs are
             a + (b - a) sigmoid(w), else w.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
@@ -147,7 +147,7 @@ class VampPrior(Prior):
         return self._owner().head.sample(posterior, 1, seed)[:, 0]
 
     def _posterior(self):
-        # A batch that initialises the model's layers is to be one of data.
+        # A batch that initializes the model's layers is to be one of data.
         with paused_initialization():
             model = self._owner()
             return model.head.posterior(model.encoder(self.pseudo_inputs, training=False))

@@ -1,4 +1,4 @@
-"""Weight normalisation, and its initialisation from a first batch."""
+"""Weight normalization, and its initialization from a first batch."""
 
 import contextlib
 import contextvars
@@ -12,7 +12,7 @@ from ..core.checks import check_flag, check_real
 from ..core.replicas import host_value
 from ..losses import float32
 
-#: Whether the layers are being initialised by the batch that runs through them.
+#: Whether the layers are being initialized by the batch that runs through them.
 _INITIALIZING = contextvars.ContextVar("vaezoo_data_dependent_initialization", default=False)
 #: Keeps the norm of a kernel's fully masked column differentiable.
 _GUARD = 1e-16
@@ -45,7 +45,7 @@ def normalized_kernel(direction, log_gain, axis=-1):
 
 
 class WeightNormalized:
-    """Mixin that gives a layer gains, and their initialisation from data.
+    """Mixin that gives a layer gains, and their initialization from data.
 
     The layer calls `_add_gains(outputs)` when it is built, and hands every output before its
     activation to `_standardized`, which changes it during `initialize_from_data` alone.
@@ -93,7 +93,7 @@ def initialize_from_data():
 
         y = v . x / ||v||,    log_gain = log(init_scale / std(y)),    bias = -mean(y) * gain
 
-    Every weight-normalised layer then gives outputs of mean 0 and standard deviation `init_scale`
+    Every weight-normalized layer then gives outputs of mean 0 and standard deviation `init_scale`
     over the batch and positions; one without a bias keeps its mean. `VAE.fit` does this with the
     first data that it sees.
 
@@ -122,7 +122,7 @@ def initializing_from_data():
 
 
 def awaits_initialization(model):
-    """Whether a layer of a built model has yet to be initialised from data."""
+    """Whether a layer of a built model has yet to be initialized from data."""
     return any(
         variable.name == INITIALIZED and host_value(variable) == 0.0
         for variable in model.non_trainable_variables
@@ -130,7 +130,7 @@ def awaits_initialization(model):
 
 
 class _WeightNorm(WeightNormalized):
-    """Puts a normalised kernel in the place of a Keras layer's own."""
+    """Puts a normalized kernel in the place of a Keras layer's own."""
 
     _output_axis = -1
 
@@ -155,7 +155,7 @@ class _WeightNorm(WeightNormalized):
 
     @property
     def kernel(self):
-        """The normalised kernel."""
+        """The normalized kernel."""
         direction = ops.convert_to_tensor(self.direction)
         if getattr(self, "log_gain", None) is None:
             return direction
@@ -188,14 +188,14 @@ class _WeightNorm(WeightNormalized):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class WeightNormDense(_WeightNorm, keras.layers.Dense):
-    """`keras.layers.Dense` under weight normalisation.
+    """`keras.layers.Dense` under weight normalization.
 
         y = act( exp(log_gain) * (v . x) / ||v|| + b )
 
     Args:
         units: Positive int.
         init_scale: Positive float, standard deviation of the outputs before the activation after
-            the initialisation from data, see `initialize_from_data`.
+            the initialization from data, see `initialize_from_data`.
         **kwargs: Keyword arguments of `keras.layers.Dense`; kernels start from N(0, 0.05^2).
 
     Raises:
@@ -234,7 +234,7 @@ class _Convolution(_WeightNorm):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class WeightNormConv2D(_Convolution, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` under weight normalisation; see `WeightNormDense`.
+    """`keras.layers.Conv2D` under weight normalization; see `WeightNormDense`.
 
         y_{i,j} = act( sum_{a,b} kernel_{a,b} x_{s i + a - p, s j + b - p} + b )
 
@@ -266,7 +266,7 @@ class WeightNormConv2D(_Convolution, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose` under weight normalisation; see `WeightNormDense`.
+    """`keras.layers.Conv2DTranspose` under weight normalization; see `WeightNormDense`.
 
         y_{s i + a - p, s j + b - p} gets kernel_{a,b} x_{i,j}
 
@@ -293,7 +293,7 @@ class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
 
     @property
     def kernel(self):
-        """The normalised kernel."""
+        """The normalized kernel."""
         return _WeightNorm.kernel.fget(self)
 
     @kernel.setter

@@ -1,4 +1,4 @@
-"""Densities, objectives, regularisers, constraints and weight schedules."""
+"""Densities, objectives, regularizers, constraints and weight schedules."""
 
 from ..core.posteriors import (
     DiagonalGaussian,

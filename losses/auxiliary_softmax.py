@@ -27,12 +27,12 @@ ESTIMATORS = ("ce", "entropy", "entropy_sampled", "fano_low", "fano_hat")
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class InformationWeightedELBO(Objective):
-    """Negative evidence lower bound whose rate is split, and charged by the regularisers.
+    """Negative evidence lower bound whose rate is split, and charged by the regularizers.
 
         training:    loss = E_q[-log p(x|z)] + alpha * I + beta * MD
         evaluation:  loss = E_q[-log p(x|z)] + KL(q(z|x) || p(z))    (nats per example)
 
-    `AuxiliarySoftmax(alpha, beta)` among the regularisers measures mutual information and marginal
+    `AuxiliarySoftmax(alpha, beta)` among the regularizers measures mutual information and marginal
     divergence, into which the mean rate falls: KL = I + MD. Examples outside the training set have
     no index to be classified by, so evaluations charge the rate as it is.
 
@@ -66,7 +66,7 @@ class AuxiliarySoftmax(Regularizer):
 
     With `InformationWeightedELBO` this is VAE-AS. With `alpha=0, beta=0` it only measures, beside
     any objective, and leaves the model's training as it is: the classifier is frozen for the
-    model's optimiser, learns from SC alone by an optimiser of its own, within the same compiled
+    model's optimizer, learns from SC alone by an optimizer of its own, within the same compiled
     step and after the loss of that step was taken, and draws its codes from the model's. The logs
     show `mutual_information` (the estimator's), `mutual_information_bound` ("ce"),
     `marginal_divergence` and `classifier_loss`, during training only.
@@ -91,7 +91,7 @@ class AuxiliarySoftmax(Regularizer):
         density: `"sampled"` density of the posterior at z in MD, or `"analytic"`: the closed-form
             rate in its place, of the same expectation.
         classifier_steps: Positive int, updates of the classifier a batch.
-        optimizer: Keras optimiser of the classifier, or its name.
+        optimizer: Keras optimizer of the classifier, or its name.
         seed: Int that fixes the shared classes and the sampled paths.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
@@ -181,7 +181,7 @@ class AuxiliarySoftmax(Regularizer):
         pass
 
     def prepare(self, latent_dim):
-        """Builds the classifier for codes `(batch, latent_dim)`, and its optimiser."""
+        """Builds the classifier for codes `(batch, latent_dim)`, and its optimizer."""
         if self._learned is not None:
             return
         h = self.network(keras.KerasTensor((None, latent_dim), "float32"))
@@ -195,7 +195,7 @@ class AuxiliarySoftmax(Regularizer):
         self._learned, self._state = learned, list(self.optimizer.variables)
 
     def save_own_variables(self, store):
-        """Saves the noise; the optimiser, a part of its own, saves itself."""
+        """Saves the noise; the optimizer, a part of its own, saves itself."""
         store["noise"] = ops.convert_to_numpy(self.noise.state.value)
 
     def load_own_variables(self, store):

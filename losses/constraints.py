@@ -16,7 +16,7 @@ class RootMeanSquare(ArgumentsConfig, keras.constraints.Constraint):
 
         w <- w * target / sqrt( mean_d w_d^2 )
 
-    Keras applies constraints inside the compiled step, after each optimiser update. A weight whose
+    Keras applies constraints inside the compiled step, after each optimizer update. A weight whose
     mean square is the target's but for rounding stays as it is.
 
     Args:

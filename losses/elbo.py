@@ -59,7 +59,7 @@ class ELBO(Objective):
 
     @property
     def report_names(self):
-        """A scheduled weight is shown along with the regularisers."""
+        """A scheduled weight is shown along with the regularizers."""
         own = ("beta",) if self._weight.schedule else ()
         return own + super().report_names
 

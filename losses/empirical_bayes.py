@@ -23,13 +23,13 @@ def batch_moments(mean):
     Reference: Cheng et al. (2020), eq. 7, arXiv:2007.10389; divisor B as in the official code.
     """
     beta = ops.mean(mean, axis=0)
-    centred = mean - beta
-    sigma = ops.matmul(ops.transpose(centred), centred) / ops.cast(ops.shape(mean)[0], mean.dtype)
+    centered = mean - beta
+    sigma = ops.matmul(ops.transpose(centered), centered) / ops.cast(ops.shape(mean)[0], mean.dtype)
     return beta, sigma
 
 
 def shrink(sigma, shrinkage):
-    """Pulls a covariance `(D, D)` towards the identity."""
+    """Pulls a covariance `(D, D)` toward the identity."""
     return (1.0 - shrinkage) * sigma + shrinkage * ops.eye(sigma.shape[-1], dtype=sigma.dtype)
 
 
@@ -95,7 +95,7 @@ class EmpiricalBayesELBO(Objective):
 
     @property
     def report_names(self):
-        """The regulariser's own value, then further regularisers'."""
+        """The regularizer's own value, then further regularizers'."""
         return ("hyper_kl",) + super().report_names
 
     def bound(self, terms, training):

@@ -116,7 +116,7 @@ class MuELBO(Objective):
 
     @property
     def report_names(self):
-        """Both terms, then the regularisers'."""
+        """Both terms, then the regularizers'."""
         return self.report_names_own + super().report_names
 
     def bound(self, terms, training):

@@ -91,8 +91,8 @@ class MutualPosteriorDivergence(Regularizer):
             mean_pairs = ops.sum(pairs * off_diagonal[:, :, None], axis=(0, 1)) / count
             diversity = ops.sum(ops.softplus(-mean_pairs))
         totals = ops.sum(pairs, axis=-1)
-        centre = ops.sum(totals * off_diagonal) / count
-        squares = ops.sum(ops.square(totals - centre) * off_diagonal)
+        center = ops.sum(totals * off_diagonal) / count
+        squares = ops.sum(ops.square(totals - center) * off_diagonal)
         # The guard keeps the gradient of the root finite when all pairs are alike.
         return diversity, ops.sqrt(squares / ops.maximum(count - 1.0, 1.0) + _STD_GUARD)
 

@@ -170,7 +170,7 @@ class Regularizer(_Part):
 
 
 def _where_defined(regularizer, loss, terms):
-    """The `Loss` of a regulariser, of which nothing counts in a batch too small for it."""
+    """The `Loss` of a regularizer, of which nothing counts in a batch too small for it."""
     enough = regularizer.min_batch_size <= 1 or has_rows(terms.kl, regularizer.min_batch_size)
     if enough is True:
         return loss
@@ -202,9 +202,9 @@ class _MeanOfExisting(keras.metrics.Mean):
 
 
 class Objective(_Part):
-    """Base of everything that a `VAE` minimises.
+    """Base of everything that a `VAE` minimizes.
 
-    Subclasses implement `bound(terms, training) -> Loss`; regularisers are added here, so any can
+    Subclasses implement `bound(terms, training) -> Loss`; regularizers are added here, so any can
     go with any objective.
 
     Args:
@@ -218,13 +218,13 @@ class Objective(_Part):
     def __init__(self, regularizers=(), **kwargs):
         super().__init__(**kwargs)
         self.regularizers, self.trackers = [], []
-        check_kind("regularizers", regularizers, (list, tuple), "a list of vaezoo regularisers")
+        check_kind("regularizers", regularizers, (list, tuple), "a list of vaezoo regularizers")
         for regularizer in regularizers:
             self.add(regularizer)
 
     def add(self, regularizer):
         """Adds a `Regularizer`."""
-        rule = "of vaezoo regularisers such as MaximumMeanDiscrepancy"
+        rule = "of vaezoo regularizers such as MaximumMeanDiscrepancy"
         self.regularizers.append(check_kind("regularizers", regularizer, Regularizer, rule))
 
     def make_trackers(self):
@@ -266,7 +266,7 @@ class Objective(_Part):
         return loss
 
     def bound(self, terms, training):
-        """Returns the objective's own `Loss`, without regularisers."""
+        """Returns the objective's own `Loss`, without regularizers."""
         raise NotImplementedError
 
     @contextlib.contextmanager

@@ -109,7 +109,7 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
         AU = #{ d : Var_x( mean_d(x) ) >= threshold }
 
     The variance is unbiased and that of all examples since the last reset, however they were split
-    into batches: each batch's centred sum of squares is merged into the running one, so that means
+    into batches: each batch's centered sum of squares is merged into the running one, so that means
     far from 0 lose no digits. Fewer than 2 examples have no active unit.
 
     Args:
@@ -131,7 +131,7 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
         threshold = check_real("threshold", threshold, "[0, inf)")
         self.latent_dim, self.threshold = latent_dim, threshold
         self.count = self.add_variable((), "zeros", name="count")
-        self.centre = self.add_variable((latent_dim,), "zeros", name="centre")
+        self.center = self.add_variable((latent_dim,), "zeros", name="center")
         self.squares = self.add_variable((latent_dim,), "zeros", name="squares")
 
     def update_state(self, mean):
@@ -143,13 +143,13 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
                 f"shape={tuple(mean.shape)}"
             )
         size = ops.cast(ops.shape(mean)[0], self.dtype)
-        centre = ops.sum(mean, axis=0) / ops.maximum(size, 1.0)
-        squares = ops.sum(ops.square(mean - centre), axis=0)
+        center = ops.sum(mean, axis=0) / ops.maximum(size, 1.0)
+        squares = ops.sum(ops.square(mean - center), axis=0)
         count = self.count + size
         share = size / ops.maximum(count, 1.0)
-        shift = centre - self.centre
+        shift = center - self.center
         self.squares.assign(self.squares + squares + ops.square(shift) * self.count * share)
-        self.centre.assign(self.centre + shift * share)
+        self.center.assign(self.center + shift * share)
         self.count.assign(count)
 
     def variance(self):

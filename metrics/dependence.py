@@ -9,7 +9,7 @@ from ..core.checks import check_integer, check_real, check_seed
 from .estimate import Estimate
 from .inputs import means_of
 
-#: Rows of the dynamic programme at once: such a block of a large table stays in the cache.
+#: Rows of the dynamic program at once: such a block of a large table stays in the cache.
 _ROWS = 128
 
 
@@ -28,12 +28,12 @@ class InformationCoefficients(NamedTuple):
 
 
 def characteristic_matrix(x, y, alpha=0.6, clumps=15):
-    """Normalised mutual information of the best grid of each size over two variables.
+    """Normalized mutual information of the best grid of each size over two variables.
 
         M[a, b] = max_G I(x; y | G) / log min(a, b),   a, b >= 2,   a b <= max(n^alpha, 4)
 
     over grids G of a columns by b rows, of which one axis is cut into equal shares and the other
-    is optimised by dynamic programming over at most `clumps` times as many pieces as columns;
+    is optimized by dynamic programming over at most `clumps` times as many pieces as columns;
     both orientations, the better counts.
 
     Args:
@@ -76,7 +76,7 @@ def information_coefficients(x, y, alpha=0.6, clumps=15):
 
         MIC = max_{a,b} M[a, b],   TIC = sum_{a,b} M[a, b]
 
-    MIC is near 1 for noiseless functional relations. For independent variables it falls towards 0
+    MIC is near 1 for noiseless functional relations. For independent variables it falls toward 0
     only slowly with n: about 0.13 at n = 1,000 and 0.06 at 10,000.
 
     Args:

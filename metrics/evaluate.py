@@ -203,7 +203,7 @@ def evaluate(
             images from noisy ones. Likelihood, distortion and generated images are compared with
             the targets, probes learn from codes of `data`.
         train: Optional pair of training data and labels, what the probes learn from; several
-            fixed draws of an image in it would count as several labelled examples.
+            fixed draws of an image in it would count as several labeled examples.
         validation: Optional pair of validation data and labels, for `few_label_probe`.
         num_samples: Positive int K of the likelihood.
         num_images: Positive int, how many examples, drawn by `seed`, the likelihood is taken of;
@@ -393,7 +393,7 @@ class _Measure:
         pairs = [self.train, (self.subject.inputs(self.data), self.labels)]
         if probe is few_label_probe:
             pairs.insert(1, self.validation)
-            # Which labelled subsets are drawn is the protocol's, not the command's.
+            # Which labeled subsets are drawn is the protocol's, not the command's.
             chosen.pop("seed")
         return probe(*pairs, **{**chosen, **options})
 

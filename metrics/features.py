@@ -148,7 +148,7 @@ def inception_features(weights="imagenet"):
 
         f(x) = mean over the 8x8 grid of the last mixed block at 2 resize(x) - 1
 
-    Grey images are repeated on three channels; resizing is bilinear. The network is built and its
+    Gray images are repeated on three channels; resizing is bilinear. The network is built and its
     weights are fetched when features are first asked for.
 
     Args:
@@ -181,7 +181,7 @@ def inception_features(weights="imagenet"):
     return FeatureNetwork(
         make,
         name="inception_v3",
-        preprocessing="grey to RGB, bilinear to 299x299, [0, 1] to [-1, 1]",
+        preprocessing="gray to RGB, bilinear to 299x299, [0, 1] to [-1, 1]",
         lazy=True,
     )
 

@@ -25,7 +25,7 @@ class Gaussians:
 
     so that those of many z under many posteriors are one matrix product. The expansion cancels:
     next to a posterior of standard deviation s, terms of z^2 / s^2 leave a difference of order 1.
-    In float32 nothing is left of it for a sharp posterior; in float64, and relative to the centre
+    In float32 nothing is left of it for a sharp posterior; in float64, and relative to the center
     of the means, enough digits are, but for the sharpest. Those, and every posterior's density of
     its own draw, are computed by differences instead, which takes several times as long.
 
@@ -40,7 +40,7 @@ class Gaussians:
         self.log_var = None if log_var is None else np.asarray(log_var, "float64")
         # Large, so converted in parts.
         self.scale_tril = scale_tril
-        self.centre = self.mean.mean(axis=0)
+        self.center = self.mean.mean(axis=0)
 
     def __len__(self):
         return len(self.mean)
@@ -106,21 +106,21 @@ class Gaussians:
                 squares[:, column] = np.sum(((z - mean) @ whitening.T) ** 2, axis=1)
         return -0.5 * (squares + self._log_det() + self.latent_dim * LOG_2PI)
 
-    def features(self, z, centre):
-        """Phi of `z (n, D)` relative to `centre`: `(n, F)`."""
-        z = z - centre
+    def features(self, z, center):
+        """Phi of `z (n, D)` relative to `center`: `(n, F)`."""
+        z = z - center
         return self._monomials(z, z**2 if self.diagonal else _outer(z))
 
-    def expected_features(self, centre):
+    def expected_features(self, center):
         """E phi(z) under each posterior, `(N, F)`: of the second moments mean^2 + variance."""
-        mean = self.mean - centre
+        mean = self.mean - center
         if self.diagonal:
             return self._monomials(mean, mean**2 + np.exp(self.log_var))
         return self._monomials(mean, _outer(mean) + self.covariance())
 
-    def coefficients(self, centre):
-        """The c_j for z relative to `centre`, `(N, F)`."""
-        mean = self.mean - centre
+    def coefficients(self, center):
+        """The c_j for z relative to `center`, `(N, F)`."""
+        mean = self.mean - center
         if self.diagonal:
             precision = np.exp(-self.log_var)
             slope, second = precision * mean, -0.5 * precision
@@ -230,13 +230,13 @@ def log_sum_of_others(gaussians, z, owners, chunk, progress=False):
     Returns:
         `(n,)`; minus infinity for a posterior without others.
     """
-    total, centre = np.full(len(z), -np.inf), gaussians.centre
+    total, center = np.full(len(z), -np.inf), gaussians.center
     # The largest features that any draw has.
-    corner = gaussians.features(centre + np.max(np.abs(z - centre), axis=0, keepdims=True), centre)
+    corner = gaussians.features(center + np.max(np.abs(z - center), axis=0, keepdims=True), center)
 
     def add(rows, first, part, coefficients):
         if np.max(np.abs(coefficients) @ corner[0]) < _LARGEST_TERM:
-            logs = gaussians.features(z[rows], centre) @ coefficients.T
+            logs = gaussians.features(z[rows], center) @ coefficients.T
         else:
             logs = part.log_prob(z[rows])
         columns = owners[rows] - first
@@ -252,15 +252,15 @@ def log_sum_of_others(gaussians, z, owners, chunk, progress=False):
     return total
 
 
-def squared_spread(gaussians, centre, chunk, progress=False):
-    """Sum over distinct ordered pairs of ( KL(q_i || q_j) - centre )^2."""
+def squared_spread(gaussians, center, chunk, progress=False):
+    """Sum over distinct ordered pairs of ( KL(q_i || q_j) - center )^2."""
     entropy = gaussians.entropy()
     sums = np.zeros(len(gaussians))
 
     def add(rows, first, part, coefficients):
-        features = gaussians.take(rows).expected_features(gaussians.centre)
+        features = gaussians.take(rows).expected_features(gaussians.center)
         deviation = features @ coefficients.T
-        deviation += entropy[rows][:, None] + centre
+        deviation += entropy[rows][:, None] + center
         columns = np.arange(*rows.indices(len(gaussians))) - first
         inside = np.flatnonzero((columns >= 0) & (columns < len(part)))
         deviation[inside, columns[inside]] = 0.0
@@ -280,7 +280,7 @@ def _over_pairs(gaussians, count, chunk, add, progress):
         starts = range(0, len(gaussians), chunk)
         for first in track(starts, "Pairs", disable=not progress, transient=True):
             part = gaussians.take(slice(first, first + chunk))
-            coefficients = part.coefficients(gaussians.centre)
+            coefficients = part.coefficients(gaussians.center)
             work = functools.partial(add, first=first, part=part, coefficients=coefficients)
             for _ in run(work, blocks):
                 pass

@@ -90,7 +90,7 @@ def mine(
         )
     test, train = order[:split], order[split:]
     # The information does not depend on the scale, the critic's training does.
-    x, z = (_standardised(values, train) for values in (x, z))
+    x, z = (_standardized(values, train) for values in (x, z))
     critic = MutualInformationCritic(x.shape[1], z.shape[1], hidden_units, decay, seed)
     critic.compile(optimizer=keras.optimizers.Adam(learning_rate), jit_compile=True)
     pairs = np.concatenate([x, z], axis=1)[train]
@@ -260,6 +260,6 @@ def _codes(posterior, subject, batch_size, rng):
     return subject.draw_statistics(posterior, 1, batch_size, int(rng.integers(2**31))).mean
 
 
-def _standardised(values, train):
-    centre, scale = values[train].mean(axis=0), values[train].std(axis=0)
-    return ((values - centre) / np.where(scale > 0.0, scale, 1.0)).astype("float32")
+def _standardized(values, train):
+    center, scale = values[train].mean(axis=0), values[train].std(axis=0)
+    return ((values - center) / np.where(scale > 0.0, scale, 1.0)).astype("float32")

@@ -90,13 +90,13 @@ def mutual_posterior_divergence(
             "batch_size": batch_size,
         },
     )
-    centre = float(np.mean(distinct))
+    center = float(np.mean(distinct))
     if size > max_examples:
         chosen = generator(seed, "choice").choice(size, max_examples, replace=False)
         gaussians = gaussians.take(np.sort(chosen))
         size = max_examples
-        centre = float(np.mean(_symmetric_divergence(gaussians))) * size / (size - 1)
-    squares = squared_spread(gaussians, centre, chunk, progress)
+        center = float(np.mean(_symmetric_divergence(gaussians))) * size / (size - 1)
+    squares = squared_spread(gaussians, center, chunk, progress)
     deviation = math.sqrt(squares / (size * (size - 1) - 1))
     return dataclasses.replace(
         estimate,
@@ -167,12 +167,12 @@ def _symmetric_divergence(gaussians):
     """Mean over all j, i itself among them, of (KL(i || j) + KL(j || i)) / 2: `(N,)`."""
     # E_j KL(i || j) = -H_i - E phi_i . mean_j c_j, and the other way round.
     size, parts = len(gaussians), _parts(gaussians)
-    centre = gaussians.centre
-    mean_coefficients = sum(np.sum(part.coefficients(centre), axis=0) for part in parts) / size
-    mean_features = sum(np.sum(part.expected_features(centre), axis=0) for part in parts) / size
+    center = gaussians.center
+    mean_coefficients = sum(np.sum(part.coefficients(center), axis=0) for part in parts) / size
+    mean_features = sum(np.sum(part.expected_features(center), axis=0) for part in parts) / size
     cross = [
-        part.expected_features(centre) @ mean_coefficients
-        + part.coefficients(centre) @ mean_features
+        part.expected_features(center) @ mean_coefficients
+        + part.coefficients(center) @ mean_features
         for part in parts
     ]
     entropy = gaussians.entropy()

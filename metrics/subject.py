@@ -189,15 +189,15 @@ class ModelAdapter:
             value = type(posterior)(*fields)
             z, log_qz = self.sample_by_coordinate(value, num_samples, StatelessSeed(noise, stream))
             mean = ops.mean(z, axis=1)
-            centred = z - mean[:, None]
-            flat = ops.reshape(centred, (-1, self.latent_dim))
+            centered = z - mean[:, None]
+            flat = ops.reshape(centered, (-1, self.latent_dim))
             total = ops.sum(log_qz, axis=-1)
             by_prior = self.prior.log_prob_per_dimension(z)
             by_dimension = by_prior is not None and log_qz.shape[-1] == self.latent_dim
             others = max(num_samples - 1, 1)
             return DrawStatistics(
                 mean,
-                ops.sum(ops.square(centred), axis=1) / others,
+                ops.sum(ops.square(centered), axis=1) / others,
                 ops.matmul(ops.transpose(flat), flat)[None] / others,
                 -ops.mean(total, axis=1),
                 ops.mean(total - self.log_pz(z), axis=1),

@@ -15,7 +15,7 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile much and run little: most of a compilation's time goes into optimising its code.
+# Tests compile much and run little: most of a compilation's time goes into optimizing its code.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0 "

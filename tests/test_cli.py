@@ -225,7 +225,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path):
         (["--set", "optimizer.rate=1"], "`--set` takes key=value"),
         (["--set", "gamma=-1"], "Received: gamma=-1"),
         (["--set", "networks.units=[16]"], "Received: units=[16]"),
-        (["--set", "data.binarise=fixed"], "did you mean binarize"),
+        (["--set", "data.binarize=fixed"], "did you mean binarize"),
         (["--set", "data.binarize=never"], "binarize='never'"),
         (["--set", "data.shuffle=maybe"], "`shuffle` must be True, False or None"),
         (["--set", "data.drop_remainder=maybe"], "`drop_remainder` must be True, False or None"),
@@ -298,7 +298,7 @@ def test_resume_continues_with_the_settings_of_the_run(finished, copied):
     (resumed,) = config["resumed"]
     assert resumed["epoch"] == 2
     assert resumed["versions"] == json_of(copied, "versions.json")
-    # Two steps an epoch: the optimiser goes on counting.
+    # Two steps an epoch: the optimizer goes on counting.
     assert int(keras.saving.load_model(copied / "model.keras").optimizer.iterations) == 6
 
 
@@ -740,10 +740,10 @@ def test_evaluate_writes_what_it_shows(copied):
     assert nll["count"] == 60
     assert f"{nll['value']:.4g}" in result.output
     assert read["provenance"]["seed"] == 2
-    assert "digits[test], 60 examples, binarised" in read["provenance"]["source"]
+    assert "digits[test], 60 examples, binarized" in read["provenance"]["source"]
     assert "evaluation.json' exists: replace it with --overwrite" in error_of("evaluate", copied)
-    # Grey levels are other data.
-    cli("evaluate", copied, "-m", "active_units", "--limit", 60, "--grey", "--overwrite")
+    # Gray levels are other data.
+    cli("evaluate", copied, "-m", "active_units", "--limit", 60, "--gray", "--overwrite")
     again = json_of(copied, "evaluation.json")
     assert set(again["results"]) == {"active_units"}
     assert again["provenance"]["data"]["sha256"] != read["provenance"]["data"]["sha256"]
@@ -798,7 +798,7 @@ TINY_TEXT += ["--set", "latent_dim=3", "--xla" if XLA else "--no-xla", "--no-mon
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A folder of labelled sentences."""
+    """A folder of labeled sentences."""
     folder = tmp_path_factory.mktemp("data") / "reviews"
     folder.mkdir()
     for split, count in (("train", 40), ("valid", 8), ("test", 8)):

@@ -93,7 +93,7 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         model: Optional dict that overrides arguments of the constructor.
         networks: Optional dict that overrides arguments of `networks.make`.
         training: Optional dict that overrides `epochs`, `learning_rate`, `optimizer`, further
-            arguments of the optimiser, `initial_examples` (see `VAE`), and `plateau`, the arguments
+            arguments of the optimizer, `initial_examples` (see `VAE`), and `plateau`, the arguments
             of `vaezoo.callbacks.PlateauDecay` or None. That follows validation data, which `fit`
             must then be given. `validation` is read by the command line alone: what its
             `--validation` is by default.

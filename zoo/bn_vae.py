@@ -1,4 +1,4 @@
-"""BN-VAE: batch-normalised posterior means with a fixed gain."""
+"""BN-VAE: batch-normalized posterior means with a fixed gain."""
 
 from ..layers import GaussianHead, MeanBatchNorm
 from ..losses import ELBO
@@ -37,9 +37,9 @@ def BNVAE(
     seed=None,
     name="bn_vae",
 ):
-    """VAE whose means are batch-normalised with the same gain in every dimension.
+    """VAE whose means are batch-normalized with the same gain in every dimension.
 
-        mean_d = gamma * normalise_B(m_d) + beta_d,   hence   E_B[KL] >= D gamma^2 / 2
+        mean_d = gamma * normalize_B(m_d) + beta_d,   hence   E_B[KL] >= D gamma^2 / 2
         loss   = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)
 
     Args:

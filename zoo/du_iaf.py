@@ -45,9 +45,9 @@ def DUIAF(
     seed=None,
     name="du_iaf",
 ):
-    """IAF-VAE with DU-VAE's regularisers on the Gaussian that the flows bend.
+    """IAF-VAE with DU-VAE's regularizers on the Gaussian that the flows bend.
 
-        mean_d = gamma_d * normalise_B(m_d) + beta_d,    sqrt(mean_d gamma_d^2) = gamma
+        mean_d = gamma_d * normalize_B(m_d) + beta_d,    sqrt(mean_d gamma_d^2) = gamma
         s2_hat = g * softplus(a)^2 + floor,              g ~ Bernoulli(keep_prob) / keep_prob
         eps    ~ N(mean, s2_hat),   z = flow(eps; c)
         loss   = E_q[ -log p(x|z) + beta * (log q(z|x) - log p(z)) ]    (nats per example)

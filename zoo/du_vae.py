@@ -49,9 +49,9 @@ def DUVAE(
     seed=None,
     name="du_vae",
 ):
-    """VAE with batch-normalised means of renormalised gain and dropout on its variances.
+    """VAE with batch-normalized means of renormalized gain and dropout on its variances.
 
-        mean_d = gamma_d * normalise_B(m_d) + beta_d,   sqrt(mean_d gamma_d^2) = gamma
+        mean_d = gamma_d * normalize_B(m_d) + beta_d,   sqrt(mean_d gamma_d^2) = gamma
         s2_hat = g * exp(r) + floor,                    g ~ Bernoulli(keep_prob) / keep_prob
         loss   = E_q[-log p(x|z)] + beta * KL(N(mean, s2_hat) || p(z))    (nats per example)
 
@@ -60,7 +60,7 @@ def DUVAE(
         decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
         latent_dim: Positive int D.
         gamma: Positive float, the gain (0.4 to 0.7 in the paper), or None for the ablation without
-            batch normalisation.
+            batch normalization.
         keep_prob: Float in (0, 1]; 1 is the ablation without dropout, which keeps the floor.
         gamma_norm: `"rms"` pins the root mean square of the gains; `"per_dim"` each single one.
         floor: Positive float, least variance.
@@ -111,7 +111,7 @@ def du_regularizers(
         beta: As in `DUVAE`.
         reg_start_weight: As in `DUVAE`.
         seed: As in `DUVAE`.
-        epsilon: Positive float, of the batch normalisation.
+        epsilon: Positive float, of the batch normalization.
 
     Returns:
         `(mean_norm, variance_dropout)`; the first is None without `gamma`.
@@ -136,7 +136,7 @@ def du_regularizers(
             )
     elif reg_start_weight > beta:
         raise ValueError(
-            "`reg_start_weight` must not exceed a constant `beta`, or the regularisers never "
+            "`reg_start_weight` must not exceed a constant `beta`, or the regularizers never "
             f"start. Received: reg_start_weight={reg_start_weight}, beta={beta}"
         )
     return norm, VarianceDropout(keep_prob, floor, seed=seed, start_step=start_step, unit=unit)

@@ -56,7 +56,7 @@ def HEBAE(
         z_i  = mean_i + sigma_i * (R eps)
         loss = E_q[-log p(x|z)] + weight * KL( N(beta, Sigma) || N(0, I) )    (nats per example)
 
-    The loss is no bound on log p(x): the sigma_i are free, and shrink towards 0.
+    The loss is no bound on log p(x): the sigma_i are free, and shrink toward 0.
 
     Args:
         encoder: Layer `(batch, ...) -> (batch, F)`.
@@ -68,7 +68,7 @@ def HEBAE(
         sampling: `"cholesky"`, or `"diagonal"` as in the official code.
         stop_gradient: If True no gradient flows through R into the draw, as in the official code.
         statistics: `"running"` or `"batch"` statistics in inference.
-        shrinkage: Float in [0, 1], pull of Sigma towards I; helps where D approaches the batch.
+        shrinkage: Float in [0, 1], pull of Sigma toward I; helps where D approaches the batch.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.

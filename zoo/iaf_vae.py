@@ -51,7 +51,7 @@ def IAFVAE(
         loss = E_q[-log p(x|z)] + beta * rate    (nats per example)
 
     Two cures for its collapse are options: free bits on the rate of each dimension, and batch
-    normalisation of the base's mean with a fixed gain (which a flow can undo: it keeps little).
+    normalization of the base's mean with a fixed gain (which a flow can undo: it keeps little).
 
     Args:
         encoder: Layer `(batch, ...) -> (batch, F)`.
@@ -60,7 +60,7 @@ def IAFVAE(
         num_blocks: Positive int, number of flow blocks; coordinates are reversed after each.
         flow_width: Positive int; the two hidden layers of a block have `flow_width * D` units.
         context_layers: `"first"` or `"all"`, where the context enters a block, see `MADE`.
-        gamma: Optional positive float, gain of the batch normalisation (0.5 to 0.7).
+        gamma: Optional positive float, gain of the batch normalization (0.5 to 0.7).
         free_bits: Non-negative float, floor of each dimension's rate in nats (0.15 to 0.25).
         beta: Non-negative float or schedule, weight of the rate.
         prior: Optional `Prior`; N(0, I) by default.

@@ -129,7 +129,7 @@ EPSILON = 1e-8
 
 
 def mae_images(source, data="mnist", decoder="pixelcnn", **model):
-    """Settings of MAE's binary images: weight-normalised residual encoder and small PixelCNN."""
+    """Settings of MAE's binary images: weight-normalized residual encoder and small PixelCNN."""
     networks = {
         "kind": decoder,
         "input_shape": (28, 28, 1),
@@ -142,7 +142,7 @@ def mae_images(source, data="mnist", decoder="pixelcnn", **model):
         "networks": networks,
         "model": {"latent_dim": 32, **model},
         "training": _mae_training(1e-3, 0.999998, 0.999, 20),
-        # Held-out images are binarised five times each.
+        # Held-out images are binarized five times each.
         "data": _images(data, 100, copies=5, validation_split=MAE_HELD_OUT[data]),
         "source": source,
     }
@@ -284,7 +284,7 @@ def _uniform(scale):
 
 
 #: What the encoders and heads of DU-VAE's text runs start from, in the official code: the plain
-#: one's, that of flows, and under batch normalisation of the means, where all is PyTorch's default.
+#: one's, that of flows, and under batch normalization of the means, where all is PyTorch's default.
 #: Heads have no bias.
 TEXT_STARTS = {
     "plain": {

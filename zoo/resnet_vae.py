@@ -24,7 +24,7 @@ def ResNetVAE(
     seed=None,
     name="resnet_vae",
 ):
-    """VAE with an autoregressive-flow prior and a factorised decoder: MAE's baseline.
+    """VAE with an autoregressive-flow prior and a factorized decoder: MAE's baseline.
 
         loss = E_q[ -log p(x|z) + beta * (log q(z|x) - log p(z)) ],   p(x|z) = prod_t p(x_t|z)
 

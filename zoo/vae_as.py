@@ -82,7 +82,7 @@ def VAEAS(
         classifier_grad: `"detached"` or `"joint"`, see `AuxiliarySoftmax`.
         classifier_steps: Positive int, updates of the classifier a batch.
         density: `"sampled"` or `"analytic"` density of the posterior in MD.
-        classifier_optimizer: Keras optimiser of the classifier, or its name.
+        classifier_optimizer: Keras optimizer of the classifier, or its name.
         likelihood: Name or `Likelihood`.
         num_samples: Positive int K, draws per example.
         seed: Optional int that fixes the noise.
@@ -159,7 +159,7 @@ def auxiliary_softmax(
         hidden_units: Widths of the classifier's hidden layers.
         activation: Their activation.
         row_learning_rate: Positive float: the tree's rows learn by `HierarchicalSoftmax.update`,
-            at a cost that grows with log V; or None: by the optimiser, all V of them in each step.
+            at a cost that grows with log V; or None: by the optimizer, all V of them in each step.
         **kwargs: Further arguments of `AuxiliarySoftmax`.
 
     Returns:

@@ -50,7 +50,7 @@ class Diagnosis:
     Attributes:
         verdict: `"healthy"`, `"scale_too_large"`, `"scale_too_small"`, `"full_collapse"`,
             `"partial_collapse"`, `"decoder_ignores_z"`, `"lagging_encoder"`, `"prior_hole"`,
-            `"variance_blow_up"`, `"over_regularised"` or `"under_regularised"`: the first of the
+            `"variance_blow_up"`, `"over_regularized"` or `"under_regularized"`: the first of the
             findings.
         title: The verdict as a person reads it.
         meaning: One sentence on what it means.
@@ -218,7 +218,7 @@ def diagnose(
         TypeError: If the model or the data are of another kind.
         ValueError: If an argument is out of range, or the data do not fit the likelihood.
 
-    Reference: Cremer et al. (2018), the gap of amortised inference, arXiv:1801.03558; He et al.
+    Reference: Cremer et al. (2018), the gap of amortized inference, arXiv:1801.03558; He et al.
     (2019), lagging encoders, arXiv:1901.05534; Burda et al. (2016), active units,
     arXiv:1509.00519. The implied weight is our own.
     """

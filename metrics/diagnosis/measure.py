@@ -319,26 +319,26 @@ def _information(found, encoded, z, prior, batch_size, seed):
 def _aggregate(found, subject, code, z, prior):
     """Moments of the aggregate posterior against the prior's."""
     covariance = code.covariance
-    centre = code.mean.mean(axis=0)
+    center = code.mean.mean(axis=0)
     draws = prior.reshape(-1, prior.shape[-1]).astype("float64")
     if isinstance(subject.prior, IsotropicNormal):
-        prior_mean = np.zeros_like(centre)
-        prior_covariance = np.eye(len(centre)) * subject.prior.sampling_scale**2
+        prior_mean = np.zeros_like(center)
+        prior_covariance = np.eye(len(center)) * subject.prior.sampling_scale**2
     else:
         prior_mean = draws.mean(axis=0)
         prior_covariance = np.cov(draws, rowvar=False).reshape(covariance.shape)
-        prior_covariance = prior_covariance + 1e-6 * np.eye(len(centre))
+        prior_covariance = prior_covariance + 1e-6 * np.eye(len(center))
     found.arrays["aggregate_variance"] = np.diagonal(covariance).copy()
     found.arrays["prior_mean"] = prior_mean
     found.arrays["prior_variance"] = np.diagonal(prior_covariance).copy()
     ratio = np.linalg.solve(prior_covariance, covariance)
-    log_det = np.linalg.slogdet(ratio + 1e-12 * np.eye(len(centre)))[1]
-    shift = centre - prior_mean
+    log_det = np.linalg.slogdet(ratio + 1e-12 * np.eye(len(center)))[1]
+    shift = center - prior_mean
     found.estimates["moment_divergence"] = Estimate(
         0.5
         * float(
             np.trace(ratio)
-            - len(centre)
+            - len(center)
             - log_det
             + shift @ np.linalg.solve(prior_covariance, shift)
         ),

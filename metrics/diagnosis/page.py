@@ -319,13 +319,13 @@ def _plot_codes(diagnosis):
         options = {"s": 5, "linewidths": 0, "rasterized": True}
         axes.scatter(*prior.T, color=NEUTRAL, alpha=0.35, label="prior", **options)
         axes.scatter(*codes.T, color=ACTIVE, alpha=0.7, label="codes", **options)
-        centre = diagnosis.arrays["prior_mean"][chosen]
+        center = diagnosis.arrays["prior_mean"][chosen]
         scale = np.sqrt(diagnosis.arrays["prior_variance"][chosen])
         angle = np.linspace(0.0, 2.0 * np.pi, 100)
         for radius in (1, 2):
             axes.plot(
-                centre[0] + radius * scale[0] * np.cos(angle),
-                centre[1] + radius * scale[1] * np.sin(angle),
+                center[0] + radius * scale[0] * np.cos(angle),
+                center[1] + radius * scale[1] * np.sin(angle),
                 color=INK,
                 linewidth=0.8,
             )

@@ -189,7 +189,7 @@ def _prior_hole_remedies(found, size):
         ),
         Remedy(
             "Pin the moments of the means",
-            "Batch-normalised means are centred and of one size.",
+            "Batch-normalized means are centered and of one size.",
             'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
         ),
         *([] if "learned_prior" in found.traits else _learned_priors(found, size)),
@@ -231,7 +231,7 @@ def _variance_blow_up_remedies(found, size):
     ]
 
 
-def _over_regularised_remedies(found, size):
+def _over_regularized_remedies(found, size):
     return [
         Remedy(
             "Lower the KL weight",
@@ -251,13 +251,13 @@ def _over_regularised_remedies(found, size):
         ),
         Remedy(
             "Set the rate by the size of the means instead",
-            "Batch-normalised means spend at least D gamma^2 / 2 nats whatever the weight.",
+            "Batch-normalized means spend at least D gamma^2 / 2 nats whatever the weight.",
             f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
         ),
     ]
 
 
-def _under_regularised_remedies(found, size):
+def _under_regularized_remedies(found, size):
     return [
         Remedy(
             "Charge the KL at weight 1",
@@ -282,7 +282,7 @@ def _du(found, size, keep_prob):
     flow = "flow" in found.traits
     name, model = ("DU-IAF", "DUIAF") if flow else ("DU-VAE", "DUVAE")
     return Remedy(
-        f"Train a {name}: batch-normalised means, dropout on the variances",
+        f"Train a {name}: batch-normalized means, dropout on the variances",
         f"Pinned gains keep the means{' below the flow' if flow else ''} apart (a rate of at least "
         f"D gamma^2 / 2 = {size * 0.125:.1f} nats{' there' if flow else ''}), dropped variances "
         "keep the posteriors diverse.",
@@ -347,6 +347,6 @@ _REMEDIES = {
     "lagging_encoder": _lagging_encoder_remedies,
     "prior_hole": _prior_hole_remedies,
     "variance_blow_up": _variance_blow_up_remedies,
-    "over_regularised": _over_regularised_remedies,
-    "under_regularised": _under_regularised_remedies,
+    "over_regularized": _over_regularized_remedies,
+    "under_regularized": _under_regularized_remedies,
 }

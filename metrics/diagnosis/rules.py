@@ -46,7 +46,7 @@ HOLE_NATS, HOLE_NATS_BY_DIMENSION, HOLE_SHARE = 1.0, 0.1, 0.2
 HOLE_OUTSIDE = 0.5
 
 #: Gain of the bound, in nats and as a share of the rate after refinement, at which posteriors are
-#: not where the bound wants them; three standard errors are asked for besides. Amortised encoders
+#: not where the bound wants them; three standard errors are asked for besides. Amortized encoders
 #: leave up to a tenth of the rate on the table in ordinary training, those with pinned moments up
 #: to four tenths: without another sign of a fault it takes half the rate to speak of lag.
 GAIN_NATS, GAIN_SHARE, LAG_SHARE, GAIN_ERRORS = 0.5, 0.25, 0.5, 3.0
@@ -84,8 +84,8 @@ TITLES = {
     "lagging_encoder": "Lagging encoder",
     "prior_hole": "Prior hole",
     "variance_blow_up": "Variance blow-up",
-    "over_regularised": "Over-regularised",
-    "under_regularised": "Under-regularised",
+    "over_regularized": "Over-regularized",
+    "under_regularized": "Under-regularized",
 }
 
 MEANINGS = {
@@ -98,8 +98,8 @@ MEANINGS = {
     "lagging_encoder": "The decoder wants other posteriors than the encoder gives.",
     "prior_hole": "Codes lie where the prior does not: samples come from codes never trained on.",
     "variance_blow_up": "Posteriors are wider than the prior itself, or not finite at all.",
-    "over_regularised": "Posteriors are as wide as under a KL weight above 1: information is lost.",
-    "under_regularised": "Posteriors are as narrow as under a KL weight near 0: an auto-encoder.",
+    "over_regularized": "Posteriors are as wide as under a KL weight above 1: information is lost.",
+    "under_regularized": "Posteriors are as narrow as under a KL weight near 0: an auto-encoder.",
 }
 
 #: Which faults bring which others along: those are then told as consequences.
@@ -108,14 +108,14 @@ CONSEQUENCES = {
         "full_collapse",
         "decoder_ignores_z",
         "partial_collapse",
-        "over_regularised",
+        "over_regularized",
         "lagging_encoder",
     },
     "scale_too_small": {
         "variance_blow_up",
-        "under_regularised",
+        "under_regularized",
         "prior_hole",
-        "over_regularised",
+        "over_regularized",
         "lagging_encoder",
         "partial_collapse",
         "decoder_ignores_z",
@@ -125,19 +125,19 @@ CONSEQUENCES = {
         "decoder_ignores_z",
         "prior_hole",
         "lagging_encoder",
-        "over_regularised",
-        "under_regularised",
+        "over_regularized",
+        "under_regularized",
         "partial_collapse",
     },
     "decoder_ignores_z": {
         "lagging_encoder",
-        "under_regularised",
-        "over_regularised",
+        "under_regularized",
+        "over_regularized",
         "partial_collapse",
     },
-    "under_regularised": {"prior_hole", "lagging_encoder"},
+    "under_regularized": {"prior_hole", "lagging_encoder"},
     "prior_hole": {"lagging_encoder"},
-    "over_regularised": {"lagging_encoder", "partial_collapse"},
+    "over_regularized": {"lagging_encoder", "partial_collapse"},
 }
 
 
@@ -186,9 +186,9 @@ def find(found):
         "variance_blow_up": _variance_blow_up,
         "full_collapse": _full_collapse,
         "decoder_ignores_z": _decoder_ignores_z,
-        "under_regularised": _under_regularised,
+        "under_regularized": _under_regularized,
         "prior_hole": _prior_hole,
-        "over_regularised": _over_regularised,
+        "over_regularized": _over_regularized,
         "lagging_encoder": _lagging_encoder,
         "partial_collapse": _partial_collapse,
     }
@@ -271,7 +271,7 @@ def _scale_too_small(found, faults):
     # A decoder that is told nothing has large residuals at the right scale, too, and so has one
     # whose codes are drowned in noise.
     told_nothing = faults["full_collapse"] or faults["decoder_ignores_z"]
-    stretched = faults["under_regularised"] or _largest_code(found) > STRETCHED_CODES
+    stretched = faults["under_regularized"] or _largest_code(found) > STRETCHED_CODES
     if not residual > SCALE_FACTOR * scale or told_nothing or not stretched:
         return []
     if not _brings("scale_too_small", faults):
@@ -371,7 +371,7 @@ def _decoder_ignores_z(found):
     ]
 
 
-def _under_regularised(found):
+def _under_regularized(found):
     if not _known(found, "rate"):
         return [
             "The encoder is deterministic: posteriors have no width, the rate is infinite, and "
@@ -414,7 +414,7 @@ def _prior_hole(found):
     evidence = [
         f"Mean and covariance of the aggregate posterior alone are {apart:.2f} nats from the "
         f"prior's (a hole from {_hole_limit(found):.2g} nats and {HOLE_SHARE:.0%} of the rate on).",
-        f"Worst is dimension {worst}: centre {shift[worst]:+.2f} prior standard deviations off, "
+        f"Worst is dimension {worst}: center {shift[worst]:+.2f} prior standard deviations off, "
         f"variance {ratio[worst]:.2g} of the prior's.",
     ]
     if not math.isnan(outside):
@@ -425,7 +425,7 @@ def _prior_hole(found):
     return evidence
 
 
-def _over_regularised(found):
+def _over_regularized(found):
     weight = found.value("implied_weight")
     if not weight > HEAVY_WEIGHT or not _explained(found) or not _gains(found):
         return []

@@ -64,7 +64,7 @@ def kmeans_probe(
     *,
     model=None,
     num_clusters=10,
-    labelling="nearest_sample",
+    labeling="nearest_sample",
     runs=5,
     seed=0,
     batch_size=256,
@@ -79,7 +79,7 @@ def kmeans_probe(
         test: The same for the test set.
         model: Encodes `train` and `test` if given, as in `posterior_means`.
         num_clusters: Positive int; 10, 20 and 30 in the paper.
-        labelling: `"nearest_sample"`: a cluster has the label of the training code nearest to its
+        labeling: `"nearest_sample"`: a cluster has the label of the training code nearest to its
             centroid; `"majority"`: the commonest label among its training codes.
         runs: Positive int.
         seed: Int, of the first run.
@@ -97,9 +97,9 @@ def kmeans_probe(
     from sklearn.cluster import KMeans
     from sklearn.metrics import pairwise_distances_argmin
 
-    if labelling not in ("nearest_sample", "majority"):
+    if labeling not in ("nearest_sample", "majority"):
         raise ValueError(
-            f"`labelling` must be 'nearest_sample' or 'majority'. Received: labelling={labelling!r}"
+            f"`labeling` must be 'nearest_sample' or 'majority'. Received: labeling={labeling!r}"
         )
     num_clusters = check_integer("num_clusters", num_clusters)
     runs, seed = _checked_runs(runs, seed)
@@ -115,7 +115,7 @@ def kmeans_probe(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Number of distinct clusters")
             fitted = KMeans(num_clusters, n_init=1, random_state=seed + run).fit(x)
-        if labelling == "nearest_sample":
+        if labeling == "nearest_sample":
             label_of = y[pairwise_distances_argmin(fitted.cluster_centers_, x)]
         else:
             overall = _commonest(y)
@@ -126,7 +126,7 @@ def kmeans_probe(
                 ]
             )
         accuracies.append(np.mean(label_of[fitted.predict(test_x)] == test_y))
-    settings = {"num_clusters": num_clusters, "labelling": labelling, "seed": seed}
+    settings = {"num_clusters": num_clusters, "labeling": labeling, "seed": seed}
     return _over_runs("kmeans_probe", accuracies, y, test_y, settings)
 
 
@@ -141,7 +141,7 @@ def knn_probe(
     seed=0,
     batch_size=256,
 ):
-    """Accuracy of the vote of the nearest labelled training codes, in Euclidean distance.
+    """Accuracy of the vote of the nearest labeled training codes, in Euclidean distance.
 
     Args:
         train: As in `kmeans_probe`.
@@ -195,7 +195,7 @@ def linear_probe(
 ):
     """Accuracy of multinomial logistic regression on codes.
 
-        minimise  1/2 ||W||^2 + C sum_i -log softmax(W z_i + b)[y_i]
+        minimize  1/2 ||W||^2 + C sum_i -log softmax(W z_i + b)[y_i]
 
     Args:
         train: As in `kmeans_probe`.
@@ -347,7 +347,7 @@ def few_label_probe(
     seed=783435,
     batch_size=256,
 ):
-    """Accuracy of a linear head trained by SGD on a few labelled codes.
+    """Accuracy of a linear head trained by SGD on a few labeled codes.
 
     Batches of 16, mean cross-entropy, gradients clipped to norm 5. After 2 epochs without a better
     validation loss than any since the last halving, the epoch of it included, the rate is halved
@@ -495,8 +495,8 @@ def _subset_probe(
     available = len(y) if num_labels is None else num_labels
     if available < least:
         raise ValueError(
-            "`num_neighbors` must not exceed the labelled examples. Received: "
-            f"num_neighbors={least}, {available} labelled examples"
+            "`num_neighbors` must not exceed the labeled examples. Received: "
+            f"num_neighbors={least}, {available} labeled examples"
         )
     accuracies = []
     # Nothing is drawn where all labels are used, and all runs would be one.
@@ -510,7 +510,7 @@ def _subset_probe(
 
 
 def _subset(y, num_labels, rng, balanced):
-    """Rows of a labelled subset, balanced by class as far as the number can be divided."""
+    """Rows of a labeled subset, balanced by class as far as the number can be divided."""
     if num_labels > len(y):
         raise ValueError(
             "`num_labels` must not exceed the training examples. Received: "

@@ -67,7 +67,7 @@ def test_without_it_the_root_mean_square_moves():
 
 
 @pytest.mark.large
-def test_several_steps_in_one_execution_are_renormalised_one_by_one():
+def test_several_steps_in_one_execution_are_renormalized_one_by_one():
     one, four = make_model(), make_model(steps_per_execution=4)
     for model in (one, four):
         logs = fit(model, GammaRenormalization(0.5))
@@ -127,7 +127,7 @@ def test_mean_batch_norm_knows_its_target(make_vae, images):
 
 
 class Spoiler(keras.callbacks.Callback):
-    """Sets the gains behind the optimiser's back."""
+    """Sets the gains behind the optimizer's back."""
 
     def __init__(self, value):
         super().__init__()
@@ -181,8 +181,8 @@ def begin(model, *arguments, **keywords):
         ({}, {}, "`gamma` must be given, since layer 'norm' has no target. Received: gamma=None"),
         ({"second": True}, {"gamma": 0.5}, "layers=None, with norm, other in the model"),
         ({}, {"gamma": 0.5, "layers": "dense"}, "Layer 'dense.*' must have a variable `gamma`.*"),
-        ({}, {"gamma": 0.5, "layers": "nrom"}, "with normalisation: norm. Received: 'nrom'"),
-        ({"scale": False}, {"gamma": 0.5}, "needs a normalisation layer .* model 'plain' without"),
+        ({}, {"gamma": 0.5, "layers": "nrom"}, "with normalization: norm. Received: 'nrom'"),
+        ({"scale": False}, {"gamma": 0.5}, "needs a normalization layer .* model 'plain' without"),
         (
             {"scale": False},
             {"gamma": 0.5, "layers": "norm"},

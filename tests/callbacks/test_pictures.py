@@ -45,9 +45,9 @@ def test_means_of_two_dimensions_are_shown_as_they_are():
 def test_more_dimensions_are_projected_on_those_of_largest_variance():
     means = np.random.default_rng(0).normal(size=(500, 5)) * [0.1, 5.0, 0.1, 2.0, 0.1]
     points, _ = _pictures._in_two_dimensions(means)
-    centred = means - means.mean(axis=0)
+    centered = means - means.mean(axis=0)
     for axis, dimension in enumerate((1, 3)):
-        assert abs(np.corrcoef(points[:, axis], centred[:, dimension])[0, 1]) > 0.99
+        assert abs(np.corrcoef(points[:, axis], centered[:, dimension])[0, 1]) > 0.99
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_means_are_drawn_even_when_all_are_one(dim, labels):
         assert len(np.unique(picture)) > 2
 
 
-def test_traversals_are_labelled():
+def test_traversals_are_labeled():
     grid = np.random.default_rng(0).random((20, 30, 1))
     one, other, third = (
         _pictures.draw_traversals(grid, dimensions, values)

@@ -54,7 +54,7 @@ def train(model, x, values, *callbacks, **options):
 
 @pytest.fixture(scope="module")
 def model(make_vae):
-    """Batch normalisation, a schedule of the objective, and an optimiser with moments."""
+    """Batch normalization, a schedule of the objective, and an optimizer with moments."""
     encoder = keras.Sequential(
         [
             keras.Input((4, 4, 1)),
@@ -74,7 +74,7 @@ def model(make_vae):
 
 @pytest.fixture
 def ready(model):
-    """The model with the learning rate and optimiser of a start."""
+    """The model with the learning rate and optimizer of a start."""
     model.optimizer.learning_rate.assign(0.01)
     for variable in model.optimizer.variables[2:]:
         variable.assign(np.zeros(variable.shape))

@@ -19,7 +19,7 @@ def tfds_dir():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Class folders of 5 + 4 grey 12x10 images, whose pixels tell class and number."""
+    """Class folders of 5 + 4 gray 12x10 images, whose pixels tell class and number."""
     rng = np.random.default_rng(0)
     for label, count in (("cat", 5), ("ant", 4)):
         folder = tmp_path / "pictures" / label
@@ -33,11 +33,11 @@ def pictures(tmp_path):
 
 
 @pytest.fixture
-def greys(tmp_path):
+def grays(tmp_path):
     """An `.npz` of 36 random uint8 images of 6x5 with labels sorted by class."""
     x = np.random.default_rng(1).integers(0, 256, (36, 6, 5), dtype=np.uint8)
-    np.savez(tmp_path / "greys.npz", x=x, y=np.repeat([0, 1, 2], 12))
-    return tmp_path / "greys.npz", x
+    np.savez(tmp_path / "grays.npz", x=x, y=np.repeat([0, 1, 2], 12))
+    return tmp_path / "grays.npz", x
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ def joined(dataset):
 
 
 @pytest.mark.both_backends
-def test_uint8_is_scaled_and_gets_a_channel(greys):
-    path, stored = greys
+def test_uint8_is_scaled_and_gets_a_channel(grays):
+    path, stored = grays
     x, y = load_arrays(path)
     np.testing.assert_array_equal(x, stored[..., None] / np.float32(255))
     assert (y.dtype, y.tolist()) == (np.int32, [0] * 12 + [1] * 12 + [2] * 12)
@@ -81,10 +81,10 @@ def test_a_memory_map_gives_the_batches_of_memory(tmp_path, monkeypatch, backend
     ("kind", "in_memory"), [("npz", None), ("npy", False), ("folder", None), ("folder", True)]
 )
 def test_every_source_knows_the_index(
-    greys, pictures, tmp_path, assert_indexed, backend, kind, in_memory
+    grays, pictures, tmp_path, assert_indexed, backend, kind, in_memory
 ):
-    np.save(tmp_path / "greys.npy", greys[1])
-    path = {"npz": greys[0], "npy": tmp_path / "greys.npy", "folder": pictures}[kind]
+    np.save(tmp_path / "grays.npy", grays[1])
+    path = {"npz": grays[0], "npy": tmp_path / "grays.npy", "folder": pictures}[kind]
     # Held out is every so many-th example, which the indices of both sides must not show.
     selected = {"validation_split": 4, "limit": 20}
     batches = {"batch_size": 4, "drop_remainder": False, "backend": backend}
@@ -100,8 +100,8 @@ def test_geometry_crops_converts_and_averages(tmp_path):
     np.save(tmp_path / "c.npy", x)
     cropped, _ = load_arrays(tmp_path / "c.npy", crop=(4, 6))
     np.testing.assert_array_equal(cropped, x[:, 2:6, 2:8] / np.float32(255))
-    grey, _ = load_arrays(tmp_path / "c.npy", channels=1)
-    np.testing.assert_allclose(grey[..., 0], x @ [0.299, 0.587, 0.114] / 255, atol=0.51 / 255)
+    gray, _ = load_arrays(tmp_path / "c.npy", channels=1)
+    np.testing.assert_allclose(gray[..., 0], x @ [0.299, 0.587, 0.114] / 255, atol=0.51 / 255)
     # Antialiasing keeps the mean of a checkerboard that plain sampling would lose.
     board = np.indices((32, 32)).sum(axis=0) % 2
     np.save(tmp_path / "board.npy", np.uint8(255) * board[None].astype(np.uint8))
@@ -258,7 +258,7 @@ def test_unusable_archives_are_refused(tmp_path, arrays, message):
         load(tmp_path / "bad.npz")
 
 
-def test_files_that_are_none(tmp_path, greys):
+def test_files_that_are_none(tmp_path, grays):
     (tmp_path / "noise.npy").write_bytes(b"not an array")
     (tmp_path / "table.csv").write_text("1,2")
     with pytest.raises(ValueError, match="noise.npy' cannot be read: it is no array file"):
@@ -271,13 +271,13 @@ def test_files_that_are_none(tmp_path, greys):
     with pytest.raises(FileNotFoundError, match="No file or folder .*nowhere"):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no split 'test'. Available: train, validation .held"):
-        load(greys[0], "test")
+        load(grays[0], "test")
 
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("in_memory", [None, True])
-def test_folder_is_sorted_and_labelled_by_subfolder(pictures, backend, in_memory):
+def test_folder_is_sorted_and_labeled_by_subfolder(pictures, backend, in_memory):
     options = {"batch_size": 4, "shuffle": False, "backend": backend, "in_memory": in_memory}
     x, y = joined(load(pictures, **options))
     assert y.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]

@@ -133,7 +133,7 @@ def test_dynamic_draws_have_the_pixels_as_mean_and_differ_each_epoch(backend):
     # 23,040 pixels: 6 standard errors for the worst pixel.
     error = np.abs(draws.mean(axis=0) - p)
     np.testing.assert_array_less(error, 6 * np.sqrt(p * (1 - p) / count) + 1e-6)
-    # Neighbouring examples, batches and epochs must not share noise.
+    # Neighboring examples, batches and epochs must not share noise.
     noise = (draws - p).reshape(count, 360, 64)
     scale = np.mean(noise**2)
     assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 0.01 * scale
@@ -241,8 +241,8 @@ def test_limit_takes_the_first_examples():
     )
 
 
-def test_validation_is_held_out_evenly_from_train(greys):
-    path, x = greys
+def test_validation_is_held_out_evenly_from_train(grays):
+    path, x = grays
     x = x[..., None] / np.float32(255)
     with pytest.warns(
         UserWarning, match="taking 3 examples that split='train' also contains"
@@ -332,9 +332,9 @@ def test_errors_of_kind():
 
 
 @pytest.mark.parametrize("size", [0.0, 1.5, 36, -1, True, "half"])
-def test_validation_split_must_leave_both_sides(greys, size):
+def test_validation_split_must_leave_both_sides(grays, size):
     with pytest.raises(ValueError, match="`validation_split` must be a fraction .* Received"):
-        load_arrays(greys[0], validation_split=size)
+        load_arrays(grays[0], validation_split=size)
 
 
 def test_numpy_batches_have_bounds():

@@ -43,8 +43,8 @@ def rows():
 
 
 @pytest.fixture
-def labelled(tmp_path, rows):
-    path = tmp_path / "labelled.txt"
+def labeled(tmp_path, rows):
+    path = tmp_path / "labeled.txt"
     path.write_text("".join(f"{y}\t{text}\n" for y, text in rows), "utf-8")
     return path
 
@@ -111,10 +111,10 @@ def assert_same(batches, others):
 @pytest.mark.both_backends
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_an_epoch_has_every_sentence_once_and_its_label(labelled, rows, backend, in_memory):
-    vocabulary = Vocabulary.build(labelled)
+def test_an_epoch_has_every_sentence_once_and_its_label(labeled, rows, backend, in_memory):
+    vocabulary = Vocabulary.build(labeled)
     dataset = load_text(
-        labelled, batch_size=8, drop_remainder=False, with_index=True, backend=backend,
+        labeled, batch_size=8, drop_remainder=False, with_index=True, backend=backend,
         in_memory=in_memory,
     )  # fmt: skip
     orders = []
@@ -134,8 +134,8 @@ def test_an_epoch_has_every_sentence_once_and_its_label(labelled, rows, backend,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_padding_is_0_behind_the_end_and_nowhere_else(labelled, backend):
-    for batch in epoch(load_text(labelled, batch_size=16, labels=False, backend=backend)):
+def test_padding_is_0_behind_the_end_and_nowhere_else(labeled, backend):
+    for batch in epoch(load_text(labeled, batch_size=16, labels=False, backend=backend)):
         x = batch["x"]
         lengths = np.count_nonzero(x, axis=1)
         assert set(batch) == {"x"}
@@ -149,10 +149,10 @@ def test_padding_is_0_behind_the_end_and_nowhere_else(labelled, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("buckets", [None, [6, 12, 32, 64], [32]])
 @pytest.mark.parametrize("drop", [True, False])
-def test_shapes_are_few_and_only_the_rest_is_left_out(labelled, rows, backend, buckets, drop):
+def test_shapes_are_few_and_only_the_rest_is_left_out(labeled, rows, backend, buckets, drop):
     options = {"batch_size": 8, "buckets": buckets, "drop_remainder": drop}
-    info = describe_text(labelled, **options)
-    dataset = load_text(labelled, with_index=True, backend=backend, **options)
+    info = describe_text(labeled, **options)
+    dataset = load_text(labeled, with_index=True, backend=backend, **options)
     lengths = np.array([2 + len(text.split()) for _, text in rows])
     assert info.buckets == ((8, 16, 24, 32) if buckets is None else tuple(buckets)[:3])
     moved = 0
@@ -175,9 +175,9 @@ def test_shapes_are_few_and_only_the_rest_is_left_out(labelled, rows, backend, b
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_order_depends_on_seed_and_epoch_only(labelled, backend):
+def test_order_depends_on_seed_and_epoch_only(labeled, backend):
     def load(**options):
-        return load_text(labelled, batch_size=16, backend=backend, **options)
+        return load_text(labeled, batch_size=16, backend=backend, **options)
 
     first = load(seed=3)
     one, two = epoch(first), epoch(first)
@@ -192,24 +192,24 @@ def test_order_depends_on_seed_and_epoch_only(labelled, backend):
 
 @pytest.mark.skipif(BACKENDS[0].marks[0].args[0], reason="needs tensorflow")
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_both_backends_have_the_same_batches(labelled, shuffle):
+def test_both_backends_have_the_same_batches(labeled, shuffle):
     options = {"batch_size": 16, "shuffle": shuffle, "with_index": True}
-    datasets = [load_text(labelled, backend=name, **options) for name in ("tf", "numpy")]
+    datasets = [load_text(labeled, backend=name, **options) for name in ("tf", "numpy")]
     for _ in range(2):
         assert_same(*map(epoch, datasets))
 
 
-def test_tf_shapes_are_static_where_they_can_be(labelled):
+def test_tf_shapes_are_static_where_they_can_be(labeled):
     pytest.importorskip("tensorflow")
     options = {"batch_size": 16, "backend": "tf"}
-    x, y = load_text(labelled, buckets=[32], **options).element_spec
+    x, y = load_text(labeled, buckets=[32], **options).element_spec
     assert (x.shape.as_list(), y.shape.as_list()) == ([16, 32], [16])
-    x, y = load_text(labelled, shuffle=False, **options).element_spec
+    x, y = load_text(labeled, shuffle=False, **options).element_spec
     assert (x.shape.as_list(), y.shape.as_list()) == ([None, None], [None])
 
 
-def test_without_shuffling_a_bucket_is_in_the_order_of_the_file(labelled):
-    batches = epoch(load_text(labelled, batch_size=8, shuffle=False, with_index=True))
+def test_without_shuffling_a_bucket_is_in_the_order_of_the_file(labeled):
+    batches = epoch(load_text(labeled, batch_size=8, shuffle=False, with_index=True))
     by_width = {}
     for batch in batches:
         by_width.setdefault(batch["x"].shape[1], []).extend(batch["index"])
@@ -219,8 +219,8 @@ def test_without_shuffling_a_bucket_is_in_the_order_of_the_file(labelled):
 
 @pytest.mark.large
 @pytest.mark.both_backends
-def test_the_first_two_batches_differ_in_length_so_that_fit_takes_all(labelled):
-    dataset = load_text(labelled, batch_size=8, backend="numpy")
+def test_the_first_two_batches_differ_in_length_so_that_fit_takes_all(labeled):
+    dataset = load_text(labeled, batch_size=8, backend="numpy")
     for _ in range(20):
         first, second = dataset[0][0].shape[1], dataset[1][0].shape[1]
         assert first != second
@@ -283,19 +283,17 @@ def test_splits_of_a_folder_share_the_vocabulary_of_train(corpus, tmp_path):
     assert epoch(given)[0]["x"].tolist() == [[1, 6, 4, 2], [1, 5, 2, 0]]
 
 
-def test_validation_is_held_out_of_a_single_file(labelled, rows):
+def test_validation_is_held_out_of_a_single_file(labeled, rows):
     seen = set()
     for split, count in (("train", 163), ("validation", 40)):
-        dataset = load_text(
-            labelled, split, validation_split=40, batch_size=8, drop_remainder=False
-        )
-        vocabulary = Vocabulary.build(labelled)
+        dataset = load_text(labeled, split, validation_split=40, batch_size=8, drop_remainder=False)
+        vocabulary = Vocabulary.build(labeled)
         texts = [text for b in epoch(dataset) for text in to_text(b["x"], vocabulary)]
         assert len(texts) == count
         seen.update(texts)
     assert seen == {text for _, text in rows}
     with pytest.warns(UserWarning, match="has no validation split") as record:
-        load_text(labelled, "validation")
+        load_text(labeled, "validation")
     assert record[0].filename == __file__
 
 
@@ -337,21 +335,21 @@ def test_what_is_too_long_is_cut_or_skipped(corpus, too_long, expected):
     assert batches[0]["index"].tolist() == list(range(len(expected)))
 
 
-def test_arrays_are_in_the_order_of_the_file(labelled, rows):
-    vocabulary = Vocabulary.build(labelled)
-    x, y = load_text_arrays(labelled)
+def test_arrays_are_in_the_order_of_the_file(labeled, rows):
+    vocabulary = Vocabulary.build(labeled)
+    x, y = load_text_arrays(labeled)
     assert (x.dtype, x.shape, y.dtype) == (np.int32, (COUNT, 32), np.int32)
     assert list(zip(y, to_text(x, vocabulary), strict=True)) == rows
     cut, none = load_text_arrays(
-        labelled, "train[5:]", labels=False, length=9, too_long="truncate", limit=3
+        labeled, "train[5:]", labels=False, length=9, too_long="truncate", limit=3
     )
     assert none is None
     expected = [row[:9] if row[8] in (0, 2) else [*row[:8], 2] for row in x[5:8].tolist()]
     assert cut.tolist() == expected
     with pytest.raises(ValueError, match="more than the limit 9"):
-        load_text_arrays(labelled, length=9)
+        load_text_arrays(labeled, length=9)
     with pytest.raises(ValueError, match="`length` must be an integer of at least 3.*length=2"):
-        load_text_arrays(labelled, length=2)
+        load_text_arrays(labeled, length=2)
 
 
 def test_describe_counts(corpus):

@@ -51,7 +51,7 @@ class TinyBits(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyShards(tfds.core.GeneratorBasedBuilder):
-    """60 images, grey as their number, which is also their label."""
+    """60 images, gray as their number, which is also their label."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -191,7 +191,7 @@ def test_a_set_of_tfds_is_numbered_in_one_line(tfds_dir, assert_indexed):
 
 
 @pytest.mark.parametrize("backend", ["tf", "numpy"])
-def test_omniglot_becomes_grey_ink_of_28(tfds_dir, backend):
+def test_omniglot_becomes_gray_ink_of_28(tfds_dir, backend):
     options = {"image_size": 28, "channels": 1, "labels": "alphabet", "data_dir": tfds_dir}
     x, y = joined(load("omniglot", "test[:100]", batch_size=50, backend=backend, **options))
     assert x.shape == (100, 28, 28, 1)
@@ -244,13 +244,13 @@ def test_cifar_lies_between_0_and_1(tfds_dir):
     assert (x.min(), x.max()) == (0.0, 1.0)
 
 
-def test_cifar_in_grey_and_centred(tfds_dir):
+def test_cifar_in_gray_and_centered(tfds_dir):
     rgb, y = load_arrays("cifar10", "train[:20]", data_dir=tfds_dir)
-    grey, _ = load_arrays(
+    gray, _ = load_arrays(
         "cifar10", "train[:20]", channels=1, value_range=(-1, 1), data_dir=tfds_dir
     )
     assert rgb.shape == (20, 32, 32, 3)
-    np.testing.assert_allclose(grey[..., 0], 2 * (rgb @ [0.299, 0.587, 0.114]) - 1, atol=2.1 / 255)
+    np.testing.assert_allclose(gray[..., 0], 2 * (rgb @ [0.299, 0.587, 0.114]) - 1, atol=2.1 / 255)
     assert load_arrays("cifar10", "train[:20]", labels=False, data_dir=tfds_dir)[1] is None
 
 

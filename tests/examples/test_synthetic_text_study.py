@@ -56,9 +56,9 @@ def test_density_is_that_of_the_mixture_of_posteriors(study):
     assert found[150, 150] == pytest.approx(0.5 / (2 * np.pi * 0.25), rel=1e-3)
 
 
-def test_own_centres(study):
+def test_own_centers(study):
     mean = np.array([[0.0, 0.0], [0.2, 0.0], [1.0, 1.0], [1.2, 1.0], [0.1, 0.1]])
-    assert study.nearest_centre(mean, np.array([0, 0, 1, 1, 1])) == pytest.approx(0.8)
+    assert study.nearest_center(mean, np.array([0, 0, 1, 1, 1])) == pytest.approx(0.8)
 
 
 @pytest.mark.large

@@ -109,7 +109,7 @@ def test_tiny_scales_stay_finite(features):
     np.testing.assert_allclose(head.posterior(features).base_log_var, expected, rtol=1e-6)
 
 
-def test_regularisers_work_on_the_base(features):
+def test_regularizers_work_on_the_base(features):
     head = make(mean_norm=MeanBatchNorm(0.7), variance_dropout=VarianceDropout(0.5, seed=1))
     posterior = head(features, training=True)[0]
     mean = ops.convert_to_numpy(posterior.base_mean)

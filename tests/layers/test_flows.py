@@ -125,8 +125,8 @@ def test_f3_density_integrates_to_one_and_entropy_falls():
     z, log_det = (ops.convert_to_numpy(part).astype("float64") for part in flow(z0))
     log_q = -0.5 * np.sum(z0.astype("float64") ** 2 + np.log(2 * np.pi), axis=2) - log_det
     # A normal density about the middle of q and narrower than it.
-    centre, scale = z.mean(axis=(0, 1)), 0.5 * z.std(axis=(0, 1))
-    log_u = -0.5 * np.sum(((z - centre) / scale) ** 2 + np.log(2 * np.pi * scale**2), axis=2)
+    center, scale = z.mean(axis=(0, 1)), 0.5 * z.std(axis=(0, 1))
+    log_u = -0.5 * np.sum(((z - center) / scale) ** 2 + np.log(2 * np.pi * scale**2), axis=2)
     weights = np.exp(log_u - log_q)
     assert np.mean(weights) == pytest.approx(1.0, abs=4 * np.std(weights) / np.sqrt(weights.size))
     assert np.std(weights) > 0.05

@@ -149,7 +149,7 @@ def test_gradient_reaches_the_features_through_the_draw(gradient):
         ({"mean_norm": MeanBatchNorm(0.5)}, 2, 1),
         ({"reparam": CholeskyReparam(1)}, DIM + 1, 2 * DIM),
     ],
-    ids=["plain", "normalised", "cholesky"],
+    ids=["plain", "normalized", "cholesky"],
 )
 def test_batch_sizes_are_known_before_building(arguments, smallest, advised):
     head = GaussianHead(DIM, **arguments)

@@ -149,7 +149,7 @@ def test_copy_shares_no_weight_with_the_decoder():
     np.testing.assert_array_equal(run(skipped, z), before)
 
 
-def test_skip_stands_before_batch_normalisation():
+def test_skip_stands_before_batch_normalization():
     skipped = with_latent_skips(conv_decoder())
     names = [layer.name for layer in skipped.layers]
     assert [n for n in names if n.endswith("_skip")] == ["deconv_skip", "out_skip"]

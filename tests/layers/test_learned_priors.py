@@ -197,7 +197,7 @@ class TestVamp:
         np.testing.assert_allclose(again.log_prob(rows(4), num_samples=8), expected, rtol=1e-5)
 
     @pytest.mark.one_backend
-    def test_pseudo_inputs_do_not_initialise_the_encoder(self):
+    def test_pseudo_inputs_do_not_initialize_the_encoder(self):
         encoder = keras.Sequential([WeightNormDense(4)])
         model = make(encoder=encoder)
         x = rows(64)

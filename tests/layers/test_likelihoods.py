@@ -15,7 +15,7 @@ from vaezoo.layers import (
     get_likelihood,
 )
 
-# Where the normaliser of the continuous Bernoulli is delicate, and the ends of the range.
+# Where the normalizer of the continuous Bernoulli is delicate, and the ends of the range.
 LOGITS = np.array(
     [0.0, 1e-8, -1e-4, 2e-3, -4e-3, 4.1e-3, 0.05, 0.5, -3.0, 20.0, -20.0, 200.0], "float32"
 )
@@ -46,7 +46,7 @@ def _scale(decoder_output, min_scale=1e-3):
     return np.logaddexp(0.0, decoder_output) + min_scale
 
 
-# -- normalisation -----------------------------------------------------------------------------
+# -- normalization -----------------------------------------------------------------------------
 
 
 def test_bernoulli_sums_to_one_over_all_images():
@@ -101,7 +101,7 @@ def test_learned_scale_starts_at_one():
 # -- values ------------------------------------------------------------------------------------
 
 
-def test_bernoulli_is_the_cross_entropy_for_grey_values_too():
+def test_bernoulli_is_the_cross_entropy_for_gray_values_too():
     rng = np.random.default_rng(0)
     x, logits = rng.random((2, 5)), rng.normal(0.0, 4.0, size=(2, 3, 5)).astype("float32")
     expected = (x[:, None] * logits - np.logaddexp(0.0, logits)).sum(-1)

@@ -206,7 +206,7 @@ class TestWeightNorm:
         np.testing.assert_array_equal(kernel[np.tril_indices(SIZE)], 0.0)
 
     @pytest.mark.large
-    def test_data_standardise_every_connection_by_itself(self):
+    def test_data_standardize_every_connection_by_itself(self):
         made = MADE(2, (9, 9), "sequential", direct=True, weight_norm=True, init_scale=0.1)
         z = 3.0 + 2.0 * draws(batch=400)
         made.build(z.shape)
@@ -232,7 +232,7 @@ class TestWeightNorm:
         with initialize_from_data():
             flow.inverse(z)
         assert flow.networks[0].layers_[0].mask.shape == (SIZE, 10 * SIZE)
-        # The block that sees the data, in its order: sums of two standardised connections.
+        # The block that sees the data, in its order: sums of two standardized connections.
         shift, log_scale = numpy(flow._parameters(1, z[..., ::-1], None))
         np.testing.assert_allclose(shift.mean((0, 1)), 0.0, atol=1e-5)
         assert np.all(shift.std((0, 1))[1:] < 0.2)

@@ -236,7 +236,7 @@ def test_positions_in_turn_give_the_whole(evaluate, make, scale):
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_initialisation_from_data_standardises_outputs(layer):
+def test_initialization_from_data_standardizes_outputs(layer):
     x = np.random.default_rng(3).normal(2.0, 3.0, (8, 6, 6, 3)).astype("float32")
     with initialize_from_data():
         first = ops.convert_to_numpy(layer(x))

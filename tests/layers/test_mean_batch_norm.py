@@ -92,7 +92,7 @@ def test_modes_differ_in_what_is_trained(mode, trained_names):
     np.testing.assert_allclose(norm.gamma.numpy(), GAMMA)
 
 
-def test_training_normalises_with_the_biased_batch_variance():
+def test_training_normalizes_with_the_biased_batch_variance():
     raw = _raw()
     exact = raw.astype("float64")
     expected = GAMMA * (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
@@ -122,8 +122,8 @@ def test_gradient_sees_the_batch_statistics(gradient):
     upstream = np.random.default_rng(1).normal(size=raw.shape).astype("float32")
     slope = gradient(lambda value: ops.sum(norm(value, training=True) * upstream), raw)
     np.testing.assert_allclose(slope.sum(0), 0.0, atol=1e-5)
-    centred = raw - raw.mean(0)
-    np.testing.assert_allclose((slope * centred).sum(0), 0.0, atol=1e-3)
+    centered = raw - raw.mean(0)
+    np.testing.assert_allclose((slope * centered).sum(0), 0.0, atol=1e-3)
     assert abs(slope).max() > 0.01
 
 

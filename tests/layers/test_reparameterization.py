@@ -181,7 +181,7 @@ def test_short_batch_between_long_ones_does_not_count():
     assert layer.updates.numpy() == 2.0
 
 
-def test_shrinkage_pulls_both_factors_towards_the_identity():
+def test_shrinkage_pulls_both_factors_toward_the_identity():
     layer, rows = CholeskyReparam(seed=0, shrinkage=0.3), _rows()
     posterior, _ = layer(rows, 0.0 * rows, training=True)
     sigma = _moments(rows)[1]
@@ -298,7 +298,7 @@ def test_cholesky_argument_errors(arguments, message):
         CholeskyReparam(**arguments)
 
 
-def test_rank_deficient_codes_of_large_spread_can_be_factorised():
+def test_rank_deficient_codes_of_large_spread_can_be_factorized():
     rng = np.random.default_rng(0)
     mean = 10.0 * (rng.normal(size=(64, 3)) @ rng.normal(size=(3, 10))).astype("float32")
     posterior, z = CholeskyReparam()(mean, np.zeros_like(mean), training=True)

@@ -120,7 +120,7 @@ def test_v8_free_variance_settles_between_prior_and_floor(gradient):
     np.testing.assert_allclose(rate(raw), 0.1896, atol=1e-3)
 
 
-@pytest.mark.parametrize("mean_norm", [None, MeanBatchNorm(0.5)], ids=["plain", "normalised"])
+@pytest.mark.parametrize("mean_norm", [None, MeanBatchNorm(0.5)], ids=["plain", "normalized"])
 def test_v9_smallest_variance(mean_norm):
     head = GaussianHead(8, mean_norm=mean_norm, variance_dropout=VarianceDropout(0.7, seed=0))
     rng = np.random.default_rng(0)

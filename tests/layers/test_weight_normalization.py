@@ -107,7 +107,7 @@ def test_symmetric_windows_are_standardized_as_they_are(images):
         {"kernel_size": 3, "padding": "same", "data_format": "channels_first"},
     ],
 )
-def test_symmetric_windows_need_a_centre(options):
+def test_symmetric_windows_need_a_center(options):
     with pytest.raises(ValueError, match="`symmetric` needs kernels of odd sizes"):
         WeightNormConv2D(2, symmetric=True, **options)
 
@@ -123,7 +123,7 @@ def test_first_batch_standardizes_the_outputs(make, images, init_scale):
     np.testing.assert_allclose(layer(images), during, atol=1e-5)
 
 
-def test_layers_behind_see_initialised_ones(images):
+def test_layers_behind_see_initialized_ones(images):
     model = keras.Sequential(
         [keras.Input((6, 7, 3)), LAYERS["conv"](activation="elu"), LAYERS["transposed"]()]
     )

@@ -51,7 +51,7 @@ def test_batch_moments_against_numpy(float64):
     np.testing.assert_allclose(sigma, np.cov(mean, rowvar=False, bias=True), rtol=float64)
 
 
-def test_shrink_pulls_towards_the_identity(float64):
+def test_shrink_pulls_toward_the_identity(float64):
     sigma = np.array([[4.0, 1.0], [1.0, 2.0]])
     np.testing.assert_allclose(shrink(sigma, 0.0), sigma)
     np.testing.assert_allclose(shrink(sigma, 0.25), [[3.25, 0.75], [0.75, 1.75]])

@@ -51,8 +51,8 @@ class LinearGaussian(NamedTuple):
         """log N(x; b, W W^T + s^2 I) of each example, float64."""
         size = len(self.offset)
         covariance = self.weights.astype("float64") @ self.weights.T + self.scale**2 * np.eye(size)
-        centred = self.data.astype("float64") - self.offset
-        square = np.sum(centred * np.linalg.solve(covariance, centred.T).T, axis=1)
+        centered = self.data.astype("float64") - self.offset
+        square = np.sum(centered * np.linalg.solve(covariance, centered.T).T, axis=1)
         return -0.5 * (square + np.linalg.slogdet(covariance)[1] + size * np.log(2 * np.pi))
 
 

@@ -110,10 +110,10 @@ PLANTED = {
     "codes all shifted by 2": ("prior_hole", {"shift": 2.0}),
     "log-variances up by 6": ("variance_blow_up", {"log_var": 6.0}),
     "log-variances that overflow": ("variance_blow_up", {"log_var": 200.0}),
-    "optimum of KL weight 4": ("over_regularised", {"beta": 4.0}),
-    "optimum of KL weight 16": ("over_regularised", {"beta": 16.0}),
-    "optimum of KL weight 0.1": ("under_regularised", {"beta": 0.1}),
-    "log-variances down by 8": ("under_regularised", {"log_var": -8.0}),
+    "optimum of KL weight 4": ("over_regularized", {"beta": 4.0}),
+    "optimum of KL weight 16": ("over_regularized", {"beta": 16.0}),
+    "optimum of KL weight 0.1": ("under_regularized", {"beta": 0.1}),
+    "log-variances down by 8": ("under_regularized", {"log_var": -8.0}),
     "codes mixed up": ("lagging_encoder", {"rotate": True}),
 }
 
@@ -213,7 +213,7 @@ def test_rate_without_information_is_a_collapse(toy):
 def test_deterministic_encoder(toy):
     toy.plant()
     diagnosis = diagnose(lambda x: {"mean": toy.encoder(x)[0]}, toy.decoder, toy.x, toy.likelihood)
-    assert diagnosis.verdict == "under_regularised"
+    assert diagnosis.verdict == "under_regularized"
     assert "deterministic" in diagnosis.evidence[0]
     json.loads(diagnosis.to_json(), parse_constant=pytest.fail)
     _check_page(diagnosis)
@@ -409,13 +409,13 @@ def test_page_without_measurements(examine):
 def test_text_and_json(examine, tmp_path):
     diagnosis = examine(beta=4.0)
     text = str(diagnosis)
-    assert text.startswith("Over-regularised  [over_regularised]\n")
-    for part in ("Evidence", "What to do", "Measurements", "follows from: over-regularised"):
+    assert text.startswith("Over-regularized  [over_regularized]\n")
+    for part in ("Evidence", "What to do", "Measurements", "follows from: over-regularized"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 110
     diagnosis.to_json(tmp_path / "diagnosis.json")
     read = json.loads((tmp_path / "diagnosis.json").read_text("utf-8"))
-    assert read["verdict"] == "over_regularised"
+    assert read["verdict"] == "over_regularized"
     assert read["measurements"]["implied_weight"]["value"] == pytest.approx(4.0, rel=0.05)
     assert len(read["by_dimension"]["kl_per_dimension"]) == LATENT
     assert read["settings"]["seed"] == 0

@@ -123,7 +123,7 @@ class TinyInception(keras.Model):
         return np.mean(images, axis=(1, 2))
 
 
-def test_inception_sees_large_symmetric_colour_images(monkeypatch):
+def test_inception_sees_large_symmetric_color_images(monkeypatch):
     made = []
 
     def build(**arguments):
@@ -133,8 +133,8 @@ def test_inception_sees_large_symmetric_colour_images(monkeypatch):
     monkeypatch.setattr(keras.applications, "InceptionV3", build)
     network = inception_features(weights="some.h5")
     assert made == []
-    grey = np.linspace(0, 1, 3, dtype="float32")[:, None, None, None] * np.ones((3, 8, 8, 1))
-    np.testing.assert_allclose(network(grey), [[-1] * 3, [0] * 3, [1] * 3], atol=1e-6)
+    gray = np.linspace(0, 1, 3, dtype="float32")[:, None, None, None] * np.ones((3, 8, 8, 1))
+    np.testing.assert_allclose(network(gray), [[-1] * 3, [0] * 3, [1] * 3], atol=1e-6)
     (arguments, tiny), *more = made
     assert more == []
     assert arguments["weights"] == "some.h5"

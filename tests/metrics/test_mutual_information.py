@@ -121,7 +121,7 @@ def test_equals_all_pairs_in_float64(posterior):
 
 
 def test_sharp_posteriors_far_from_zero_keep_their_digits():
-    # Neighbours a standard deviation apart at 50: in float32 z^2 / s^2 = 2.5e9 has no digit left.
+    # Neighbors a standard deviation apart at 50: in float32 z^2 / s^2 = 2.5e9 has no digit left.
     scale = 1e-3
     mean = 50.0 + scale * np.arange(64)[:, None] * np.ones((1, 3))
     posterior = DiagonalGaussian(mean, np.full_like(mean, 2.0 * math.log(scale)))
@@ -170,8 +170,8 @@ def test_both_ways_to_a_density_agree():
     for posterior in (diagonal(40, 4), full(40, 4)):
         gaussians = gaussians_of(posterior)
         z = draws(posterior, 1)[:, 0]
-        centre = gaussians.centre
-        expanded = gaussians.features(z, centre) @ gaussians.coefficients(centre).T
+        center = gaussians.center
+        expanded = gaussians.features(z, center) @ gaussians.coefficients(center).T
         np.testing.assert_allclose(gaussians.log_prob(z), expanded, rtol=0, atol=1e-10)
         np.testing.assert_allclose(expanded, dense_log_densities(posterior, z), atol=1e-10)
 

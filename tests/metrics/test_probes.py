@@ -35,9 +35,9 @@ ALPHABETS = (
 )
 
 
-@pytest.mark.parametrize("labelling", ["nearest_sample", "majority"])
-def test_p1_separated_clusters_are_labelled_without_fault(labelling):
-    result = kmeans_probe(TRAIN, TEST, num_clusters=6, labelling=labelling)
+@pytest.mark.parametrize("labeling", ["nearest_sample", "majority"])
+def test_p1_separated_clusters_are_labeled_without_fault(labeling):
+    result = kmeans_probe(TRAIN, TEST, num_clusters=6, labeling=labeling)
     assert result.value == 1.0
     assert result.extra["runs"] == [1.0] * 5
     assert result.standard_error == 0.0
@@ -49,7 +49,7 @@ def test_cluster_labels_come_from_the_nearest_sample_or_the_majority():
     labels = np.array([0, 1, 0, 0, 0])
     test = np.zeros((4, 1)), np.array([0, 0, 0, 1])
     nearest = kmeans_probe((codes, labels), test, num_clusters=1)
-    majority = kmeans_probe((codes, labels), test, num_clusters=1, labelling="majority")
+    majority = kmeans_probe((codes, labels), test, num_clusters=1, labeling="majority")
     assert nearest.value == 0.25
     assert majority.value == 0.75
     assert nearest.extra["chance"] == 0.75
@@ -150,7 +150,7 @@ def test_subsets_are_balanced_and_redrawn():
     assert len(seen[0][1]) == 150
 
 
-def test_linear_probe_minimises_its_objective():
+def test_linear_probe_minimizes_its_objective():
     from sklearn.linear_model import LogisticRegression
 
     codes, labels = clusters(90, 3, spread=0.6)
@@ -319,13 +319,13 @@ GOOD = {"train": TRAIN, "test": TEST}
         (kmeans_probe, {"test": (TEST[0][:, :2], TEST[1])}, ValueError, "codes of 3 dimensions"),
         (kmeans_probe, {"train": (TRAIN[0] + np.nan, TRAIN[1])}, ValueError, "must be finite"),
         (kmeans_probe, {"train": (TRAIN[0], 0 * TRAIN[1])}, ValueError, "at least 2 classes"),
-        (kmeans_probe, {"labelling": "best"}, ValueError, "labelling='best'"),
+        (kmeans_probe, {"labeling": "best"}, ValueError, "labeling='best'"),
         (kmeans_probe, {"num_clusters": 0}, ValueError, "num_clusters=0"),
         (kmeans_probe, {"num_clusters": 151}, ValueError, "num_clusters=151, 150 examples"),
         (kmeans_probe, {"runs": 0}, ValueError, "runs=0"),
         (kmeans_probe, {"seed": -1}, ValueError, "seed=-1"),
         (knn_probe, {"num_neighbors": 0}, ValueError, "num_neighbors=0"),
-        (knn_probe, {"num_labels": 6}, ValueError, "num_neighbors=10, 6 labelled examples"),
+        (knn_probe, {"num_labels": 6}, ValueError, "num_neighbors=10, 6 labeled examples"),
         (linear_probe, {"num_labels": 2}, ValueError, "num_labels=2, 3 classes"),
         (linear_probe, {"num_labels": 1}, ValueError, "num_labels=1"),
         (linear_probe, {"num_labels": 151}, ValueError, "num_labels=151, 150 examples"),

@@ -148,7 +148,7 @@ def replayed(stacks, networks, start, window):
 def test_g2_a_step_is_a_loop_over_the_encoder_then_a_step_of_the_decoder(
     no_noise, make, dense_networks, binary_data
 ):
-    # Momentum tells whether both optimisers remember their own steps, and makes the loss rise.
+    # Momentum tells whether both optimizers remember their own steps, and makes the loss rise.
     model = make(
         keras.optimizers.SGD(0.5, momentum=0.9),
         max_inner_steps=12,
@@ -280,7 +280,7 @@ def test_a_reloaded_model_goes_on_where_it_was(make, binary_data, tmp_path):
     assert isinstance(again.optimizer, PartsOptimizer)
     for got, expected in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(*map(ops.convert_to_numpy, (got, expected)))
-    # Also without an optimiser to hold its state.
+    # Also without an optimizer to hold its state.
     model.save_weights(tmp_path / "model.weights.h5")
     bare = make(None)
     bare.load_weights(tmp_path / "model.weights.h5")

@@ -46,7 +46,7 @@ def model(images):
 
 @pytest.mark.large
 @pytest.mark.one_backend
-def test_training_initialises_the_gains_from_the_first_data_and_lowers_the_loss(images):
+def test_training_initializes_the_gains_from_the_first_data_and_lowers_the_loss(images):
     keras.utils.set_random_seed(1)
     encoder = resnet_encoder(SHAPE, (4,), 8, "weight")
     # Without noise in the code, the batch looks the same again.

@@ -87,7 +87,7 @@ BAD = {
         r"`x` must lie in \[0, 1\] under a Bernoulli likelihood \(divide 8-bit images by 255\). "
         r"Received: values from \d+ to \d+",
     ),
-    "normalised images": (
+    "normalized images": (
         2 * UNIT - 1,
         ValueError,
         r"`x` must lie in \[0, 1\] under a Bernoulli likelihood. Received: values from -",
@@ -115,7 +115,7 @@ BAD = {
 
 
 #: Bad where they are observed; inputs may have any finite values.
-OUTSIDE = ("8-bit images", "normalised images")
+OUTSIDE = ("8-bit images", "normalized images")
 
 
 @pytest.mark.parametrize(

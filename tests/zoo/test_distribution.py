@@ -24,7 +24,7 @@ MODELS = (
     "WAE",
     "MAE",
     "TextVAE",
-    "batch normalisation",
+    "batch normalization",
     "mutual posterior divergence",
     "VAEAS",
     # A gradient is clipped over the batch within a loop, where replicas cannot talk.
@@ -60,7 +60,7 @@ SETUP = """
         if name == "TextVAE":
             encoder, decoder = zoo.networks.make("lstm", (6,), 3, **options)
         else:
-            norm = [BatchNormalization()] if name == "batch normalisation" else []
+            norm = [BatchNormalization()] if name == "batch normalization" else []
             layers = [keras.Input((6,)), keras.layers.Dense(8, "tanh"), *norm]
             encoder = keras.Sequential(layers)
             decoder = keras.Sequential(
@@ -70,7 +70,7 @@ SETUP = """
         flow = {"num_blocks": 2, "flow_width": 2}
         prior = {"prior": {"num_blocks": 1, "hidden_units": (4,)}}
         options = {"IAFVAE": flow, "DUIAF": flow, "MAE": prior, "ResNetVAE": prior, "VLAE": prior}
-        if name == "batch normalisation":
+        if name == "batch normalization":
             model = zoo.VAE(**parts, seed=1)
         elif name == "mutual posterior divergence":
             objective = ELBO(regularizers=[MutualPosteriorDivergence()])

@@ -41,7 +41,7 @@ def dataset(x, known=True):
 
 @pytest.fixture
 def make(dense_networks):
-    """Function of an objective's weight and an optimiser: a compiled VAE of 6 values."""
+    """Function of an objective's weight and an optimizer: a compiled VAE of 6 values."""
 
     def make(beta=None, optimizer="sgd", **options):
         beta = LinearSchedule(2, unit="epochs") if beta is None else beta

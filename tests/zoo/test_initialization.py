@@ -1,4 +1,4 @@
-"""Weight-normalised layers start from 500 examples, standardised E[z|x], no dropout."""
+"""Weight-normalized layers start from 500 examples, standardized E[z|x], no dropout."""
 
 import keras
 import numpy as np
@@ -68,7 +68,7 @@ def statistics(values):
 
 @pytest.mark.large
 @pytest.mark.parametrize("source", SOURCES)
-def test_as_many_examples_as_asked_for_are_seen_at_their_standardised_means(x, source):
+def test_as_many_examples_as_asked_for_are_seen_at_their_standardized_means(x, source):
     model = make()
     assert model.initial_examples == 500
     # Three batches of 8 make 24, the first number from which 20 are known; an array is cut.

@@ -182,7 +182,7 @@ def test_du_vae_pins_its_gains(make, binary_data, gamma_norm, trained):
     assert (np.ptp(gains) > 1e-4) == trained
 
 
-def test_du_vae_without_batch_normalisation_and_dropout_keeps_the_floor(
+def test_du_vae_without_batch_normalization_and_dropout_keeps_the_floor(
     make, binary_data, to_numpy
 ):
     x = binary_data(8)
@@ -202,7 +202,7 @@ def test_du_vae_drops_variances_to_the_floor(make, values_of):
     assert abs(dropped.mean() - 0.5) < 4 * 0.5 / math.sqrt(48)
 
 
-def test_du_vae_regularisers_wait_for_the_schedule(make):
+def test_du_vae_regularizers_wait_for_the_schedule(make):
     schedule = LinearSchedule(10, stop=1.0)
 
     def start(weight):
@@ -776,7 +776,7 @@ def test_models_whose_rate_is_their_objective_take_a_prior():
 @pytest.mark.one_backend
 def test_learned_prior_trains_along(name, dense_networks, small_parts, binary_data):
     keras.utils.set_random_seed(0)
-    # Weight normalisation, for which JAX compiles the model twice, has its turn in the contract.
+    # Weight normalization, for which JAX compiles the model twice, has its turn in the contract.
     prior = AutoregressiveFlowPrior(num_blocks=1, hidden_units=(4,), weight_norm=False)
     options = {**small_parts(name), "prior": prior, "likelihood": "bernoulli"}
     model = getattr(zoo, name)(*dense_networks(), latent_dim=3, **options)

@@ -63,7 +63,7 @@ FULL, LARGE = {"use_ema": True, "learning_rate": 1e-3}, {"learning_rate": 1e-3}
 TEXT = {"optimizer": "sgd", "learning_rate": 1.0, "global_clipnorm": 5.0}
 
 #: By paper and table: data sets, the rows of each, kind of networks, dimensions, batch size,
-#: epochs, and what the optimiser is told.
+#: epochs, and what the optimizer is told.
 TABLES = {
     ("DU-VAE", "table 1", "yahoo"): (EVERYWHERE | TABLE_1["yahoo"], "lstm", 32, 32, 100, TEXT),
     ("DU-VAE", "table 1", "yelp"): (EVERYWHERE | TABLE_1["yelp"], "lstm", 32, 32, 150, TEXT),

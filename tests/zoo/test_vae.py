@@ -202,20 +202,20 @@ def test_loss_is_distortion_plus_weighted_rate(make_vae, binary_data, beta):
 
 
 @keras.saving.register_keras_serializable(package="vaezoo_tests")
-class Penalised(keras.layers.Layer):
+class Penalized(keras.layers.Layer):
     def call(self, x):
         self.add_loss(ops.full((), 2.5))
         return x
 
 
 def test_losses_of_layers_are_added(binary_data, to_numpy):
-    regularised = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))
-    encoder = keras.Sequential([keras.Input((6,)), Penalised(), regularised])
+    regularized = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))
+    encoder = keras.Sequential([keras.Input((6,)), Penalized(), regularized])
     decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
     model = zoo.VAE(encoder, decoder, latent_dim=3)
     model.compile(**QUICK)
     logs = model.evaluate(binary_data(8), batch_size=8, verbose=0, return_dict=True)
-    penalty = 2.5 + 0.1 * np.sum(to_numpy(regularised.kernel) ** 2)
+    penalty = 2.5 + 0.1 * np.sum(to_numpy(regularized.kernel) ** 2)
     extra = logs["loss"] - logs["distortion"] - logs["rate"]
     np.testing.assert_allclose(extra, penalty, rtol=1e-5)
 
@@ -319,7 +319,7 @@ def test_backup_and_restore_continues_as_if_nothing_happened(make_vae, binary_da
 
 @pytest.mark.large
 def test_saved_model_continues_as_if_nothing_happened(make_vae, binary_data, tmp_path):
-    """Optimiser, learning rate and weight schedules, masks and noise all go on."""
+    """Optimizer, learning rate and weight schedules, masks and noise all go on."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5)
     head = GaussianHead(3, variance_dropout=VarianceDropout(0.5, seed=2), seed=1)
     model = make_vae(

@@ -197,11 +197,11 @@ def test_small_run_shows_what_both_weights_do(mnist_dir):
         logs = run.model.fit(x, batch_size=50, epochs=150, verbose=0).history
         found[alpha, beta] = {name: values[-1] for name, values in logs.items()}
         found[alpha, beta]["active_units"] = int(metrics.active_units(run.model, x))
-    loose, plain, strict, penalised = found.values()
+    loose, plain, strict, penalized = found.values()
     for name in ("marginal_divergence", "rate", "active_units"):
         assert loose[name] > plain[name] > strict[name], name
-    assert penalised["mutual_information"] < plain["mutual_information"] - 0.3
-    assert penalised["classifier_loss"] > plain["classifier_loss"] + 0.3
+    assert penalized["mutual_information"] < plain["mutual_information"] - 0.3
+    assert penalized["classifier_loss"] > plain["classifier_loss"] + 0.3
     assert loose["mutual_information"] > math.log(num) - 0.3
     assert plain["mutual_information"] > math.log(num) - 1.5
 
@@ -254,7 +254,7 @@ def test_measuring_leaves_the_training_as_it_is(make, binary_data, to_numpy, con
         model = make(constructor, **({"prior": StandardNormal()} if constructor is zoo.MAE else {}))
         if measured:
             model.add_regularizer(zoo.auxiliary_softmax(ROWS, hidden_units=(8,)))
-        # A clipped norm would couple the two, were they trained by one optimiser.
+        # A clipped norm would couple the two, were they trained by one optimizer.
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=0.1), **BRIEF)
         logs = model.fit(binary_data(ROWS), batch_size=16, epochs=2, verbose=0, shuffle=False)
         found.append((weights_of(model, to_numpy), logs.history))

@@ -204,7 +204,7 @@ class AggressivePhase(keras.layers.Layer):
 class AggressiveVAE(CustomStepVAE):
     """`VAE` with the training step of `AggVAE`.
 
-    `compile` gives encoder and decoder an optimiser each: the one it is given, and a copy of it.
+    `compile` gives encoder and decoder an optimizer each: the one it is given, and a copy of it.
     `optimizer.learning_rate` is that of both, and `optimizer.iterations` counts the outer steps, as
     the objective's schedules do.
 
@@ -276,12 +276,12 @@ class AggressiveVAE(CustomStepVAE):
         """Configures training; see `VAE.compile`.
 
         Args:
-            optimizer: Keras optimiser of both parts, or its name. It must neither average weights
+            optimizer: Keras optimizer of both parts, or its name. It must neither average weights
                 nor accumulate gradients.
             **kwargs: Further arguments of `VAE.compile`.
 
         Raises:
-            ValueError: As `VAE.compile` does; if the optimiser does not fit; or under several
+            ValueError: As `VAE.compile` does; if the optimizer does not fit; or under several
                 devices.
         """
         self._check_devices()

@@ -1,4 +1,4 @@
-"""One optimiser for the encoder's weights and one for all others, which a model takes for one."""
+"""One optimizer for the encoder's weights and one for all others, which a model takes for one."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ ENCODER, DECODER = "encoder", "decoder"
 
 
 def mark(variables, part):
-    """Notes which part of a model weights belong to: a new optimiser has to find out again."""
+    """Notes which part of a model weights belong to: a new optimizer has to find out again."""
     for variable in variables:
         variable.vaezoo_part = part
 
@@ -20,16 +20,16 @@ def mark(variables, part):
 class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
     """Steps of the encoder and of the rest of a model, each with moments and a count of its own.
 
-    The encoder's optimiser is a copy of the one given, which takes the other weights. Its learning
+    The encoder's optimizer is a copy of the one given, which takes the other weights. Its learning
     rate follows that one's, schedules included, whose steps `iterations` counts. `global_clipnorm`
     is that of all gradients handed over, whichever part moves.
 
     Args:
-        optimizer: Keras optimiser.
+        optimizer: Keras optimizer.
         name: Name.
 
     Raises:
-        ValueError: If the optimiser averages weights or accumulates gradients, which would count
+        ValueError: If the optimizer averages weights or accumulates gradients, which would count
             the steps of one part for those of the other.
     """
 
@@ -53,7 +53,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
 
     @property
     def loss_scale_factor(self):
-        """That of the optimiser; Keras takes it away where it scales by itself."""
+        """That of the optimizer; Keras takes it away where it scales by itself."""
         return self.optimizer.loss_scale_factor if hasattr(self, "optimizer") else None
 
     @loss_scale_factor.setter
@@ -138,7 +138,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
 
 
 def in_parts(optimizer):
-    """The optimiser that a user gave, in two parts, below the scaling of the loss if any."""
+    """The optimizer that a user gave, in two parts, below the scaling of the loss if any."""
     optimizer = keras.optimizers.get(optimizer)
     if isinstance(optimizer, PartsOptimizer):
         return optimizer

@@ -27,7 +27,7 @@ def check_image(name, shape, multiple=1):
 
 
 def fresh(initializer):
-    """An initialiser for one layer: an unseeded object repeats its draw wherever it is used."""
+    """An initializer for one layer: an unseeded object repeats its draw wherever it is used."""
     initializer = check_keras("kernel_initializer", initializer, keras.initializers)
     return initializer.clone() if hasattr(initializer, "clone") else initializer
 

@@ -23,7 +23,7 @@ def conv_encoder(
         filters: Non-empty sequence of positive ints.
         kernel_size: Positive int.
         activation: Activation of the convolutions.
-        kernel_initializer: Initialiser of the kernels.
+        kernel_initializer: Initializer of the kernels.
         name: Model name.
 
     Returns:
@@ -77,7 +77,7 @@ def conv_decoder(
         filters: Non-empty sequence of positive ints, from the code to the data.
         kernel_size: Positive int.
         activation: Activation of the layers before the output.
-        kernel_initializer: Initialiser of the kernels.
+        kernel_initializer: Initializer of the kernels.
         output_activation: As in `mlp_decoder`.
         params_per_value: As in `mlp_decoder`.
         num_classes: As in `mlp_decoder`.

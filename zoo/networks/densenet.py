@@ -61,7 +61,7 @@ def densenet_encoder(
     C1 and C3 are convolutions of 1x1 and 3x3, [., .] stacks their maps. A block of n steps adds
     n g maps. Two 1x1 convolutions with an ELU between them follow the last block: the first halves
     the number of maps, the second makes `latent_channels` means and as many log-variances. All
-    convolutions are weight-normalised; images are mapped to [-1, 1] first.
+    convolutions are weight-normalized; images are mapped to [-1, 1] first.
 
     The features are [mean, log_var], each flattened by row, column, channel, for a head without a
     projection. The defaults give 8 * 8 * 16 = 1,024 dimensions and have 302,614 parameters.
@@ -84,7 +84,7 @@ def densenet_encoder(
     Reference: Ma et al. (2019), arXiv:1901.01498; Huang et al. (2017), arXiv:1608.06993.
 
     Note:
-        Windows of stride 2 are centred on even pixels, as in the official code. Before the release
+        Windows of stride 2 are centered on even pixels, as in the official code. Before the release
         of 0.1.0 they lay one pixel further down and to the right; models saved then keep them.
     """
     growth = check_integers("growth", growth, shortest=1)

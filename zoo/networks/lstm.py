@@ -50,7 +50,7 @@ def lstm_encoder(
             loop of XLA's otherwise.
         bias_scale: Non-negative float s: the LSTM's biases start from U(-s, s), at 0 from zeros;
             None is the scale of its other weights.
-        num_biases: 1, or 2 as in PyTorch, whose optimisers then move their sum by twice as much;
+        num_biases: 1, or 2 as in PyTorch, whose optimizers then move their sum by twice as much;
             see `LSTM`.
         name: Model name.
 
@@ -62,7 +62,7 @@ def lstm_encoder(
 
     Reference: Shen et al. (2021), section 4.1, arXiv:2110.12381; He et al. (2019), appendix B,
     arXiv:1901.05534. The defaults are PyTorch's, those of the official code's encoder under batch
-    normalisation of the means. Its plain encoder has `scale=0.01` and `embedding_scale=0.1`, that
+    normalization of the means. Its plain encoder has `scale=0.01` and `embedding_scale=0.1`, that
     of the flows `bias_scale=0` besides, and all have `num_biases=2`; the presets say so.
     """
     length = _check_text("input_shape", input_shape)
@@ -384,8 +384,8 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         Args:
             z: Float tensor `(batch, D)`.
             beam_size: Positive int, hypotheses of a sentence.
-            length_penalty: Non-negative float scalar; 0 compares log-likelihoods, which favour
-                short sentences, and larger values favour longer ones.
+            length_penalty: Non-negative float scalar; 0 compares log-likelihoods, which favor
+                short sentences, and larger values favor longer ones.
 
         Returns:
             `(sentences, log_prob)`: int32 `(batch, max_length)` as those of `generate`, and their

@@ -27,7 +27,7 @@ def mlp_encoder(
         hidden_units: Sequence of positive ints. With none the features are the data, and the
             posterior's mean is linear in them.
         activation: Activation of the hidden layers.
-        kernel_initializer: Initialiser of the kernels.
+        kernel_initializer: Initializer of the kernels.
         name: Model name.
 
     Returns:
@@ -69,7 +69,7 @@ def mlp_decoder(
         hidden_units: Sequence of positive ints, from the code to the data. With none the decoder
             is linear.
         activation: Activation of the hidden layers.
-        kernel_initializer: Initialiser of the kernels.
+        kernel_initializer: Initializer of the kernels.
         output_activation: Activation of the outputs; of the first `channels` of them if
             `params_per_value` is above 1. None leaves logits or unbounded means.
         params_per_value: Positive int, parameters of the likelihood for each value, side by side

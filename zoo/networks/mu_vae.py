@@ -30,7 +30,7 @@ def mu_vae_encoder(input_shape=(28, 28, 1), name="encoder"):
 
     Note:
         The paper gives neither kernel sizes nor strides; they follow from its feature map sizes
-        and the example of its initialisation.
+        and the example of its initialization.
     """
     input_shape = check_image("input_shape", input_shape, multiple=4)
     x = h = keras.Input(input_shape, name="x")

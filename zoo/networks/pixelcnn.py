@@ -117,7 +117,7 @@ class _PixelCNN(RasterDecoder):
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class _Convolution(keras.layers.Layer):
-    """A masked convolution and its normalisation."""
+    """A masked convolution and its normalization."""
 
     def __init__(self, normalization, filters, kernel_size, mask_type="B", normal=True, **kwargs):
         super().__init__(dtype=kwargs.pop("dtype"), name=kwargs.pop("name"))
@@ -189,7 +189,7 @@ class ResidualPixelCNN(_PixelCNN):
         B_i, D_j: h -> ELU(h + N(C(ELU(N(M(ELU(N(C(h)))))))))
 
     C are convolutions of 1x1, M of type B and half the width: k_i x k_i in B_i, k_{j+1} x k_{j+1}
-    in D_j. N is the normalisation, and the maps are an affine function of z, seen in full.
+    in D_j. N is the normalization, and the maps are an affine function of z, seen in full.
 
     The defaults are the decoder for OMNIGLOT of DU-VAE: 894,400 trainable parameters for 28x28x1
     and 32 dimensions, 502,208 with `kernels=(7, 7, 7, 5, 5, 3, 3)`. The latter with
@@ -216,7 +216,7 @@ class ResidualPixelCNN(_PixelCNN):
     Call arguments:
         z: Float tensor `(batch, D)`.
         x: `(batch, height, width, channels)`, the image.
-        training: Whether batch normalisation uses the statistics of the batch.
+        training: Whether batch normalization uses the statistics of the batch.
 
     Returns:
         The likelihood's raw parameters, such as logits: `(batch, height, width, channels *
@@ -302,7 +302,7 @@ class ResidualPixelCNN(_PixelCNN):
             ]
         head = {"normal": False, **groups, **dtype}
         self.head = _Convolution(normalization, filters, 1, name="head", **head)
-        # Nothing follows the outputs that could undo a wrong scale: batch normalisation ends here.
+        # Nothing follows the outputs that could undo a wrong scale: batch normalization ends here.
         last = "weight" if normalization == "weight" else None
         use_bias = normalization != "batch"
         self.outputs = _Convolution(

@@ -18,7 +18,7 @@ from .common import check_image
 from .raster_decoder import RasterDecoder, build_once, whole
 
 #: Standard deviation of what a gated unit adds, and of the code's part in it, after the
-#: initialisation from data.
+#: initialization from data.
 _LAST_SCALE = 0.1
 
 
@@ -27,7 +27,7 @@ def _concat_elu(h):
 
 
 class _Stage(keras.layers.Layer):
-    """Base of the parts: makes weight-normalised convolutions in its own dtype.
+    """Base of the parts: makes weight-normalized convolutions in its own dtype.
 
     Parts have no `call`: their methods take `conv(layer, inputs)`, which applies a causal
     convolution to whole images or to one position.
@@ -373,7 +373,7 @@ class PixelCNNPlusPlus(RasterDecoder):
     The field `"small"` is one convolution over 7 pixels each in the two rows above and 3 pixels to
     the left, and N * L units whose S are 1x1: what lies further off must come from the code.
 
-    All layers are weight-normalised. The defaults, for 1,024 dimensions, have 42,703,712 trainable
+    All layers are weight-normalized. The defaults, for 1,024 dimensions, have 42,703,712 trainable
     parameters; the small field has 7,851,968.
 
     Args:

@@ -1,4 +1,4 @@
-"""Residual encoder and its transposed decoder, under batch or weight normalisation."""
+"""Residual encoder and its transposed decoder, under batch or weight normalization."""
 
 import math
 
@@ -26,7 +26,7 @@ def resnet_encoder(
         block(x) = ELU( N(C3( ELU(N(C3_2(x))) )) + N(C1_2(x)) ),   28 -> 14 -> 7 -> 4 -> 1
 
     C3_2 and C1_2 are convolutions of 3x3 and 1x1 with stride 2, C3 one of 3x3, and N the
-    normalisation; the last convolution has N and an ELU too. Sizes are halved and rounded up, so
+    normalization; the last convolution has N and an ELU too. Sizes are halved and rounded up, so
     that images of any size will do.
 
     The defaults are the encoder for OMNIGLOT of DU-VAE: with a posterior head of 32 dimensions
@@ -38,7 +38,7 @@ def resnet_encoder(
         filters: Non-empty sequence of positive ints, one a block.
         features: Positive int F.
         normalization: `"batch"`, in convolutions without bias; `"weight"`, with kernels from
-            N(0, 0.05^2) and gains from the first batch; or None. Kernels that are not normalised
+            N(0, 0.05^2) and gains from the first batch; or None. Kernels that are not normalized
             start from N(0, 2 / (kernel area * filters)).
         name: Model name.
 
@@ -51,7 +51,7 @@ def resnet_encoder(
     Reference: He et al. (2019), arXiv:1901.05534; Ma et al. (2019), arXiv:1901.01498.
 
     Note:
-        MAE's head is weight-normalised as well, by 64 gains for 32 dimensions (703,872 parameters
+        MAE's head is weight-normalized as well, by 64 gains for 32 dimensions (703,872 parameters
         in all); here it is the plain head of every model (703,808).
     """
     input_shape = check_image("input_shape", input_shape)
@@ -92,7 +92,7 @@ def resnet_decoder(
 
     T3_2, T1_2 and T3 are the transposes of the convolutions of `resnet_encoder`, and the sizes are
     those of an encoder with as many `filters`, in reverse. The first map passes an ELU; the last
-    block makes the outputs, without a batch normalisation on them.
+    block makes the outputs, without a batch normalization on them.
 
     The defaults are the decoder of the ResNet VAE that MAE is compared with: 141,327 trainable
     parameters for 28x28x1 and 32 dimensions.
@@ -120,7 +120,7 @@ def resnet_decoder(
     Reference: Ma et al. (2019), arXiv:1901.01498.
 
     Note:
-        The initialisation from data sees each transposed convolution before its edge is cut off.
+        The initialization from data sees each transposed convolution before its edge is cut off.
     """
     latent_dim = check_integer("latent_dim", latent_dim)
     height, width, channels = check_image("output_shape", output_shape)
@@ -173,7 +173,7 @@ def _convolution(
     transposed=False,
     size=None,
 ):
-    """A convolution with its normalisation; a transposed one is cut to `size`, if given."""
+    """A convolution with its normalization; a transposed one is cut to `size`, if given."""
     kernel_size = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
     options = {
         "strides": strides,

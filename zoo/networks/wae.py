@@ -10,11 +10,11 @@ from .common import BatchNormalization, check_image, check_output, decoder_model
 
 @keras.saving.register_keras_serializable(package="vaezoo")
 class UntrainedBatchNormalization(keras.layers.BatchNormalization):
-    """A batch normalisation whose statistics stay mean 0 and variance 1: a trained affine map.
+    """A batch normalization whose statistics stay mean 0 and variance 1: a trained affine map.
 
         y = gamma * x / sqrt(1 + epsilon) + beta
 
-    What a batch normalisation does in a training loop that never says `training=True`.
+    What a batch normalization does in a training loop that never says `training=True`.
 
     Args:
         **kwargs: Keyword arguments of `keras.layers.BatchNormalization`.
@@ -27,7 +27,7 @@ class UntrainedBatchNormalization(keras.layers.BatchNormalization):
 def wae_encoder(
     input_shape=(64, 64, 3), filters=(128, 256, 512, 1024), batch_norm="real", name="encoder"
 ):
-    """5x5 convolutions of stride 2, each with batch normalisation and ReLU.
+    """5x5 convolutions of stride 2, each with batch normalization and ReLU.
 
     Kernels start from N(0, 0.02^2); convolutions have no bias. For 64x64x3 17,216,640 trainable
     parameters, 19,313,920 with two dense heads of 64 dimensions, and 3,840 moving statistics.
@@ -79,7 +79,7 @@ def wae_decoder(
     skip=False,
     name="decoder",
 ):
-    """A dense layer and 5x5 transposed convolutions, with batch normalisation and ReLU.
+    """A dense layer and 5x5 transposed convolutions, with batch normalization and ReLU.
 
         D -> h/8 x w/8 x 1024 -> h/4 x w/4 x 512 -> h/2 x w/2 x 256 -> h x w x 128
           -> h x w x channels
@@ -111,7 +111,7 @@ def wae_decoder(
 
     Note:
         The last layer has as many filters as the image has channels, and the dense layer has
-        batch normalisation and ReLU, as in HEBAE's published code; the paper's listing prints one
+        batch normalization and ReLU, as in HEBAE's published code; the paper's listing prints one
         filter, and neither.
     """
     latent_dim = check_integer("latent_dim", latent_dim)

@@ -169,7 +169,7 @@ class SemiAmortizedVAE(CustomStepVAE):
         head: Optional `GaussianHead` without further layers.
         prior: As in `VAE`.
         likelihood: As in `VAE`.
-        objective: As in `VAE`. Regularisers are charged at the refined posterior alone.
+        objective: As in `VAE`. Regularizers are charged at the refined posterior alone.
         num_samples: As in `VAE`.
         seed: As in `VAE`.
         refine_steps: As in `SAVAE`.
@@ -402,7 +402,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             for layer in self._flatten_layers()
             for generator in layer._seed_generators
         }
-        # Golden-ratio steps keep the seeds apart from those of neighbouring user seeds.
+        # Golden-ratio steps keep the seeds apart from those of neighboring user seeds.
         shift = ops.cast(number + 1, "uint32") * ops.cast(0x9E3779B9, "uint32")
         shift = ops.stack([shift, ops.zeros_like(shift)])
         return [
@@ -432,7 +432,7 @@ class SemiAmortizedVAE(CustomStepVAE):
     # -- use -------------------------------------------------------------------------------------
 
     def call(self, x, training=False):
-        # The symbolic build and a data-dependent initialisation ask for no refinement.
+        # The symbolic build and a data-dependent initialization ask for no refinement.
         if training:
             return super().call(x, training=True)
         return self._output(self.encode(x), x, self.head.reparam.noise)

@@ -64,7 +64,7 @@ class CustomStepVAE(VAE):
         return value_and_gradients(function, variables, others)
 
     def update_weights(self, gradients, variables):
-        """A step of the optimiser, scaling of the loss included, on some of the weights.
+        """A step of the optimizer, scaling of the loss included, on some of the weights.
 
         Args:
             gradients: List of tensors, of the loss as `optimizer.scale_loss` scales it.
@@ -93,6 +93,6 @@ class CustomStepVAE(VAE):
 
     @property
     def all_variables(self):
-        """Variables of the model, its metrics and its optimiser."""
+        """Variables of the model, its metrics and its optimizer."""
         groups = (*self.variables, *self.metrics_variables, *self.optimizer.variables)
         return list({id(variable): variable for variable in groups}.values())

@@ -57,14 +57,14 @@ def clocks_of(model):
 
 
 def own_learning_rate(optimizer):
-    """Gives an optimiser a learning rate of its own, where that counts in epochs."""
+    """Gives an optimizer a learning rate of its own, where that counts in epochs."""
     optimizer = innermost(optimizer)
     if counts_epochs(getattr(optimizer, "_learning_rate", None)):
         optimizer._learning_rate = optimizer._learning_rate.copy()
 
 
 def innermost(optimizer):
-    """The optimiser within those that scale the loss or share it out."""
+    """The optimizer within those that scale the loss or share it out."""
     for name in ("inner_optimizer", "optimizer"):
         if isinstance(getattr(optimizer, name, None), keras.optimizers.Optimizer):
             return innermost(getattr(optimizer, name))

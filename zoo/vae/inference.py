@@ -180,7 +180,7 @@ class Inference:
             seed: Optional int; equal seeds give equal data, here and in the exported `sample`.
             mean: Whether to return the likelihood's mean or a draw from it.
             batch_size: Codes decoded at once.
-            temperature: Positive float: classes (tokens, grey levels of `Categorical`) are drawn
+            temperature: Positive float: classes (tokens, gray levels of `Categorical`) are drawn
                 with logits divided by it; below 1 the probable ones more often.
             top_k: Positive int: each class is drawn among the `top_k` most probable ones; None or
                 0 keeps all.

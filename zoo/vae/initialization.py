@@ -1,4 +1,4 @@
-"""The examples that weight-normalised layers are initialized from, taken from data of any kind."""
+"""The examples that weight-normalized layers are initialized from, taken from data of any kind."""
 
 import inspect
 import itertools

@@ -73,11 +73,11 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
     such arrays, are left out. What may be a target of a wrong shape is refused: more than two axes,
     or as many numbers as `x` has. Every batch is checked: its shape, finite numbers, and the
     support of the likelihood for what is reconstructed. Logs show `loss`, and `distortion`, `rate`
-    at weight 1 whatever is optimised.
+    at weight 1 whatever is optimized.
 
     What takes statistics of a batch needs a batch of some size, `min_batch_size`; the last one of
-    an epoch or an evaluation may be smaller. A regulariser is then left out of the loss and of its
-    own logged mean (`MaximumMeanDiscrepancy`, `MutualPosteriorDivergence`); a head normalises by
+    an epoch or an evaluation may be smaller. A regularizer is then left out of the loss and of its
+    own logged mean (`MaximumMeanDiscrepancy`, `MutualPosteriorDivergence`); a head normalizes by
     its running statistics, and does not feed them (`MeanBatchNorm`, `CholeskyReparam`). All other
     terms count every example.
 
@@ -98,7 +98,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
 
     Attributes:
         initial_examples: Number of examples, 500, from which the first `fit` sets the gains and
-            biases of weight-normalised layers (`layers.initialize_from_data`), with z = E[z|x] and
+            biases of weight-normalized layers (`layers.initialize_from_data`), with z = E[z|x] and
             without dropout.
 
     Raises:
@@ -205,13 +205,13 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
 
         Raises:
             RuntimeError: If the model is compiled already.
-            TypeError: If it is no regulariser.
+            TypeError: If it is no regularizer.
             ValueError: If it needs a density that the head does not have, or matches codes to
                 another prior than the model's.
         """
         if self.compiled:
             raise RuntimeError("`add_regularizer` must be called before `compile`.")
-        check_kind("regularizer", regularizer, Regularizer, "a vaezoo regulariser")
+        check_kind("regularizer", regularizer, Regularizer, "a vaezoo regularizer")
         self._check_parts(regularizer)
         self.objective.add(regularizer)
         self.objective.make_trackers()

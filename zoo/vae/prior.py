@@ -18,7 +18,7 @@ def matched_prior(objective):
 
 
 def check_same_prior(part, prior):
-    """Raises a `ValueError` if an objective or regulariser matches codes to another prior."""
+    """Raises a `ValueError` if an objective or regularizer matches codes to another prior."""
     variance = getattr(part, "prior_variance", None)
     if variance is None:
         return

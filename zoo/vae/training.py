@@ -31,7 +31,7 @@ class Training:
         """Configures training; the objective is the model's own.
 
         Args:
-            optimizer: Keras optimiser or its name.
+            optimizer: Keras optimizer or its name.
             jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
                 for eager runs and under several `tf.distribute` replicas, which XLA cannot
                 compile, and on TensorFlow with LSTMs of cuDNN, which it cannot either.
@@ -48,7 +48,7 @@ class Training:
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
                 raise ValueError(
-                    f"`{name}` must not be given: a VAE minimises its `objective` and logs its "
+                    f"`{name}` must not be given: a VAE minimizes its `objective` and logs its "
                     f"terms. Received: {name}={kwargs[name]!r}"
                 )
         optimizer = check_keras("optimizer", optimizer, keras.optimizers)
@@ -215,9 +215,9 @@ class Training:
             self.train_function = None
 
     def _initialize_from(self, data):
-        """Initializes weight-normalised layers that have seen no data yet, see `fit`.
+        """Initializes weight-normalized layers that have seen no data yet, see `fit`.
 
-        They see E[z|x], each dimension standardised. The official code's head is weight-normalised,
+        They see E[z|x], each dimension standardized. The official code's head is weight-normalized,
         whose means start so; those of a plain head may start close together, and layers that are
         scaled up for them would not bear draws. Codes without a density are what they are.
 

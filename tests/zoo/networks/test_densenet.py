@@ -94,7 +94,7 @@ def test_a_step_stacks_its_maps_on_its_input():
     np.testing.assert_allclose(activated, elu, rtol=1e-5, atol=1e-6)
 
 
-def test_windows_of_stride_2_are_centred_on_even_pixels():
+def test_windows_of_stride_2_are_centered_on_even_pixels():
     x = np.random.default_rng(3).random((2, 8, 4, 2)).astype("float32")
     before, after = outputs(tiny(), ("block_1_step_1_elu_2", "down_2"), x)
     kernel = ops.convert_to_numpy(tiny().get_layer("down_2").kernel)
@@ -105,7 +105,7 @@ def test_windows_of_stride_2_are_centred_on_even_pixels():
         np.testing.assert_allclose(after[:, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_first_batch_standardises_the_maps(see_first_batch):
+def test_first_batch_standardizes_the_maps(see_first_batch):
     encoder = densenet_encoder(**TINY)
     x = np.random.default_rng(2).random((32, 8, 4, 2)).astype("float32")
     assert awaits_initialization(encoder)

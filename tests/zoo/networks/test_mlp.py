@@ -47,7 +47,7 @@ def test_without_hidden_layers_the_pair_is_linear():
     assert decoder.count_params() == 4 * 6 + 6
 
 
-def test_an_initialiser_object_draws_anew_for_each_layer():
+def test_an_initializer_object_draws_anew_for_each_layer():
     initializer = keras.initializers.TruncatedNormal(stddev=2.0)
     model = mlp_encoder((6,), hidden_units=(6, 6), kernel_initializer=initializer)
     first, second = (ops.convert_to_numpy(model.get_layer(f"dense_{n}").kernel) for n in (1, 2))

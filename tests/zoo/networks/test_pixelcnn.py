@@ -55,7 +55,7 @@ def test_published_numbers_of_parameters(options, expected):
     assert parameters(built(ResidualPixelCNN(32, (28, 28, 1), **options))) == expected
 
 
-# Of module scope: initial values are drawn by the initialisers themselves.
+# Of module scope: initial values are drawn by the initializers themselves.
 @pytest.fixture(scope="module")
 def fresh():
     return built(ResidualPixelCNN(32, (28, 28, 1), kernels=(7, 7)))
@@ -333,7 +333,7 @@ def test_cached_sampling_in_half_precision():
 
 @pytest.mark.parametrize("make", [residual, gated])
 @pytest.mark.one_backend
-def test_initialisation_from_data(make):
+def test_initialization_from_data(make):
     decoder = make(normalization="weight", kernels=(3, 3))
     z, x = codes(64), images(64)
     built(decoder)

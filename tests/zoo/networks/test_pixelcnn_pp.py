@@ -189,7 +189,7 @@ def test_what_the_code_adds_starts_at_a_tenth(decoder):
 
 
 @pytest.mark.one_backend
-def test_windows_of_the_code_are_centred(decoder):
+def test_windows_of_the_code_are_centered(decoder):
     layers = [layer for field in FIELDS for layer in decoder(field)._flatten_layers()]
     kinds = (WeightNormConv2D, WeightNormConv2DTranspose)
     strided = [layer for layer in layers if isinstance(layer, kinds) and layer.strides == (2, 2)]
@@ -280,7 +280,7 @@ def test_default_sizes_in_the_documentation():
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_first_batch_standardises_the_outputs_and_reaches_every_layer(decoder, field):
+def test_first_batch_standardizes_the_outputs_and_reaches_every_layer(decoder, field):
     assert not awaits_initialization(decoder(field))
     params = run(decoder(field), *codes_and_images(BATCH))
     np.testing.assert_allclose(params.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)

@@ -28,7 +28,7 @@ def omniglot_encoder():
     return resnet_encoder()
 
 
-def test_encoder_under_batch_normalisation_has_the_published_size(omniglot_encoder):
+def test_encoder_under_batch_normalization_has_the_published_size(omniglot_encoder):
     head = GaussianHead(32)
     head(omniglot_encoder.output)
     # 3x3 convolutions, shortcuts, the 4x4 one; two values a channel of 3 * 3 * 64 and 512.
@@ -57,7 +57,7 @@ def test_encoder_starts_as_published(omniglot_encoder):
     np.testing.assert_array_equal(norm.beta, np.zeros(64))
 
 
-def test_networks_under_weight_normalisation_have_the_published_size():
+def test_networks_under_weight_normalization_have_the_published_size():
     encoder = resnet_encoder(filters=(32, 64, 64), normalization="weight")
     # Published with a head of 512 * 64 directions, 64 gains and 64 biases.
     assert trainable(encoder) == 703_872 - (512 * 64 + 64 + 64) == 670_976
@@ -97,7 +97,7 @@ def test_an_even_size_is_padded_on_all_sides():
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 1), (6, 5, 1)])
-def test_transposed_kernels_are_centred_on_every_second_pixel(shape):
+def test_transposed_kernels_are_centered_on_every_second_pixel(shape):
     decoder = resnet_decoder(2, shape, (1,), normalization=None)
     z = np.array([[0.7, -1.3]], "float32")
     code = values(decoder, "params_elu_1", z)[0, :, :, 0]
@@ -124,7 +124,7 @@ def test_transposed_kernels_are_centred_on_every_second_pixel(shape):
 
 
 @pytest.mark.one_backend
-def test_weight_normalised_layers_are_initialised_from_data():
+def test_weight_normalized_layers_are_initialized_from_data():
     rng = np.random.default_rng(0)
     encoder = resnet_encoder((9, 9, 1), (3, 4), features=5, normalization="weight")
     decoder = resnet_decoder(3, (9, 9, 1), (4, 3))
