@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vaezoo.data import describe, load, load_arrays
-from vaezoo.zoo.vae.inputs import clear_errors
+from vaezoo.zoo.vae.data import clear_errors
 
 BACKENDS = ["tf", "numpy"] if importlib.util.find_spec("tensorflow") else ["numpy"]
 pytestmark = pytest.mark.one_backend

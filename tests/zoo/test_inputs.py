@@ -10,7 +10,8 @@ from keras import ops
 from vaezoo import zoo
 from vaezoo.layers import Gaussian, PointHead
 from vaezoo.losses import ELBO
-from vaezoo.zoo.vae.inputs import Batch, as_rows, check_labels, clear_errors, read_data, split_index
+from vaezoo.zoo.vae.data import clear_errors, read_data
+from vaezoo.zoo.vae.inputs import Batch, as_rows, check_labels, split_index
 
 N = 6
 INDEX = np.array([4, 0, 5, 2, 1, 3])

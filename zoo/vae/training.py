@@ -7,16 +7,10 @@ from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import padded, rows_to_compile, run_once
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...layers import awaits_initialization, initialize_from_data
+from .data import check_batch, check_options, clear_errors, read_data, read_validation_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from .initialization import first_examples
-from .inputs import (
-    Reader,
-    check_batch,
-    check_options,
-    clear_errors,
-    read_data,
-    read_validation_data,
-)
+from .inputs import Reader
 from .memory import explains_memory
 from .scale import watched
 
