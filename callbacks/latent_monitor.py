@@ -209,8 +209,8 @@ class LatentMonitor(keras.callbacks.Callback):
             flow = isinstance(terms.posterior, FlowGaussian)
             variances = variance(terms.posterior.base if flow else terms.posterior)
             summary.histogram("posterior/variance", ops.convert_to_numpy(variances))
-        if terms.kl_per_dim is not None:
-            rates = np.mean(terms.kl_per_dim, axis=0)[: self.max_dimensions]
+        if terms.kl_per_dimension is not None:
+            rates = np.mean(terms.kl_per_dimension, axis=0)[: self.max_dimensions]
             digits = len(str(len(rates) - 1))
             for dimension, rate in enumerate(rates):
                 summary.scalar(f"kl_per_dimension/{dimension:0{digits}d}", rate)

@@ -139,8 +139,8 @@ def log_prob(posterior, z):
     return distribution(expanded).log_prob(ops.cast(z, float32(posterior.mean).dtype))
 
 
-def log_prob_by_coordinate(posterior, z):
-    """Posterior log-density of K draws per example, by coordinate where it has coordinates.
+def log_prob_per_dimension(posterior, z):
+    """Posterior log-density of K draws per example, per dimension where it has coordinates.
 
         log q(z_kd | x),    summing to log q(z_k | x)    (nats)
 
@@ -159,6 +159,10 @@ def log_prob_by_coordinate(posterior, z):
     mean = float32(posterior.mean)[:, None]
     scale = ops.exp(0.5 * float32(posterior.log_var))[:, None]
     return tfd().Normal(mean, scale).log_prob(ops.cast(z, mean.dtype))
+
+
+#: Former name, for one release.
+log_prob_by_coordinate = log_prob_per_dimension
 
 
 def kl_divergence(posterior, scale=1.0):

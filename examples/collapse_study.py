@@ -101,7 +101,7 @@ def study(row, settings):
     return {
         "measured": {
             "nll": pair(nll),
-            # What has no coordinates has no rate by dimension: then without a standard error.
+            # What has no coordinates has no rate per dimension: then without a standard error.
             "rate": pair(found.get("rate_per_dimension", found["rate"])),
             "distortion": pair(found["distortion"]),
             "mi": pair(found.get("mutual_information")),

@@ -45,7 +45,7 @@ ROWS = {
     "iaf_bn": ("iaf_vae", {"free_bits": 0.0, "gamma": 0.7}),
     "mae": ("mae", {"diversity": 2.0, "smoothness": 0.2}),
     # DU-VAE with each gain held, without dropout on variances, and with it only after the warm-up.
-    "du_vae_held": ("du_vae", {"gamma": 0.5, "keep_prob": 0.8, "gamma_norm": "per_dim"}),
+    "du_vae_held": ("du_vae", {"gamma": 0.5, "keep_prob": 0.8, "gamma_mode": "fixed"}),
     "du_vae_undropped": ("du_vae", {"gamma": 0.5, "keep_prob": 1.0}),
     "du_vae_late": ("du_vae", {"gamma": 0.5, "keep_prob": 0.8, "reg_start_weight": 1.0}),
 }

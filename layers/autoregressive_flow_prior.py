@@ -52,7 +52,7 @@ class FlowPrior(Prior):
         return ops.sum(self.log_prob_per_dimension(z), axis=-1)
 
     def log_prob_per_dimension(self, z):
-        eps, log_scale = self.flow.inverse_transform(z)
+        eps, log_scale = self.flow.inverse_and_log_det(z)
         by_noise = tfd().Normal(ops.zeros_like(eps), 1.0).log_prob(eps) + log_scale
         return self.flow.permute(by_noise)
 
@@ -60,7 +60,7 @@ class FlowPrior(Prior):
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
         if self._transform is None:
             # Step by step the loop over the coordinates takes a hundred times as long.
-            self._transform = compiled(self, lambda noise: self.flow.transform(noise)[0])
+            self._transform = compiled(self, lambda noise: self.flow.forward_and_log_det(noise)[0])
         return self._transform(eps[:, None])[:, 0]
 
 

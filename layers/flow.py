@@ -14,8 +14,8 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
     As with the bijectors of TensorFlow Probability, the call runs from the noise of a base density
     to the code, and `inverse` from the code to the noise. Either may be the fast direction.
 
-    Subclasses implement `transform` and `inverse_transform`. Flows compute in float32 under every
-    precision policy.
+    Subclasses implement `forward_and_log_det` and `inverse_and_log_det`. Flows compute in float32
+    under every precision policy.
 
     Args:
         **kwargs: Keyword arguments of `keras.layers.Layer`.
@@ -36,8 +36,8 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 
-    def transform(self, z, context=None):
-        """The call's map with its log-determinant by coordinate.
+    def forward_and_log_det(self, z, context=None):
+        """The call's map with its log-determinant per dimension.
 
         Args:
             z: Float tensor `(batch, K, D)`.
@@ -49,20 +49,28 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def inverse_transform(self, z, context=None):
-        """Returns the point mapped to `z`, and the log-determinant by coordinate."""
+    def inverse_and_log_det(self, z, context=None):
+        """Returns the point mapped to `z`, and the log-determinant per dimension."""
         raise NotImplementedError
 
     def permute(self, values):
-        """Values by coordinate of the noise, `(..., D)`, put in the order of the code."""
+        """Values per dimension of the noise, `(..., D)`, put in the order of the code."""
         return values if self.coordinates is None else ops.take(values, self.coordinates, axis=-1)
 
     def follow(self, values):
         """`permute` by its former name, for one release."""
         return self.permute(values)
 
+    def transform(self, z, context=None):
+        """`forward_and_log_det` by its former name, for one release."""
+        return self.forward_and_log_det(z, context)
+
+    def inverse_transform(self, z, context=None):
+        """`inverse_and_log_det` by its former name, for one release."""
+        return self.inverse_and_log_det(z, context)
+
     def call(self, z, context=None):
-        z, log_scale = self.transform(z, context)
+        z, log_scale = self.forward_and_log_det(z, context)
         return z, ops.sum(log_scale, axis=-1)
 
     def inverse(self, z, context=None):
@@ -75,7 +83,7 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         Returns:
             `(z, log_det)`, float32 `(batch, K, D)` and `(batch, K)`: minus that of the call.
         """
-        z, log_scale = self.inverse_transform(z, context)
+        z, log_scale = self.inverse_and_log_det(z, context)
         return z, ops.sum(log_scale, axis=-1)
 
     def compute_output_shape(self, z_shape, context_shape=None):

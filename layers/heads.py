@@ -19,7 +19,7 @@ from ..losses import (
     PointMass,
     float32,
     log_prob,
-    log_prob_by_coordinate,
+    log_prob_per_dimension,
     reparameterize,
 )
 from .flow import Flow
@@ -69,6 +69,9 @@ def bounded_log_var(log_var, log_vars_per_unit=1.0):
 
 class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
     """Base of the layers that turn features into `(posterior, z)`.
+
+    Two methods do the work: `posterior(features)` samples nothing, and `sample_and_log_prob` draws
+    from what it returned. The call, Keras' entry, does both with the head's own noise.
 
     Subclasses create `self.projection` and `self.reparam` in `__init__` and implement
     `parameters(features, training)`, the two tensors that `reparam` takes.
@@ -145,26 +148,35 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
         """Returns the arguments of `reparam`."""
         raise NotImplementedError
 
-    def call(self, features, training=False):
-        return self.reparam(*self.parameters(features, training), training=training)
+    def call(self, features, training=False, density=False):
+        posterior, z = self.reparam(*self.parameters(features, training), training=training)
+        return self._with_density(posterior, z) if density else (posterior, z)
+
+    def _with_density(self, posterior, z):
+        return posterior, z, log_prob_per_dimension(posterior, z)
 
     def posterior(self, features, training=False):
         """Returns the posterior without sampling; the random state does not change."""
         return self.reparam.posterior(*self.parameters(features, training), training)
 
-    def sample(self, posterior, num_samples, seed):
-        """K draws `(batch, K, D)` from a posterior that this head returned.
+    def sample_and_log_prob(self, posterior, num_samples, seed):
+        """Draws from a posterior that this head returned.
 
         Args:
             posterior: Posterior value over `(batch, D)`.
             num_samples: Positive int K.
             seed: `keras.random.SeedGenerator`.
+
+        Returns:
+            `(z, log_qz)`: `(batch, K, D)`, and log q(z_k|x) per dimension, `(batch, K, D)`, or
+            `(batch, K, 1)` where it has no coordinates.
         """
         mean = posterior.mean
         eps = keras.random.normal(
             (ops.shape(mean)[0], num_samples, self.latent_dim), dtype="float32", seed=seed
         )
-        return reparameterize(posterior, eps)
+        z = reparameterize(posterior, eps)
+        return z, log_prob_per_dimension(posterior, z)
 
     def log_prob(self, posterior, z):
         """Log q(z_k|x), `(batch, K)`; `+inf` for a head without a density."""
@@ -173,27 +185,12 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
         return log_prob(posterior, z)
 
     def draw(self, features, training=False):
-        """The call with the density of its draws, which only some posteriors give afterwards.
+        """The call with `density=True` by its former name, for one release."""
+        return self(features, training=training, density=True)
 
-        Args:
-            features: As in the call.
-            training: As in the call.
-
-        Returns:
-            `(posterior, z, log_qz)`: log q(z_k|x) by coordinate, `(batch, K, D)`, or `(batch, K,
-            1)` where it has no coordinates.
-        """
-        posterior, z = self(features, training=training)
-        return posterior, z, log_prob_by_coordinate(posterior, z)
-
-    def sample_and_log_prob(self, posterior, num_samples, seed):
-        """`sample` with the density of the draws.
-
-        Returns:
-            `(z, log_qz)`: `(batch, K, D)`, and log q(z_k|x) as from `draw`.
-        """
-        z = self.sample(posterior, num_samples, seed)
-        return z, log_prob_by_coordinate(posterior, z)
+    def sample(self, posterior, num_samples, seed):
+        """The draws of `sample_and_log_prob` alone, as formerly, for one release."""
+        return self.sample_and_log_prob(posterior, num_samples, seed)[0]
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -229,6 +226,7 @@ class GaussianHead(PosteriorHead):
     Call arguments:
         features: Float tensor `(batch, F)`.
         training: Passed on to the layers.
+        density: Whether to return log q(z_k|x), too, as `sample_and_log_prob` does.
 
     Returns:
         `(posterior, z)`; `z` is `(batch, K, D)` and carries the gradient.
@@ -445,11 +443,7 @@ class FlowHead(GaussianHead):
         if density:
             return posterior, *self._bend(posterior, noise)
         source = reparameterize(posterior.base, noise)
-        return posterior, self.flow.transform(source, self._context(posterior.context))[0]
-
-    def draw(self, features, training=False):
-        # A call, in whose scope the flow's weights are float32 whatever the model computes in.
-        return self(features, training=training, density=True)
+        return posterior, self.flow.forward_and_log_det(source, self._context(posterior.context))[0]
 
     def _noise(self, posterior, num_samples, seed=None):
         shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
@@ -459,20 +453,17 @@ class FlowHead(GaussianHead):
         return self._posterior(*self._base(features, training))
 
     def _posterior(self, base, context):
-        center, _ = self.flow.transform(base.mean[:, None], self._context(context))
+        center, _ = self.flow.forward_and_log_det(base.mean[:, None], self._context(context))
         return FlowGaussian(center[:, 0], base.mean, base.log_var, context)
 
     def _bend(self, posterior, eps):
         source = reparameterize(posterior.base, eps)
-        z, log_scale = self.flow.transform(source, self._context(posterior.context))
-        density = log_prob_by_coordinate(posterior.base, source)
+        z, log_scale = self.flow.forward_and_log_det(source, self._context(posterior.context))
+        density = log_prob_per_dimension(posterior.base, source)
         return z, self.flow.permute(density) - log_scale
 
     def sample_and_log_prob(self, posterior, num_samples, seed):
         return self._bend(posterior, self._noise(posterior, num_samples, seed))
-
-    def sample(self, posterior, num_samples, seed):
-        return self.sample_and_log_prob(posterior, num_samples, seed)[0]
 
     def log_prob(self, posterior, z):
         """Log q(z_k|x) of any z, `(batch, K)`, by the flow's inverse: D passes of an IAF."""
@@ -587,6 +578,7 @@ class PointHead(PosteriorHead):
         """The point."""
         return PointMass(self.projection(features))
 
-    def call(self, features, training=False):
+    def call(self, features, training=False, density=False):
         mean = self.projection(features)
-        return PointMass(mean), ops.repeat(mean[:, None], self.num_samples, axis=1)
+        posterior, z = PointMass(mean), ops.repeat(mean[:, None], self.num_samples, axis=1)
+        return self._with_density(posterior, z) if density else (posterior, z)

@@ -90,7 +90,7 @@ class IAFBlock(Flow):
             initializer=keras.initializers.Constant(self.gate_bias),
         )
 
-    def transform(self, z, context=None):
+    def forward_and_log_det(self, z, context=None):
         z = float32(z)
         mean, logits = self._parameters(z, context)
         gate = ops.sigmoid(logits)
@@ -100,7 +100,7 @@ class IAFBlock(Flow):
         outputs = self.network(z, context=context)
         return outputs[:, :, 0], outputs[:, :, 1] + self.bias
 
-    def inverse_transform(self, z, context=None):
+    def inverse_and_log_det(self, z, context=None):
         target = float32(z)
 
         def settle(_, before):
@@ -197,17 +197,17 @@ class InverseAutoregressiveFlow(Flow):
             if not block.built:
                 block.build(z_shape, context_shape)
 
-    def transform(self, z, context=None):
+    def forward_and_log_det(self, z, context=None):
         total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks, self.orders, strict=True):
-            z, log_scale = block.transform(z, context)
+            z, log_scale = block.forward_and_log_det(z, context)
             z, total = (ops.take(values, order, axis=-1) for values in (z, total + log_scale))
         return z, total
 
-    def inverse_transform(self, z, context=None):
+    def inverse_and_log_det(self, z, context=None):
         total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks[::-1], self.orders[::-1], strict=True):
             z, total = (ops.take(values, np.argsort(order), axis=-1) for values in (z, total))
-            z, log_scale = block.inverse_transform(z, context)
+            z, log_scale = block.inverse_and_log_det(z, context)
             total = total + log_scale
         return z, total

@@ -28,7 +28,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
     unit sees units of at most its own degree, an output only those below.
 
     Args:
-        num_outputs: Positive int P, outputs by coordinate.
+        num_outputs: Positive int P, outputs per dimension.
         hidden_units: Sequence of positive ints; none for a linear map.
         degrees: `"random"`, hidden degrees drawn uniformly from 1 to D-1; or `"sequential"`, spread
             evenly.

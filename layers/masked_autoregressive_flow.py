@@ -1,4 +1,4 @@
-"""Masked autoregressive flows: densities in one pass, draws coordinate by coordinate."""
+"""Masked autoregressive flows: densities in one pass, draws one dimension after the other."""
 
 import math
 
@@ -38,7 +38,7 @@ class _AffineAutoregressiveFlow(Flow):
         """Shift and log-scale of a block, for `z (batch, K, D)` in the order of that block."""
         raise NotImplementedError
 
-    def inverse_transform(self, z, context=None):
+    def inverse_and_log_det(self, z, context=None):
         z, total = float32(z), 0.0
         for number in reversed(range(len(self.orders))):
             order = self.orders[number]
@@ -48,13 +48,13 @@ class _AffineAutoregressiveFlow(Flow):
             z, total = ops.take(z, back, axis=-1), total + ops.take(log_scale, back, axis=-1)
         return z, total
 
-    def transform(self, z, context=None):
+    def forward_and_log_det(self, z, context=None):
         if initializing_from_data():
             # A loop is no place to set weights in. The networks see codes, which at the start
             # are nearly the noise: one pass over that stands for them.
-            self.inverse_transform(z, context)
+            self.inverse_and_log_det(z, context)
             with paused_initialization():
-                return self.transform(z, context)
+                return self.forward_and_log_det(z, context)
         z, total = float32(z), 0.0
         for number, order in enumerate(self.orders):
             z, log_scale = self._settled(number, ops.take(z, order, axis=-1), context)

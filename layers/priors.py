@@ -60,7 +60,7 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
         return None
 
     def kl_per_dimension(self, posterior):
-        """The same by dimension, `(batch, D)`, or None without a closed form."""
+        """The same per dimension, `(batch, D)`, or None without a closed form."""
         return None
 
 

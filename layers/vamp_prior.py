@@ -144,7 +144,7 @@ class VampPrior(Prior):
         posterior = keras.tree.map_structure(
             lambda part: ops.take(part, component, axis=0), self._posterior()
         )
-        return self._owner().head.sample(posterior, 1, seed)[:, 0]
+        return self._owner().head.sample_and_log_prob(posterior, 1, seed)[0][:, 0]
 
     def _posterior(self):
         # A batch that initializes the model's layers is to be one of data.

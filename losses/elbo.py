@@ -103,7 +103,7 @@ class FreeBits(ELBO):
 
     Raises:
         ValueError: If `free_bits` is negative or `variant` unknown, or if a `dim_` variant meets a
-            prior or posterior without a closed-form KL by dimension.
+            prior or posterior without a closed-form KL per dimension.
 
     Reference: Kingma et al. (2016), eq. 15, arXiv:1606.04934 (`dim_batch_max`); Zhu et al. (2020),
     arXiv:2004.12585 (the masks); Ma et al. (2019), arXiv:1901.01498 (`total_batch_max`).
@@ -130,10 +130,10 @@ class FreeBits(ELBO):
         """The rate above the floor in training, the plain rate otherwise."""
         if not training:
             return super().rate(terms, training)
-        kl = terms.kl if self.variant.startswith("total") else terms.kl_per_dim
+        kl = terms.kl if self.variant.startswith("total") else terms.kl_per_dimension
         if kl is None:
             raise ValueError(
-                "`variant` must be a `total_` one when the KL has no closed form by dimension. "
+                "`variant` must be a `total_` one when the KL has no closed form per dimension. "
                 f"Received: variant={self.variant!r}"
             )
         if self.variant.endswith("mask"):

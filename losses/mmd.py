@@ -27,7 +27,7 @@ def maximum_mean_discrepancy(x, y, kernel="imq", scales=None, prior_variance=1.0
         kernel: `"imq"` (inverse multiquadratic) or `"rbf"` (Gaussian).
         scales: Sequence of positive floats, summed over; by default the seven of the paper for
             `"imq"` and `(1,)` for `"rbf"`.
-        prior_variance: Positive float, variance of the prior by dimension.
+        prior_variance: Positive float, variance of the prior per dimension.
 
     Returns:
         Scalar float tensor; about 0 for equal distributions, slightly negative at times.

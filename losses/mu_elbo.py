@@ -14,9 +14,9 @@ from .objective import Loss, Objective
 def mean_matching(mean, mode="global"):
     """Distance of a batch of posterior means from the prior's mean.
 
-        global      | sum_b sum_d mean_bd | / B
-        per_dim     sum_d | sum_b mean_bd | / B
-        per_sample  sum_b | sum_d mean_bd | / B
+        global         | sum_b sum_d mean_bd | / B
+        per_dimension  sum_d | sum_b mean_bd | / B
+        per_sample     sum_b | sum_d mean_bd | / B
 
     Args:
         mean: Float tensor `(batch, D)`.
@@ -30,12 +30,18 @@ def mean_matching(mean, mode="global"):
 
     Reference: mu-VAE, eq. 4 (`global`).
     """
-    check_choice("mode", mode, ("global", "per_dim", "per_sample"))
+    mode = _mean_mode("mode", mode)
     size = ops.cast(ops.shape(mean)[0], mean.dtype)
     if mode == "global":
         return ops.abs(ops.sum(mean)) / size
-    inner, outer = (0, 0) if mode == "per_dim" else (1, 0)
+    inner, outer = (0, 0) if mode == "per_dimension" else (1, 0)
     return ops.sum(ops.abs(ops.sum(mean, axis=inner)), axis=outer) / size
+
+
+def _mean_mode(name, mode):
+    # By its former name, for one release and for saved models.
+    mode = "per_dimension" if mode == "per_dim" else mode
+    return check_choice(name, mode, ("global", "per_dimension", "per_sample"))
 
 
 def variance_matching(log_var, mode="full"):
@@ -80,7 +86,7 @@ class MuELBO(Objective):
     paper up to a constant. The logs show `mean_term` and `variance_term`.
 
     Args:
-        mean_mode: `"global"`, `"per_dim"` or `"per_sample"`, see `mean_matching`.
+        mean_mode: `"global"`, `"per_dimension"` or `"per_sample"`, see `mean_matching`.
         variance_mode: `"full"`, `"abs_lv"`, `"exp_only"` or `"raw_lv"`, see `variance_matching`.
         half: If True, both terms carry the factor 1/2 of the KL that they replace.
         regularizers: Sequence of `Regularizer`s that are added.
@@ -103,9 +109,10 @@ class MuELBO(Objective):
         self, mean_mode="global", variance_mode="full", half=False, regularizers=(), **kwargs
     ):
         super().__init__(regularizers, **kwargs)
-        check_choice("mean_mode", mean_mode, ("global", "per_dim", "per_sample"))
-        check_choice("variance_mode", variance_mode, ("full", "abs_lv", "exp_only", "raw_lv"))
-        self.mean_mode, self.variance_mode = mean_mode, variance_mode
+        self.mean_mode = _mean_mode("mean_mode", mean_mode)
+        self.variance_mode = check_choice(
+            "variance_mode", variance_mode, ("full", "abs_lv", "exp_only", "raw_lv")
+        )
         self.half = check_flag("half", half)
         if variance_mode == "raw_lv":
             warnings.warn(

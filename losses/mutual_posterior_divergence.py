@@ -10,7 +10,7 @@ from .objective import Loss, Regularizer
 
 
 def pairwise_kl(mean, log_var):
-    """KL between all pairs of diagonal Gaussians, by dimension.
+    """KL between all pairs of diagonal Gaussians, per dimension.
 
         P_ijk = 1/2 ( s2_i/s2_j + (mean_i - mean_j)^2/s2_j - log s2_i + log s2_j - 1 )_k
 

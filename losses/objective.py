@@ -20,8 +20,8 @@ class Terms(NamedTuple):
         log_pz: log p(z_k), `(batch, K)`.
         log_qz: log q(z_k|x), `(batch, K)`; `+inf` for a deterministic posterior.
         kl: KL(q(z|x) || p(z)), `(batch,)`: closed form, or the mean of log_qz - log_pz over K.
-        kl_per_dim: The same by latent dimension, `(batch, D)`: closed form, or the mean over K of
-            densities by coordinate; None where these have none.
+        kl_per_dimension: The same per latent dimension, `(batch, D)`: closed form, or the mean over
+            K of densities per dimension; None where these have none.
         posterior: Posterior value over `(batch, D)`.
         z: Posterior draws, `(batch, K, D)`.
         index: Number of each example in the training set, int `(batch,)`, or None.
@@ -31,10 +31,15 @@ class Terms(NamedTuple):
     log_pz: object
     log_qz: object
     kl: object
-    kl_per_dim: object
+    kl_per_dimension: object
     posterior: object
     z: object
     index: object = None
+
+    @property
+    def kl_per_dim(self):
+        """`kl_per_dimension` by its former name, for one release."""
+        return self.kl_per_dimension
 
     @property
     def distortion(self):

@@ -454,7 +454,9 @@ def _options_of(name):
     """The arguments of a metric beside those that `evaluate` gives it."""
     given = ("train", "test", "validation", "model", "data", "generated", "labels", "decoder")
     given += ("likelihood", "model_or_posterior", "progress")
-    return [key for key in inspect.signature(FUNCTIONS[name]).parameters if key not in given]
+    function = FUNCTIONS[name]
+    known = (*inspect.signature(function).parameters, *getattr(function, "former_arguments", ()))
+    return [key for key in known if key not in given]
 
 
 def _check_labels(metrics, data, labels, train, validation, options):

@@ -45,7 +45,7 @@ def rate_per_dimension(
         seed: Int in [0, 2^31) that fixes them.
 
     Returns:
-        `Estimate` in nats: the sum over dimensions, with `extra["by_dimension"]` and their
+        `Estimate` in nats: the sum over dimensions, with `extra["per_dimension"]` and their
         `extra["standard_errors"]`, lists of length D, and `per_example (N, D)`. Infinite for a
         deterministic encoder.
 
@@ -79,7 +79,7 @@ def rate_per_dimension(
         settings={"batch_size": batch_size, **settings},
         per_example=rates,
         extra={
-            "by_dimension": np.mean(rates, axis=0).tolist(),
+            "per_dimension": np.mean(rates, axis=0).tolist(),
             "standard_errors": errors.tolist(),
         },
     )
@@ -89,7 +89,7 @@ def rates_of(posterior, subject, num_samples, batch_size, seed):
     """Rates by example and dimension, float64 `(N, D)`, and how they were found.
 
     Raises:
-        NotMeasurable: If posterior or prior have no density by coordinate.
+        NotMeasurable: If posterior or prior have no density per dimension.
     """
     flow = isinstance(posterior, FlowGaussian)
     if flow:
@@ -108,7 +108,7 @@ def rates_of(posterior, subject, num_samples, batch_size, seed):
         raise NotMeasurable(
             "`posterior` must be of a model whose posterior and prior have densities by "
             f"coordinate. Received: {kinds}",
-            f"no density by coordinate: {kinds}",
+            f"no density per dimension: {kinds}",
         )
     return rates.astype("float64"), "sampled"
 

@@ -17,7 +17,7 @@ from ..losses import (
     HierarchicalGaussian,
     PointMass,
     float32,
-    log_prob_by_coordinate,
+    log_prob_per_dimension,
     reparameterize,
 )
 
@@ -36,7 +36,7 @@ class DrawStatistics(NamedTuple):
             example would fill the memory.
         entropy: Mean of -log q(z_k|x), `(N,)`.
         rate: Mean of log q(z_k|x) - log p(z_k), `(N,)`.
-        rate_per_dimension: The same by coordinate, `(N, D)`, or None without coordinates.
+        rate_per_dimension: The same per dimension, `(N, D)`, or None without coordinates.
     """
 
     mean: object
@@ -84,21 +84,21 @@ class ModelAdapter:
 
     def sample(self, posterior, num_samples, seed):
         """Posterior draws `(batch, K, D)` with a seed generator such as `StatelessSeed`."""
-        return self.sample_by_coordinate(posterior, num_samples, seed)[0]
+        return self.sample_and_log_prob(posterior, num_samples, seed)[0]
 
-    def sample_by_coordinate(self, posterior, num_samples, seed):
+    def sample_and_log_prob(self, posterior, num_samples, seed):
         """Posterior draws and log q(z_k|x), `(batch, K, D)`, or `(batch, K, 1)` for the latter."""
         shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
         z = reparameterize(posterior, keras.random.normal(shape, dtype="float32", seed=seed))
-        return z, log_prob_by_coordinate(posterior, z)
+        return z, log_prob_per_dimension(posterior, z)
 
     def sample_and_log_qz(self, posterior, num_samples, seed):
         """Posterior draws `(batch, K, D)` and log q(z_k|x), `(batch, K)`.
 
         A flow knows the density of its own draws; that of others takes its inverse.
         """
-        z, by_coordinate = self.sample_by_coordinate(posterior, num_samples, seed)
-        return z, ops.sum(by_coordinate, axis=-1)
+        z, per_dimension = self.sample_and_log_prob(posterior, num_samples, seed)
+        return z, ops.sum(per_dimension, axis=-1)
 
     def log_pz(self, z):
         """Log p(z_k), `(batch, K)`."""
@@ -109,7 +109,7 @@ class ModelAdapter:
         return self.likelihood.log_prob(x, self.params(z, x))
 
     def base(self, posterior):
-        """The Gaussian that a flow bends, by coordinate of the code that each descends from."""
+        """The Gaussian that a flow bends, per dimension of the code that each descends from."""
         return posterior.base
 
     @property
@@ -187,13 +187,13 @@ class ModelAdapter:
         def statistics(*arguments):
             *fields, noise, stream = arguments
             value = type(posterior)(*fields)
-            z, log_qz = self.sample_by_coordinate(value, num_samples, StatelessSeed(noise, stream))
+            z, log_qz = self.sample_and_log_prob(value, num_samples, StatelessSeed(noise, stream))
             mean = ops.mean(z, axis=1)
             centered = z - mean[:, None]
             flat = ops.reshape(centered, (-1, self.latent_dim))
             total = ops.sum(log_qz, axis=-1)
-            by_prior = self.prior.log_prob_per_dimension(z)
-            by_dimension = by_prior is not None and log_qz.shape[-1] == self.latent_dim
+            of_prior = self.prior.log_prob_per_dimension(z)
+            per_dimension = of_prior is not None and log_qz.shape[-1] == self.latent_dim
             others = max(num_samples - 1, 1)
             return DrawStatistics(
                 mean,
@@ -201,7 +201,7 @@ class ModelAdapter:
                 ops.matmul(ops.transpose(flat), flat)[None] / others,
                 -ops.mean(total, axis=1),
                 ops.mean(total - self.log_pz(z), axis=1),
-                ops.mean(log_qz - by_prior, axis=1) if by_dimension else None,
+                ops.mean(log_qz - of_prior, axis=1) if per_dimension else None,
             )
 
         name = f"draw_statistics_{num_samples}"
@@ -287,8 +287,8 @@ class _TargetSubject(ModelAdapter):
     def log_px(self, x, z):
         return self.likelihood.log_prob(x[:, 1], self.params(z, x))
 
-    def sample_by_coordinate(self, posterior, num_samples, seed):
-        return self.subject.sample_by_coordinate(posterior, num_samples, seed)
+    def sample_and_log_prob(self, posterior, num_samples, seed):
+        return self.subject.sample_and_log_prob(posterior, num_samples, seed)
 
     def base(self, posterior):
         return self.subject.base(posterior)
@@ -356,7 +356,7 @@ class _OurSubject(ModelAdapter):
     def params(self, z, x):
         return self.model.params(z, x)
 
-    def sample_by_coordinate(self, posterior, num_samples, seed):
+    def sample_and_log_prob(self, posterior, num_samples, seed):
         return self.model.head.sample_and_log_prob(posterior, num_samples, seed)
 
     def base(self, posterior):

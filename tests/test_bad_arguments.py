@@ -324,7 +324,7 @@ TABLE = [
             **MODEL,
             "gamma": POSITIVE,
             "keep_prob": SHARE,
-            "gamma_norm": CHOICE,
+            "gamma_mode": CHOICE,
             "floor": NON_NEGATIVE,
             "beta": NON_NEGATIVE,
             "reg_start_weight": NON_NEGATIVE,
@@ -338,7 +338,7 @@ TABLE = [
     (
         model_of(zoo.HEBAE),
         {},
-        {**MODEL, "weight": NON_NEGATIVE, "sigma": CHOICE, "shrinkage": (-0.1, 1.1, "0")},
+        {**MODEL, "weight": NON_NEGATIVE, "scale": CHOICE, "shrinkage": (-0.1, 1.1, "0")},
     ),
     (model_of(zoo.WAE), {}, {"weight": NON_NEGATIVE, "kernel": CHOICE, "prior_variance": POSITIVE}),
     (model_of(zoo.InfoVAE), {}, {**MODEL, "alpha": REAL, "lam": REAL}),

@@ -3,6 +3,7 @@
 import sys
 
 from ..core.checks import check_kind, check_name
+from ..core.renamed import with_names_of_today
 from . import networks
 from .ae import AE
 from .agg_vae import AggVAE
@@ -115,4 +116,5 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
         for key in value or ():
             check_kind(section, key, str, "a dict of overrides by their names")
     overrides = {section: value or {} for section, value in overrides.items()}
+    overrides["model"] = with_names_of_today(constructor, overrides["model"])
     return build_preset(preset, constructor, settings, overrides)

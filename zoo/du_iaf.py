@@ -1,5 +1,6 @@
 """DU-IAF: diverse and uncertain posteriors under inverse autoregressive flows."""
 
+from ..core.renamed import renamed_arguments
 from ..layers import ENTROPY_FLOOR, FlowHead
 from ..losses import ELBO
 from .du_vae import du_regularizers
@@ -25,6 +26,7 @@ PRESETS = {
 }
 
 
+@renamed_arguments(gamma_norm=("gamma_mode", {"per_dim": "fixed"}))
 def DUIAF(
     encoder,
     decoder,
@@ -35,7 +37,7 @@ def DUIAF(
     context_layers="first",
     gamma=0.5,
     keep_prob=0.85,
-    gamma_norm="rms",
+    gamma_mode="rms",
     floor=ENTROPY_FLOOR,
     beta=1.0,
     reg_start_weight=0.0,
@@ -61,7 +63,7 @@ def DUIAF(
         context_layers: As in `IAFVAE`.
         gamma: As in `DUVAE`.
         keep_prob: As in `DUVAE`.
-        gamma_norm: As in `DUVAE`.
+        gamma_mode: As in `DUVAE`.
         floor: As in `DUVAE`.
         beta: As in `DUVAE`.
         reg_start_weight: As in `DUVAE`.
@@ -79,11 +81,11 @@ def DUIAF(
 
     Reference: Shen et al. (2021), section 3.4, arXiv:2110.12381.
 
-    Note: Densities are kept by coordinate through the flows' changes of order; the official code
+    Note: Densities are kept per dimension through the flows' changes of order; the official code
     adds those of different coordinates up, which leaves their sum, and so the loss, the same.
     """
     norm, dropout = du_regularizers(
-        gamma, keep_prob, gamma_norm, floor, beta, reg_start_weight, seed, epsilon=1e-8
+        gamma, keep_prob, gamma_mode, floor, beta, reg_start_weight, seed, epsilon=1e-8
     )
     flow = _iaf(latent_dim, num_blocks, flow_width, context_layers)
     head = FlowHead(

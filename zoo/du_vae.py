@@ -1,6 +1,7 @@
 """DU-VAE: diverse posteriors that stay uncertain."""
 
 from ..core.checks import check_choice, check_real
+from ..core.renamed import renamed_arguments
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
 from ..losses import ELBO, Schedule
 from .recipes import (
@@ -32,6 +33,7 @@ PRESETS = {
 }
 
 
+@renamed_arguments(gamma_norm=("gamma_mode", {"per_dim": "fixed"}))
 def DUVAE(
     encoder,
     decoder,
@@ -39,7 +41,7 @@ def DUVAE(
     latent_dim=32,
     gamma=0.5,
     keep_prob=0.9,
-    gamma_norm="rms",
+    gamma_mode="rms",
     floor=ENTROPY_FLOOR,
     beta=1.0,
     reg_start_weight=0.0,
@@ -62,7 +64,7 @@ def DUVAE(
         gamma: Positive float, the gain (0.4 to 0.7 in the paper), or None for the ablation without
             batch normalization.
         keep_prob: Float in (0, 1]; 1 is the ablation without dropout, which keeps the floor.
-        gamma_norm: `"rms"` pins the root mean square of the gains; `"per_dim"` each single one.
+        gamma_mode: `"rms"` pins the root mean square of the gains, `"fixed"` each single one.
         floor: Positive float, least variance.
         beta: Non-negative float or schedule, weight of the rate.
         reg_start_weight: Non-negative float; floor and dropout wait until the schedule `beta` has
@@ -82,7 +84,7 @@ def DUVAE(
     Reference: Shen et al. (2021), algorithm 1, arXiv:2110.12381.
     """
     norm, dropout = du_regularizers(
-        gamma, keep_prob, gamma_norm, floor, beta, reg_start_weight, seed
+        gamma, keep_prob, gamma_mode, floor, beta, reg_start_weight, seed
     )
     head = GaussianHead(
         latent_dim, num_samples, mean_norm=norm, variance_dropout=dropout, seed=seed
@@ -99,14 +101,14 @@ def DUVAE(
 
 
 def du_regularizers(
-    gamma, keep_prob, gamma_norm, floor, beta, reg_start_weight, seed, epsilon=1e-5
+    gamma, keep_prob, gamma_mode, floor, beta, reg_start_weight, seed, epsilon=1e-5
 ):
     """The layers on the posterior's mean and variance, with the arguments of `DUVAE`.
 
     Args:
         gamma: As in `DUVAE`.
         keep_prob: As in `DUVAE`.
-        gamma_norm: As in `DUVAE`.
+        gamma_mode: As in `DUVAE`.
         floor: As in `DUVAE`.
         beta: As in `DUVAE`.
         reg_start_weight: As in `DUVAE`.
@@ -119,12 +121,11 @@ def du_regularizers(
     Raises:
         ValueError: If an argument is out of range.
     """
-    modes = {"rms": "rms", "per_dim": "fixed"}
-    check_choice("gamma_norm", gamma_norm, tuple(modes))
+    check_choice("gamma_mode", gamma_mode, ("rms", "fixed"))
     reg_start_weight = check_real("reg_start_weight", reg_start_weight, "[0, inf)")
     if not callable(beta):
         beta = check_real("beta", beta, "[0, inf)", also="a schedule of the training step")
-    norm = None if gamma is None else MeanBatchNorm(gamma, mode=modes[gamma_norm], epsilon=epsilon)
+    norm = None if gamma is None else MeanBatchNorm(gamma, mode=gamma_mode, epsilon=epsilon)
     start_step, unit = 0, "steps"
     if isinstance(beta, Schedule):
         start_step, unit = beta.first_step_at(reg_start_weight), beta.unit

@@ -3,6 +3,7 @@
 import keras
 
 from ..core.checks import check_choice
+from ..core.renamed import renamed_arguments
 from ..layers import CholeskyReparam, Gaussian, GaussianHead
 from ..losses import EmpiricalBayesELBO, InEpochs
 from .recipes import digits_mlp, mnist_hebae
@@ -34,13 +35,14 @@ PRESETS = {
 }
 
 
+@renamed_arguments(sigma=("scale", {}))
 def HEBAE(
     encoder,
     decoder,
     *,
     latent_dim=20,
     weight=1.0,
-    sigma="vector",
+    scale="vector",
     sampling="cholesky",
     stop_gradient=False,
     statistics="running",
@@ -63,7 +65,7 @@ def HEBAE(
         decoder: Layer `(batch, D) -> (batch, ...)`, returning the likelihood's parameters.
         latent_dim: Positive int D; batches need more rows than that.
         weight: Non-negative float or schedule, the paper's lambda.
-        sigma: `"vector"`, one sigma per dimension as in the official code, or `"scalar"`, one per
+        scale: `"vector"`, one sigma per dimension as in the official code, or `"scalar"`, one per
             example as in the paper's formulas.
         sampling: `"cholesky"`, or `"diagonal"` as in the official code.
         stop_gradient: If True no gradient flows through R into the draw, as in the official code.
@@ -82,7 +84,7 @@ def HEBAE(
 
     Reference: Cheng et al. (2020), eqs. 7, 8 and 11, arXiv:2007.10389.
     """
-    check_choice("sigma", sigma, ("vector", "scalar"))
+    check_choice("scale", scale, ("vector", "scalar"))
     reparam = CholeskyReparam(
         num_samples,
         seed,
@@ -94,7 +96,7 @@ def HEBAE(
     return VAE(
         encoder,
         decoder,
-        head=GaussianHead(latent_dim, num_samples, reparam=reparam, scale=sigma, seed=seed),
+        head=GaussianHead(latent_dim, num_samples, reparam=reparam, scale=scale, seed=seed),
         likelihood=likelihood,
         objective=EmpiricalBayesELBO(weight),
         name=name,

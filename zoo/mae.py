@@ -65,7 +65,7 @@ def MAE(
 ):
     """VLAE whose posteriors are rewarded for differing, evenly.
 
-        P_ij = KL( q(z|x_i) || q(z|x_j) ), by dimension, all pairs of the batch
+        P_ij = KL( q(z|x_i) || q(z|x_j) ), per dimension, all pairs of the batch
         loss = VLAE's + diversity * mean_{i != j} sum_k softplus(-P_ijk)
                       + smoothness * std_{i != j}( sum_k P_ijk )    (nats per example)
 

@@ -63,7 +63,8 @@ def MuVAE(
         decoder: Layer `(batch, D) -> (batch, ...)`, returning means of x (a sigmoid in the paper).
         latent_dim: Positive int D.
         clip_factor: Positive float c (3 and 6 in the paper).
-        mean_mode: `"global"`, `"per_dim"` or `"per_sample"`, see `vaezoo.losses.mean_matching`.
+        mean_mode: `"global"`, `"per_dimension"` or `"per_sample"`, see
+            `vaezoo.losses.mean_matching`.
         variance_mode: `"full"`, `"abs_lv"`, `"exp_only"` or `"raw_lv"`, see
             `vaezoo.losses.variance_matching`; `"raw_lv"` holds the log-variance at -10 or above.
         half: If True both terms carry the 1/2 of the KL that they replace.

@@ -61,7 +61,7 @@ class Diagnosis:
         dimensions: Dict of lists of latent dimensions: `active`; `collapsed`, which are `silent`
             (the encoder) or `unread` (the decoder).
         measurements: Dict of `Estimate`s.
-        arrays: Dict of NumPy arrays, most of them by dimension `(D,)`.
+        arrays: Dict of NumPy arrays, most of them per dimension `(D,)`.
         notes: What was assumed, and what could not be measured.
         settings: Dict: what to repeat the diagnosis with.
         pictures: Dict of arrays of images, for image data.
@@ -135,7 +135,7 @@ class Diagnosis:
                 "remedies": [dataclasses.asdict(remedy) for remedy in self.remedies],
                 "dimensions": self.dimensions,
                 "measurements": self.measurements,
-                "by_dimension": shown,
+                "per_dimension": shown,
                 "notes": self.notes,
                 "settings": self.settings,
             }
@@ -183,7 +183,7 @@ def diagnose(
     Called as `diagnose(model, data)` or `diagnose(encoder, decoder, data, likelihood=...)`. It
     measures, on a random part of the data:
 
-    - what z says: KL by dimension, active units, mutual information, divergence between posteriors
+    - what z says: KL per dimension, active units, mutual information, divergence between posteriors
       (MPD) and their entropy (CE), the gap between aggregate posterior and prior;
     - whether the decoder listens: log p(x|z) with own, another example's and prior codes, and with
       single dimensions exchanged;

@@ -23,7 +23,7 @@ from .refine import refine
 
 #: Decoded codes that a likelihood gap is averaged over, at least.
 DECODED = 2000
-#: Examples whose codes are taken apart by dimension; fewer of an autoregressive decoder.
+#: Examples whose codes are taken apart per dimension; fewer of an autoregressive decoder.
 SWAPPED, SWAPPED_AUTOREGRESSIVE = 200, 50
 #: Beyond so many dimensions the decoder's use of each is not measured: it costs a decode each.
 MAX_SWAPPED_DIMENSIONS = 256
@@ -43,7 +43,7 @@ _CHUNK = 512
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """Numbers, arrays by dimension or example, and notes on what could not be measured.
+    """Numbers, arrays per dimension or example, and notes on what could not be measured.
 
     Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`,
     `"text"`, `"foreign"`.
@@ -85,7 +85,7 @@ def measure(subject, data, seed, refinement_steps, batch_size):
     if not np.all(healthy):
         found.notes.append("Nothing else was measured, since the posteriors are not finite.")
         return found
-    _by_dimension(found, subject, posterior, code, batch_size, seed)
+    _per_dimension(found, subject, posterior, code, batch_size, seed)
     z, log_qz, shuffled, prior = _codes(subject, data, seed, batch_size)
     own_log_px = _likelihoods(found, subject, data, z, shuffled, prior, batch_size)
     if not np.all(np.isfinite(own_log_px)):
@@ -140,7 +140,7 @@ def _code(found, subject, posterior, batch_size, seed):
     return _Code(mean, spread, np.var(mean, axis=0, ddof=1), covariance)
 
 
-def _by_dimension(found, subject, posterior, code, batch_size, seed):
+def _per_dimension(found, subject, posterior, code, batch_size, seed):
     found.arrays["mean_of_means"] = code.mean.mean(axis=0)
     found.arrays["variance_of_means"] = code.variance_of_means
     found.arrays["posterior_variance"] = code.spread.mean(axis=0)
@@ -166,9 +166,9 @@ def _rates(found, subject, posterior, batch_size, seed):
         return rates_of(posterior, subject, MOMENT_DRAWS, batch_size, seed)[0]
     except NotMeasurable as error:
         if isinstance(posterior, FlowGaussian):
-            found.notes.append(f"KL by dimension was not measured: {error.reason}.")
+            found.notes.append(f"KL per dimension was not measured: {error.reason}.")
             return None
-        found.notes.append(f"KL by dimension was taken to N(0, 1): {error.reason}.")
+        found.notes.append(f"KL per dimension was taken to N(0, 1): {error.reason}.")
         return ops.convert_to_numpy(kl_per_dimension(posterior)).astype("float64")
 
 

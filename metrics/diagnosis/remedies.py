@@ -141,7 +141,7 @@ def _partial_collapse_remedies(found, size):
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
         ),
         Remedy(
-            "Or free bits by dimension",
+            "Or free bits per dimension",
             "Each dimension may spend 0.1 nats unpunished.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
         ),

@@ -37,9 +37,9 @@ BLOWN_UP_VARIANCE = 1.5
 RUNAWAY_MEAN = 100.0
 
 #: Aggregate posterior and prior are apart if their means and covariances alone cost so many nats,
-#: in all and by dimension, and so large a share of the rate. Moments never cost more than the whole
-#: divergence to a normal prior. Trained models leave up to a nat, or 0.04 by dimension.
-HOLE_NATS, HOLE_NATS_BY_DIMENSION, HOLE_SHARE = 1.0, 0.1, 0.2
+#: in all and per dimension, and so large a share of the rate. Moments never cost more than the
+#: whole divergence to a normal prior. Trained models leave up to a nat, or 0.04 per dimension.
+HOLE_NATS, HOLE_NATS_PER_DIMENSION, HOLE_SHARE = 1.0, 0.1, 0.2
 
 #: Where the aggregate equals the prior, 1% of the prior's draws fall outside of it. Trained models
 #: show up to a fifth; at a half every second new sample comes from a code never trained on.
@@ -285,7 +285,7 @@ def _scale_too_small(found, faults):
 
 
 def _code_sizes(found):
-    """Root mean square of the posterior means by dimension, in prior standard deviations."""
+    """Root mean square of the posterior means per dimension, in prior standard deviations."""
     second = found.arrays["mean_of_means"] ** 2 + found.arrays["variance_of_means"]
     return np.sqrt(second / found.arrays["prior_variance"])
 
@@ -519,7 +519,7 @@ def _explained(found):
 
 
 def _hole_limit(found):
-    return max(HOLE_NATS, HOLE_NATS_BY_DIMENSION * len(found.arrays["capacity"]))
+    return max(HOLE_NATS, HOLE_NATS_PER_DIMENSION * len(found.arrays["capacity"]))
 
 
 def _gain_limit(found, share):

@@ -26,6 +26,7 @@ from ...core.checks import (
     check_real,
     check_seed,
 )
+from ...core.renamed import renamed_arguments
 from ...losses import FlowGaussian
 from ..estimate import Estimate
 from ..features import ShuffledBatches
@@ -58,6 +59,7 @@ def posterior_means(model, data, batch_size=256, flow="both"):
     return np.concatenate([part for name, part in parts.items() if flow in ("both", name)], axis=1)
 
 
+@renamed_arguments(labelling=("labeling", {}))
 def kmeans_probe(
     train,
     test,

@@ -101,11 +101,11 @@ def test_numbers_are_those_of_the_model(watched, images):
     x, _ = images
     last = {tag: steps[EPOCHS - 1] for tag, steps in records.items()}
     posterior = model.encode(x)
-    by_dim = keras.ops.convert_to_numpy(losses.kl_per_dimension(posterior)).mean(axis=0)
+    per_dimension = keras.ops.convert_to_numpy(losses.kl_per_dimension(posterior)).mean(axis=0)
     assert last["latent/active_units"] == float(metrics.active_units(model, x))
-    for dimension, rate in enumerate(by_dim):
+    for dimension, rate in enumerate(per_dimension):
         np.testing.assert_allclose(last[f"kl_per_dimension/{dimension}"], rate, rtol=1e-4)
-    np.testing.assert_allclose(last["latent/rate"], by_dim.sum(), rtol=1e-4)
+    np.testing.assert_allclose(last["latent/rate"], per_dimension.sum(), rtol=1e-4)
     np.testing.assert_allclose(last["gamma/rms"], 0.6, rtol=1e-6)
     information = metrics.mutual_information(posterior)
     expected = {
@@ -222,8 +222,8 @@ def test_flows_and_autoregressive_decoders_are_watched(images, tmp_path):
     }
     last = {tag: steps[1] for tag, steps in records.items()}
     terms = model.log_terms(x, seed=0)
-    by_dimension = [last[f"kl_per_dimension/{dimension}"] for dimension in range(4)]
-    assert sum(by_dimension) == pytest.approx(float(last["latent/rate"]), rel=1e-4)
+    per_dimension = [last[f"kl_per_dimension/{dimension}"] for dimension in range(4)]
+    assert sum(per_dimension) == pytest.approx(float(last["latent/rate"]), rel=1e-4)
     assert float(last["latent/rate"]) == pytest.approx(float(np.mean(terms.kl)), rel=1e-4)
     base = model.encode(x).base
     assert last["latent/active_units"] == float(metrics.active_units(base.mean))

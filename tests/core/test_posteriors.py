@@ -68,9 +68,9 @@ def test_c2_monte_carlo_kl_agrees_with_the_closed_form():
 def test_diagonal_kl_is_the_textbook_formula_and_its_dimensions_add_up(float64, scale):
     posterior = _diagonal()
     mean, var = posterior.mean / scale, np.exp(posterior.log_var) / scale**2
-    by_dimension = 0.5 * (mean**2 + var - np.log(var) - 1.0)
-    np.testing.assert_allclose(kl_per_dimension(posterior, scale), by_dimension, rtol=1e-10)
-    np.testing.assert_allclose(kl_divergence(posterior, scale), by_dimension.sum(1), rtol=1e-10)
+    per_dimension = 0.5 * (mean**2 + var - np.log(var) - 1.0)
+    np.testing.assert_allclose(kl_per_dimension(posterior, scale), per_dimension, rtol=1e-10)
+    np.testing.assert_allclose(kl_divergence(posterior, scale), per_dimension.sum(1), rtol=1e-10)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.7])

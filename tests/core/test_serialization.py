@@ -16,7 +16,7 @@ INSTANCES = [
     losses.ImportanceWeightedELBO([losses.MaximumMeanDiscrepancy(2.0)]),
     losses.EmpiricalBayesELBO(0.5),
     losses.EmpiricalBayesELBO(losses.CosineSchedule(7)),
-    losses.MuELBO("per_dim", "abs_lv", True),
+    losses.MuELBO("per_dimension", "abs_lv", True),
     losses.MaximumMeanDiscrepancy(losses.LinearSchedule(3), "rbf", (0.5, 1.0), 2.0, 4),
     losses.MutualPosteriorDivergence(2.0, 0.1, "softplus_of_mean"),
     losses.LinearSchedule(5, 0.1, 2.0),

@@ -95,9 +95,9 @@ def test_density_is_that_of_the_noise_and_the_jacobian(kind, run):
     assert np.std(log_det) > 0.01
     expected = stats.norm.logpdf(eps).sum(-1) + log_det
     np.testing.assert_allclose(run(prior, prior, z), expected, rtol=1e-4, atol=1e-4)
-    by_dimension = run(prior, prior.log_prob_per_dimension, z)
-    assert by_dimension.shape == (3, 2, 4)
-    np.testing.assert_allclose(by_dimension.sum(-1), expected, rtol=1e-4, atol=1e-4)
+    per_dimension = run(prior, prior.log_prob_per_dimension, z)
+    assert per_dimension.shape == (3, 2, 4)
+    np.testing.assert_allclose(per_dimension.sum(-1), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_dimensions_are_those_of_the_code(run):

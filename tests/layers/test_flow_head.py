@@ -12,7 +12,7 @@ from vaezoo.layers import (
     MeanBatchNorm,
     VarianceDropout,
 )
-from vaezoo.losses import ELBO, FreeBits, Terms, log_prob, log_prob_by_coordinate
+from vaezoo.losses import ELBO, FreeBits, Terms, log_prob, log_prob_per_dimension
 
 SIZE = 3
 
@@ -41,7 +41,7 @@ def still(head, features):
 @pytest.mark.large
 def test_density_of_own_draws_is_that_of_the_inverse(features):
     head = make()
-    posterior, z, log_qz = head.draw(features)
+    posterior, z, log_qz = head(features, density=True)
     np.testing.assert_allclose(
         ops.sum(log_qz, axis=-1), head.log_prob(posterior, z), rtol=1e-4, atol=1e-4
     )
@@ -70,12 +70,12 @@ def test_density_integrates_to_one(features):
 
 def test_each_coordinate_keeps_its_density_through_all_orders(features):
     head = still(make(), features)
-    posterior, z, log_qz = head.draw(features)
+    posterior, z, log_qz = head(features, density=True)
     origin = head.flow.coordinates
     assert sorted(origin) == [0, 1, 2]
     assert list(origin) != [0, 1, 2]
     base = type(posterior.base)(*(ops.take(part, origin, axis=-1) for part in posterior.base))
-    np.testing.assert_allclose(log_qz, log_prob_by_coordinate(base, z), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(log_qz, log_prob_per_dimension(base, z), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(posterior.mean, base.mean, rtol=1e-5, atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_f5_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
         projected = ops.matmul(features, kernel)
         mean, raw, context = ops.split(projected, [SIZE, 2 * SIZE], axis=-1)
         source = (mean + ops.softplus(raw))[:, None]
-        z, log_scale = head.flow.transform(source, context)
+        z, log_scale = head.flow.forward_and_log_det(source, context)
         log_qz = head.flow.permute(-ops.log(ops.softplus(raw))[:, None]) - log_scale
         rates = log_qz + 0.5 * ops.square(z)
         loss = objective(terms_of(rates[:, 0]), training=True)
@@ -167,7 +167,7 @@ def test_f5_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
 
 @pytest.mark.large
 def test_gradient_runs_through_the_slow_direction(run, gradient):
-    # A posterior by a masked flow draws coordinate by coordinate, in a loop.
+    # A posterior by a masked flow draws one dimension after the other, in a loop.
     flow = MaskedAutoregressiveFlow(2, (6,), init_scale=0.5)
     eps = np.random.default_rng(0).normal(size=(2, 1, SIZE)).astype("float32")
     flow(eps)
@@ -191,7 +191,7 @@ def test_masked_flow_as_posterior_knows_the_density_of_its_draws(features):
     keras.utils.set_random_seed(0)
     head = FlowHead(SIZE, MaskedAutoregressiveFlow(2, (6,)))
     head(features)
-    posterior, z, log_qz = head.draw(features)
+    posterior, z, log_qz = head(features, density=True)
     np.testing.assert_allclose(
         ops.sum(log_qz, axis=-1), head.log_prob(posterior, z), rtol=1e-3, atol=1e-3
     )

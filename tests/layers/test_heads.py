@@ -117,7 +117,8 @@ def test_posterior_draws_nothing():
 def test_sample_draws_from_a_given_posterior(reparam):
     head, features = _transparent(GaussianHead(DIM, reparam=reparam)), _features()
     posterior = head.posterior(features, training=True)
-    z = head.sample(posterior, 20_000, StatelessSeed(3))
+    z, _ = head.sample_and_log_prob(posterior, 20_000, StatelessSeed(3))
+    # The former name.
     np.testing.assert_array_equal(z, head.sample(posterior, 20_000, StatelessSeed(3)))
     log_q = np.asarray(head.log_prob(posterior, z), "float64")
     np.testing.assert_array_equal(log_q, log_prob(posterior, z))
@@ -235,7 +236,9 @@ def test_point_head_repeats_the_projection():
     assert isinstance(posterior, PointMass)
     np.testing.assert_allclose(posterior.mean, features)
     np.testing.assert_allclose(z, np.repeat(features[:, None], 2, axis=1))
-    np.testing.assert_allclose(head.sample(posterior, 3, StatelessSeed(0))[:, 2], features)
+    np.testing.assert_allclose(
+        head.sample_and_log_prob(posterior, 3, StatelessSeed(0))[0][:, 2], features
+    )
     np.testing.assert_array_equal(head.log_prob(posterior, z), np.full((8, 2), np.inf))
     assert not head.has_density
 

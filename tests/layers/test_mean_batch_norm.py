@@ -35,7 +35,7 @@ def trained(tiny_networks):
     return model, x, np.array(gains, "float64")
 
 
-def test_v3_gain_is_pinned_after_every_step_and_free_by_dimension(trained):
+def test_v3_gain_is_pinned_after_every_step_and_free_per_dimension(trained):
     _, _, gains = trained
     np.testing.assert_allclose(np.sqrt((gains**2).mean(1)), GAMMA, rtol=1e-6)
     assert gains[-1].std() > 1e-3

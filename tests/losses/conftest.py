@@ -21,13 +21,13 @@ def make_terms():
     def make(mean, log_var, log_px=None, z=None):
         xp = np if isinstance(mean, np.ndarray) and isinstance(log_var, np.ndarray) else ops
         z = mean[:, None] if z is None else z
-        kl_per_dim = 0.5 * (xp.square(mean) + xp.exp(log_var) - log_var - 1.0)
+        kl_per_dimension = 0.5 * (xp.square(mean) + xp.exp(log_var) - log_var - 1.0)
         return Terms(
             log_px=np.zeros(z.shape[:2], "float32") if log_px is None else log_px,
             log_pz=log_density(xp, z, 0.0 * mean, 0.0 * log_var),
             log_qz=log_density(xp, z, mean, log_var),
-            kl=xp.sum(kl_per_dim, axis=-1),
-            kl_per_dim=kl_per_dim,
+            kl=xp.sum(kl_per_dimension, axis=-1),
+            kl_per_dimension=kl_per_dimension,
             posterior=DiagonalGaussian(mean, log_var),
             z=z,
         )

@@ -23,7 +23,7 @@ def _batch(seed=0, batch=5, draws=3, dim=4):
     return mean, log_var, log_px, z.astype("float32")
 
 
-def _kl_per_dim(mean, log_var):
+def _kl_per_dimension(mean, log_var):
     return 0.5 * (mean**2 + np.exp(log_var) - log_var - 1.0)
 
 
@@ -32,7 +32,7 @@ def test_elbo_is_distortion_plus_weighted_rate(make_terms, beta):
     mean, log_var, log_px, z = _batch()
     objective = ELBO(beta)
     loss = objective(make_terms(mean, log_var, log_px, z), training=True)
-    expected = -log_px.mean(1) + beta * _kl_per_dim(mean, log_var).sum(1)
+    expected = -log_px.mean(1) + beta * _kl_per_dimension(mean, log_var).sum(1)
     np.testing.assert_allclose(loss.per_example, expected, rtol=1e-5)
     assert loss.batch == 0.0
     assert loss.report == {}
@@ -43,7 +43,7 @@ def test_beta_is_a_variable_that_may_be_set(make_terms):
     objective, (mean, log_var, log_px, z) = ELBO(), _batch()
     terms = make_terms(mean, log_var, log_px, z)
     objective.beta.assign(0.25)
-    expected = -log_px.mean(1) + 0.25 * _kl_per_dim(mean, log_var).sum(1)
+    expected = -log_px.mean(1) + 0.25 * _kl_per_dimension(mean, log_var).sum(1)
     for training in (True, False):
         loss = objective(terms, training=training)
         np.testing.assert_allclose(loss.per_example, expected, rtol=1e-5)
@@ -53,7 +53,7 @@ def test_beta_is_a_variable_that_may_be_set(make_terms):
 def test_beta_schedule_advances_in_training_and_settles_in_evaluation(make_terms):
     objective, (mean, log_var, log_px, z) = ELBO(LinearSchedule(4, stop=2.0)), _batch()
     terms = make_terms(mean, log_var, log_px, z)
-    kl = _kl_per_dim(mean, log_var).sum(1)
+    kl = _kl_per_dimension(mean, log_var).sum(1)
     for weight in (0.0, 0.5):
         loss = objective(terms, training=True)
         np.testing.assert_allclose(loss.per_example, -log_px.mean(1) + weight * kl, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_regularizers_are_added(make_terms):
 
 def _rates(mean, log_var, floor, variant):
     """The training rate of the batch, mean over examples, and its gradient by `mean`."""
-    kl = _kl_per_dim(mean, log_var)
+    kl = _kl_per_dimension(mean, log_var)
     size = len(mean)
     if variant == "dim_batch_max":
         active = kl.mean(0) > floor
@@ -139,7 +139,7 @@ def test_evaluations_charge_the_plain_rate(make_terms, variant):
 def test_f5_all_dimensions_below_the_floor(make_terms, gradient):
     dim, floor = 7, 0.3
     mean, log_var = 0.1 * np.random.default_rng(0).normal(size=(2, 8, dim)).astype("float32")
-    assert _kl_per_dim(mean, log_var).mean(0).max() < floor
+    assert _kl_per_dimension(mean, log_var).mean(0).max() < floor
     objective = FreeBits(floor)
 
     def rate(given):
@@ -189,8 +189,8 @@ def test_free_bits_argument_errors():
         FreeBits(beta=-1.0)
 
 
-def test_free_bits_by_dimension_need_a_closed_form(make_terms):
-    terms = make_terms(*_batch())._replace(kl_per_dim=None)
+def test_free_bits_per_dimension_need_a_closed_form(make_terms):
+    terms = make_terms(*_batch())._replace(kl_per_dimension=None)
     with pytest.raises(ValueError, match="`variant` must be a `total_` one.*'dim_sample_mask'"):
         FreeBits(0.1, "dim_sample_mask")(terms, training=True)
     total = FreeBits(0.1, "total_sample_mask")(terms, training=True)

@@ -13,7 +13,7 @@ from vaezoo.losses import (
     variance_matching,
 )
 
-MEAN_MODES = ("global", "per_dim", "per_sample")
+MEAN_MODES = ("global", "per_dimension", "per_sample")
 VARIANCES = {
     "full": lambda lv: np.exp(lv) - lv - 1.0,
     "abs_lv": np.abs,
@@ -27,7 +27,9 @@ def batch():
     return np.random.default_rng(0).normal(size=(2, 5, 3))
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("global", 0), ("per_dim", 6), ("per_sample", 0)])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("global", 0), ("per_dimension", 6), ("per_sample", 0)]
+)
 def test_u2_mean_term(mode, expected):
     mean = np.array([[1.0, -1.0], [2.0, -2.0]], "float32")
     assert float(ops.convert_to_numpy(2 * mean_matching(mean, mode))) == expected

@@ -417,7 +417,7 @@ def test_text_and_json(examine, tmp_path):
     read = json.loads((tmp_path / "diagnosis.json").read_text("utf-8"))
     assert read["verdict"] == "over_regularized"
     assert read["measurements"]["implied_weight"]["value"] == pytest.approx(4.0, rel=0.05)
-    assert len(read["by_dimension"]["kl_per_dimension"]) == LATENT
+    assert len(read["per_dimension"]["kl_per_dimension"]) == LATENT
     assert read["settings"]["seed"] == 0
 
 

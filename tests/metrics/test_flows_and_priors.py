@@ -114,18 +114,18 @@ def test_entropy_and_rates_of_a_flow_are_closed_forms_within_their_errors(pinned
     rates = metrics.rate_per_dimension(pinned, data, num_samples=50)
     assert (exact.estimator, rates.estimator) == ("closed_form", "sampled")
     np.testing.assert_allclose(
-        rates.extra["by_dimension"], exact.extra["by_dimension"], atol=4 / np.sqrt(50 * COUNT)
+        rates.extra["per_dimension"], exact.extra["per_dimension"], atol=4 / np.sqrt(50 * COUNT)
     )
     # The order is that of the code, and no other would do.
-    wrong = np.array(rates.extra["by_dimension"])[::-1] - exact.extra["by_dimension"]
+    wrong = np.array(rates.extra["per_dimension"])[::-1] - exact.extra["per_dimension"]
     assert np.max(np.abs(wrong)) > 0.1
 
 
 @pytest.mark.large
-def test_rates_by_coordinate_are_those_of_the_model(bent, data):
+def test_rates_per_dimension_are_those_of_the_model(bent, data):
     rates = metrics.rate_per_dimension(bent, data, num_samples=4, seed=3, batch_size=50)
     terms = bent.log_terms(data, 4, seed=3, batch_size=50)
-    np.testing.assert_allclose(rates.per_example, terms.kl_per_dim, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(rates.per_example, terms.kl_per_dimension, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(rates.per_example.sum(axis=1), terms.kl, rtol=1e-4, atol=1e-4)
 
 
@@ -255,7 +255,7 @@ def test_rates_and_divergences_are_to_the_learned_prior(mixture, data):
     total = found["mutual_information"].value + found["marginal_divergence"].value
     assert total == pytest.approx(found["mutual_information"].extra["rate"], abs=1e-6)
     assert total == pytest.approx(exact.mean(), abs=0.5)
-    assert "no density by coordinate" in found.skipped["rate_per_dimension"]
+    assert "no density per dimension" in found.skipped["rate_per_dimension"]
     moments = metrics.aggregate_moments(mixture, data)
     ratio = moments.covariance / PRIOR_VARIANCE[:, None]
     shift = moments.mean - PRIOR_MEAN
@@ -268,7 +268,7 @@ def test_rates_and_divergences_are_to_the_learned_prior(mixture, data):
 
 
 @pytest.mark.large
-def test_flow_prior_has_rates_by_dimension(data):
+def test_flow_prior_has_rates_per_dimension(data):
     keras.utils.set_random_seed(3)
     prior = layers.AutoregressiveFlowPrior(1, (8,), weight_norm=False)
     model = make(data, latent_dim=LATENT, prior=prior)
@@ -453,8 +453,8 @@ def test_learned_priors_are_diagnosed(data, prior):
     rate = diagnosis.measurements["rate"]
     assert abs(rate.value - np.mean(terms.kl)) < 4.0 * rate.standard_error
     assert np.isfinite(diagnosis.measurements["refinement_gain"].value)
-    by_prior = not any("taken to N(0, 1)" in note for note in diagnosis.notes)
-    assert by_prior == isinstance(prior, layers.AutoregressiveFlowPrior)
+    of_prior = not any("taken to N(0, 1)" in note for note in diagnosis.notes)
+    assert of_prior == isinstance(prior, layers.AutoregressiveFlowPrior)
 
 
 @pytest.mark.large

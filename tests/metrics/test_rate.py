@@ -7,7 +7,7 @@ from vaezoo.losses import DiagonalGaussian, HierarchicalGaussian, PointMass, kl_
 from vaezoo.metrics import rate_per_dimension
 
 
-def test_closed_form_by_dimension():
+def test_closed_form_per_dimension():
     mean = np.array([[0.5, 0.0], [0.5, 1.0]], "float32")
     variance = np.array([[0.25, 1.0], [0.25, 1.0]], "float32")
     rates = rate_per_dimension(DiagonalGaussian(mean, np.log(variance)))
@@ -16,7 +16,7 @@ def test_closed_form_by_dimension():
     # Of the second dimension: 0 and 1/2, a spread of 1/sqrt(8) over sqrt(2).
     np.testing.assert_allclose(rates.extra["standard_errors"], [0.0, 0.25], atol=1e-6)
     # KL(N(0.5, 0.25) || N(0, 1)) = 0.443147; a unit shift costs 1/2, here for one example of two.
-    np.testing.assert_allclose(rates.extra["by_dimension"], [0.443147, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(rates.extra["per_dimension"], [0.443147, 0.25], rtol=1e-5)
 
 
 def test_full_covariances_count_by_their_marginals():
@@ -27,14 +27,14 @@ def test_full_covariances_count_by_their_marginals():
         np.array([np.eye(2)] * 2, "float32"),
     )
     # Both marginals are standard normal; what remains is the correlation.
-    rates = rate_per_dimension(posterior).extra["by_dimension"]
+    rates = rate_per_dimension(posterior).extra["per_dimension"]
     np.testing.assert_allclose(rates, [0.0, 0.0], atol=1e-6)
 
 
 def test_deterministic_codes_cost_without_end():
     rates = rate_per_dimension(PointMass(np.zeros((3, 2), "float32")))
     assert rates.value == np.inf
-    assert rates.extra["by_dimension"] == [np.inf, np.inf]
+    assert rates.extra["per_dimension"] == [np.inf, np.inf]
 
 
 def test_dimensions_of_a_model_add_up_to_its_rate():
@@ -47,7 +47,7 @@ def test_dimensions_of_a_model_add_up_to_its_rate():
     model.build(data.shape)
     rates = rate_per_dimension(model, data, batch_size=8)
     expected = np.mean(keras.ops.convert_to_numpy(kl_divergence(model.encode(data))))
-    assert len(rates.extra["by_dimension"]) == 3
+    assert len(rates.extra["per_dimension"]) == 3
     assert rates.value == pytest.approx(expected, rel=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_foreign_encoders_are_taken():
         encoder, data, batch_size=8, decoder=lambda z: z, likelihood="gaussian"
     )
     expected = np.mean(data**2, axis=0) / 2.0
-    np.testing.assert_allclose(rates.extra["by_dimension"], expected, rtol=1e-5)
+    np.testing.assert_allclose(rates.extra["per_dimension"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,10 @@ def test_delta_vae_keeps_its_rate(make, binary_data, to_numpy):
     for variable in model.trainable_variables:
         variable.assign(20.0 * variable)
     terms = to_numpy(model.log_terms(binary_data(64), seed=0))
-    assert np.all(terms.kl_per_dim >= 0.2 - 1e-6)
+    assert np.all(terms.kl_per_dimension >= 0.2 - 1e-6)
     assert np.all(terms.kl >= 3 * (0.2 - 1e-6))
     # The bound is reached, not merely kept.
-    assert terms.kl_per_dim.min() < 0.2 + 1e-5
+    assert terms.kl_per_dimension.min() < 0.2 + 1e-5
 
 
 def test_info_vae_pays_back_the_rate_and_charges_the_discrepancy(make, values_of):
@@ -170,9 +170,9 @@ def test_bn_vae_means_have_the_gain_as_their_standard_deviation(make, values_of)
     assert all("gamma" not in variable.path for variable in model.trainable_variables)
 
 
-@pytest.mark.parametrize(("gamma_norm", "trained"), [("rms", True), ("per_dim", False)])
-def test_du_vae_pins_its_gains(make, binary_data, gamma_norm, trained):
-    model = make(zoo.DUVAE, gamma=0.5, gamma_norm=gamma_norm)
+@pytest.mark.parametrize(("gamma_mode", "trained"), [("rms", True), ("fixed", False)])
+def test_du_vae_pins_its_gains(make, binary_data, gamma_mode, trained):
+    model = make(zoo.DUVAE, gamma=0.5, gamma_mode=gamma_mode)
     gamma = model.head.mean_norm.gamma
     assert any(gamma is variable for variable in model.trainable_variables) == trained
     model.compile(keras.optimizers.SGD(0.5), **QUICK)
@@ -215,7 +215,7 @@ def test_du_vae_regularizers_wait_for_the_schedule(make):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gamma_norm": "max"}, "`gamma_norm` must be one of 'rms', 'per_dim'.*gamma_norm='max'"),
+        ({"gamma_mode": "max"}, "`gamma_mode` must be one of 'rms', 'fixed'.*gamma_mode='max'"),
         ({"reg_start_weight": 1.5}, "must not exceed.*reg_start_weight=1.5, beta=1.0"),
         (
             {"reg_start_weight": 1.5, "beta": LinearSchedule(10)},
@@ -303,7 +303,7 @@ def test_hebae_posterior_scales(make, values_of):
     def factors(**settings):
         return values_of(make(zoo.HEBAE, **settings))[0].posterior
 
-    vector, scalar = factors(), factors(sigma="scalar")
+    vector, scalar = factors(), factors(scale="scalar")
     # L = diag(sigma) R: rows of L / R are the sigmas.
     sigmas, shared = (
         np.diagonal(q.scale_tril, axis1=1, axis2=2)

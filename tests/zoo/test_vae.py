@@ -550,6 +550,6 @@ def test_log_terms_are_those_of_the_prior_posterior_and_likelihood(make_vae, bin
     log_px = np.log(np.where(x[:, None] == 1, p, 1 - p)).sum(-1)
     np.testing.assert_allclose(terms.log_px, log_px, rtol=1e-4)
     kl = 0.5 * (mean**2 + np.exp(log_var) - log_var - 1)
-    np.testing.assert_allclose(terms.kl_per_dim, kl, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(terms.kl_per_dimension, kl, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(terms.kl, kl.sum(-1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(terms.distortion, -log_px.mean(1), rtol=1e-4)

@@ -13,7 +13,7 @@ from ...core.gradients import value_and_gradients, value_and_gradients_at
 from ...core.replicas import num_tf_replicas
 from ...layers import GaussianHead
 from ...layers.reparameterization import DiagonalReparam
-from ...losses import ELBO, DiagonalGaussian, LinearSchedule, log_prob_by_coordinate, reparameterize
+from ...losses import ELBO, DiagonalGaussian, LinearSchedule, log_prob_per_dimension, reparameterize
 from ..recipes import EPSILON, _images, _uniform, digits_mlp, digits_pixelcnn, text_lstm, text_tiny
 from ..vae.custom_step import CustomStepVAE
 from ..vae.inputs import Batch, example_weight, read_inputs
@@ -487,7 +487,7 @@ class SemiAmortizedVAE(CustomStepVAE):
 
     def _terms_at(self, x, posterior, noise):
         z = reparameterize(posterior, noise)
-        log_qz = log_prob_by_coordinate(posterior, z)
+        log_qz = log_prob_per_dimension(posterior, z)
         return self.terms(x, Output(posterior, z, self.params(z, x), log_qz))
 
 

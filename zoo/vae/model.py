@@ -49,7 +49,7 @@ class Output(NamedTuple):
         posterior: Posterior value over `(batch, D)`.
         z: Draws from it, `(batch, K, D)`.
         params: The likelihood's parameters for each draw, `(batch, K, *event)`.
-        log_qz: log q(z_k|x) by coordinate, `(batch, K, D)`, or `(batch, K, 1)`.
+        log_qz: log q(z_k|x) per dimension, `(batch, K, D)`, or `(batch, K, 1)`.
     """
 
     posterior: object
@@ -327,7 +327,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
 
     def call(self, x, training=False):
         features = self.encoder(x, training=training)
-        posterior, z, log_qz = self.head.draw(features, training=training)
+        posterior, z, log_qz = self.head(features, training=training, density=True)
         return Output(posterior, z, self.params(z, x, training), log_qz)
 
     def params(self, z, x=None, training=False):
@@ -363,21 +363,21 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         Returns:
             `Terms`, in nats and float32.
         """
-        posterior, z, params, by_coordinate = output
+        posterior, z, params, per_dimension = output
         likelihood = self.likelihood
         log_px = likelihood.training_log_prob if training else likelihood.log_prob
-        log_pz, log_qz = self.prior.log_prob(z), ops.sum(by_coordinate, axis=-1)
+        log_pz, log_qz = self.prior.log_prob(z), ops.sum(per_dimension, axis=-1)
         kl = self.prior.kl_divergence(posterior)
-        kl_per_dim = self.prior.kl_per_dimension(posterior)
-        if kl is None and by_coordinate.shape[-1] == self.latent_dim:
+        kl_per_dimension = self.prior.kl_per_dimension(posterior)
+        if kl is None and per_dimension.shape[-1] == self.latent_dim:
             prior = self.prior.log_prob_per_dimension(z)
-            kl_per_dim = None if prior is None else ops.mean(by_coordinate - prior, axis=1)
+            kl_per_dimension = None if prior is None else ops.mean(per_dimension - prior, axis=1)
         return Terms(
             log_px=log_px(x, params),
             log_pz=log_pz,
             log_qz=log_qz,
             kl=ops.mean(log_qz - log_pz, axis=1) if kl is None else kl,
-            kl_per_dim=kl_per_dim,
+            kl_per_dimension=kl_per_dimension,
             posterior=posterior,
             z=z,
             index=index,
