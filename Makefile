@@ -69,7 +69,7 @@ lint: $(TOOLS)  ## Check style, imports, formatting and spelling, as CI does.
 
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
-	@$(VENV)/bin/python -m benchmarks.judge $(filter --write,$(ARGS))
+	@$(VENV)/bin/python -m benchmarks.evaluate $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.flows $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.softmax $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.text $(filter --write,$(ARGS))

@@ -1,4 +1,4 @@
-"""Runs one instrument: `judge_worker.py train|load WEIGHTS IMAGES DRAWS`, `information N`."""
+"""Runs one instrument: `evaluate_worker.py train|load WEIGHTS IMAGES DRAWS`, `information N`."""
 
 import json
 import os

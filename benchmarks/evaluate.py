@@ -1,4 +1,4 @@
-"""The instruments against their peers: `python -m benchmarks.judge [--write]`.
+"""The instruments against their peers: `python -m benchmarks.evaluate [--write]`.
 
 Likelihood of 1,000 images with 500 draws each, by vaezoo and by pythae's `get_nll` from the same
 weights; mutual information of many posteriors, against the exact double sum.
@@ -36,9 +36,9 @@ def likelihood(folder):
     """Yields the lines of the likelihood's table."""
     weights = Path(folder) / "weights.npz"
     found = {
-        "vaezoo, TensorFlow": child("judge_worker.py", "train", weights, IMAGES, NUM_SAMPLES),
+        "vaezoo, TensorFlow": child("evaluate_worker.py", "train", weights, IMAGES, NUM_SAMPLES),
         "vaezoo, JAX": child(
-            "judge_worker.py", "load", weights, IMAGES, NUM_SAMPLES, backend="jax"
+            "evaluate_worker.py", "load", weights, IMAGES, NUM_SAMPLES, backend="jax"
         ),
         "pythae `get_nll`, PyTorch": child("pythae_nll.py", weights, NUM_SAMPLES, python=PEERS),
     }
@@ -67,7 +67,7 @@ def information():
     yield "| N | seconds | nats | exact double sum | peak memory |"
     yield "| --- | --- | --- | --- | --- |"
     for size in (10_000, 60_000):
-        result = child("judge_worker.py", "information", size)
+        result = child("evaluate_worker.py", "information", size)
         exact = "-" if result["exact"] is None else f"{result['exact']:.10f}"
         yield (
             f"| {size:,} | {result['seconds']:.1f} | {result['value']:.10f} | {exact} "
@@ -86,7 +86,7 @@ def main():
         publish(
             machine(),
             itertools.chain(likelihood(folder), [""], information()),
-            "judge" if arguments.write else None,
+            "evaluate" if arguments.write else None,
         )
 
 
