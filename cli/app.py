@@ -7,7 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import logs, runs
+from ..runs import directory as runs
+from . import logs
 from .console import say_error, say_usage, show_warning
 from .diagnose import diagnose
 from .evaluate import evaluate

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from . import options, runs, settings
+from ..runs import directory as runs
+from ..runs import settings
+from . import options
 from .console import open_console
 from .source import check_source, check_target, open_source
 

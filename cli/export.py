@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.files import check_writable, naming
-from . import runs
+from ..runs import directory as runs
 from .console import open_console
 from .text import vocabulary_of, writes_text
 

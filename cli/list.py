@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..runs.settings import as_text
 from . import catalog
 from .console import open_console
-from .settings import as_text
 
 #: Arguments that no setting of a preset gives.
 _NOT_SET = ("encoder", "decoder", "latent_dim", "output_shape", "options")

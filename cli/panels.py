@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from . import grids, runs
+from ..runs import directory as runs
+from . import grids
 from .source import check_target, open_source
 
 #: Images side by side in a row.

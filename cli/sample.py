@@ -7,7 +7,8 @@ import typer
 
 from ..core.checks import SEEDS
 from ..core.files import written
-from . import grids, runs
+from ..runs import directory as runs
+from . import grids
 from .console import open_console
 from .source import check_target
 from .text import vocabulary_of, writes_text

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.files import check_writable
-from . import runs
+from ..runs import directory as runs
 
 
 class Opened(NamedTuple):

@@ -1,6 +1,6 @@
 """Models of text and their words."""
 
-from . import runs
+from ..runs import directory as runs
 
 
 def writes_text(model):

@@ -15,7 +15,9 @@ import typer
 
 from ..core.checks import SEEDS, check_seed
 from ..core.files import check_writable
-from . import catalog, runs, settings
+from ..runs import directory as runs
+from ..runs import settings
+from . import catalog
 from .console import open_console, say_error
 from .signals import Ended, signals_first
 
@@ -219,7 +221,7 @@ def train(
     import keras
 
     from .. import data
-    from .recorder import RunRecorder, load_weights, save_model
+    from ..runs.recorder import RunRecorder, load_weights, save_model
 
     constructor, base = catalog.preset_of(preset)
     if resume:

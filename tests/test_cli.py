@@ -13,12 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 import vaezoo
-from vaezoo.cli import grids, runs, settings
+from vaezoo.cli import grids
 from vaezoo.cli.app import app
-from vaezoo.cli.recorder import RunRecorder
 from vaezoo.cli.source import open_source
 from vaezoo.cli.train import _observers
 from vaezoo.losses import LinearSchedule
+from vaezoo.runs import directory as runs
+from vaezoo.runs import settings
+from vaezoo.runs.recorder import RunRecorder
 
 PRESET = "du_vae_digits_mlp"
 # Few examples, and the faster of the two ways to start: a second a run.

@@ -15,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from vaezoo import zoo
-from vaezoo.cli import grids, runs
+from vaezoo.cli import grids
 from vaezoo.cli.app import app
-from vaezoo.cli.recorder import RunRecorder
 from vaezoo.core.files import Unwritable, check_writable, written
+from vaezoo.runs import directory as runs
+from vaezoo.runs.recorder import RunRecorder
 from vaezoo.zoo.vae.scale import NonFiniteGuard
 
 PRESET = "vae_digits_mlp"

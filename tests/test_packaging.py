@@ -40,7 +40,9 @@ def test_the_wheel_gets_every_folder_with_an_init():
 @pytest.mark.parametrize(("package", "folder"), FOLDERS.items())
 def test_modules_import_under_the_package_of_their_folder(package, folder):
     expected = package.removeprefix("vaezoo.").replace(".", "/")
-    assert folder == ("package" if package == "vaezoo" else expected)
+    # A top-level `runs/` would be where users' own runs lie in a checkout.
+    moved = {"vaezoo": "package", "vaezoo.runs": "package/runs"}
+    assert folder == moved.get(package, expected)
     for path in (ROOT / folder).glob("*.py"):
         name = package if path.stem == "__init__" else f"{package}.{path.stem}"
         assert Path(importlib.import_module(name).__file__).name == path.name

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from vaezoo import zoo
-from vaezoo.cli import runs
 from vaezoo.cli.app import app
-from vaezoo.cli.recorder import RunRecorder
+from vaezoo.runs import directory as runs
+from vaezoo.runs.recorder import RunRecorder
 
 XLA = keras.backend.backend() == "jax"
 PRESET = "vae_digits_mlp"

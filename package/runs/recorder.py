@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from ..core.files import naming, written
-from .runs import (
+from .directory import (
     BEST,
     CHECKPOINTS,
     CONFIG,

@@ -23,7 +23,6 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import __version__
 from .settings import SECTIONS
 
 CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
@@ -350,7 +349,7 @@ def versions():
 
     found = {
         "python": platform.python_version(),
-        "vaezoo": __version__,
+        "vaezoo": importlib.metadata.version("vaezoo"),
         "backend": keras.backend.backend(),
     }
     for name in (
