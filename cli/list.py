@@ -59,7 +59,7 @@ def presets_table(with_source):
 def preset_view(name, constructor, preset):
     """Yields what there is to say about one preset, to be printed one by one."""
     from .. import data, zoo
-    from ..data.load import OF_IMAGES, OF_TEXT
+    from ..data.spec import OF_IMAGES, OF_TEXT
 
     lines = inspect.getdoc(constructor).splitlines()
     yield Text.assemble((name, "bold"), f": {constructor.__name__}. {lines[0]}")

@@ -5,11 +5,13 @@ Images come embedded, from TFDS, from array files and from folders; text from fi
 
 from .index import with_index
 from .load import DataInfo, describe, load, load_arrays
+from .spec import DataSpec
 from .text import TextInfo, describe_text, load_text, load_text_arrays, to_ids, to_text
 from .vocabulary import Vocabulary
 
 __all__ = [
     "DataInfo",
+    "DataSpec",
     "TextInfo",
     "Vocabulary",
     "describe",

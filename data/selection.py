@@ -44,7 +44,7 @@ def select(source, split, validation_split, limit):
             f"{source.name!r} has no validation split: taking {len(index)} examples that "
             "split='train' also contains. Give both calls the same `validation_split` to keep "
             "them apart.",
-            stacklevel=3,
+            stacklevel=4,
         )
     if not len(index):
         raise ValueError(f"Split {name!r} of {source.name!r} holds no examples")

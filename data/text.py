@@ -8,18 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.checks import (
-    check_choice,
-    check_flag,
     check_integer,
-    check_integers,
     check_path,
-    check_seed,
     shown,
 )
 from .batches import resolved_backend, resolved_order
 from .corpus import Corpus, check_labels
 from .selection import select
 from .source import SPLIT_NAMES
+from .spec import SHORTEST, DataSpec, described_by
 from .text_pipeline import Reader, TextBatches, TextPlan, dataset_of, padded
 from .vocabulary import TokenizerVocabulary, Vocabulary, as_vocabulary, encoder
 
@@ -28,8 +25,6 @@ MEMORY_LIMIT = 512 * 2**20
 SUFFIXES = (".txt", ".tsv")
 AUTOMATIC_BUCKETS = 5
 MULTIPLE = 8
-# An id between the two special ones.
-SHORTEST = 3
 MANY_UNKNOWN = 0.2
 
 
@@ -74,29 +69,33 @@ class TextInfo(NamedTuple):
         return (None,)
 
 
-def load_text(
-    path,
-    split="train",
-    *,
-    vocabulary=None,
-    tokenizer=None,
-    max_size=None,
-    min_count=1,
-    batch_size=32,
-    labels="auto",
-    num_classes=None,
-    max_length=None,
-    too_long="error",
-    buckets=None,
-    shuffle=None,
-    seed=0,
-    drop_remainder=None,
-    with_index=False,
-    validation_split=None,
-    limit=None,
-    in_memory=None,
-    backend="auto",
-):
+#: Arguments that all three functions have.
+_SHARED = (
+    "vocabulary", "tokenizer", "max_size", "min_count", "labels", "num_classes", "max_length",
+    "too_long", "validation_split", "limit",
+)  # fmt: skip
+_BATCHES = ("batch_size", "buckets", "shuffle", "drop_remainder", "in_memory")
+
+
+def _described(*names):
+    return described_by(
+        DataSpec,
+        [*_SHARED, *names],
+        positional=("path", "split"),
+        texts={
+            "path": "File or folder.",
+            "batch_size": "Positive int.",
+            "labels": '"auto": lines have labels if the first one has a tab. True: they must have. '
+            "False: labels are not handed out; it is they if the first line has an integer before "
+            "a tab.",
+        },
+        labels="auto",
+        batch_size=32,
+    )
+
+
+@_described(*_BATCHES, "seed", "with_index", "backend")
+def load_text(spec):
     """Reads text as batches of ids for `fit` and `evaluate`.
 
     A file holds a sentence a line, in UTF-8, possibly after a label and a tab. A folder holds the
@@ -111,38 +110,6 @@ def load_text(
 
     The file is read once for the place, length and label of each line. Corpora of more than 130
     million words then stay on disk, their sentences read whenever they are needed.
-
-    Args:
-        path: File or folder.
-        split: Split, with an optional slice of it: `"train"`, `"train[:1000]"`, `"test[10%:]"`.
-            Without a file for `"validation"` it is held out of `"train"`.
-        vocabulary: `Vocabulary` or the path of its file. By default all words of the whole file of
-            the train split. Validation and test in single files need that of the training file.
-        tokenizer: Function from a string to a list of strings; by default splits at white space
-            and leaves case alone. Or a tokenizer of Hugging Face, whose ids are then used, and no
-            vocabulary (`<pad>` has the id 0 all the same, see `TextInfo.vocabulary`).
-        max_size: Largest size of a vocabulary that is built, as in `Vocabulary.build`.
-        min_count: Positive int, occurrences that a word of a vocabulary that is built needs.
-        batch_size: Positive int.
-        labels: "auto": lines have labels if the first one has a tab. True: they must have. False:
-            labels are not handed out; it is they if the first line has an integer before a tab.
-        num_classes: Positive int that labels must be below, or None.
-        max_length: Int from 3 on, the largest length, or None.
-        too_long: What to do about longer sentences: "error", "truncate" or "skip" them.
-        buckets: Ascending ints from 3 on, the lengths of batches. By default up to 5 multiples of 8
-            by the quantiles of the lengths, of which the last is the greatest length instead. The
-            last bucket limits the length as `max_length` does.
-        shuffle: Whether each epoch has a random order; by default the train split only. Without, an
-            epoch goes from the shortest bucket to the longest, each in the order of the file.
-        seed: Non-negative int; fixes the order of each epoch.
-        drop_remainder: Whether an incomplete batch is left out; by default when shuffling.
-        with_index: Whether each example goes with its index, its place 0..n-1 among the n that
-            `split`, `validation_split` and `limit` select, as in `load`.
-        validation_split: Part of the train split held out for `"validation"`, as in `load`.
-        limit: Largest number of examples, the first ones of the split, or None.
-        in_memory: True or False to overrule the choice by size.
-        backend: "tf" for a `tf.data.Dataset`, "numpy" for a `keras.utils.PyDataset`, "auto" for
-            the former where TensorFlow is installed.
 
     Returns:
         Batches of x, or of `(x, y)` with labels: x int32 `(batch, length)`, y int32 `(batch,)`.
@@ -163,54 +130,19 @@ def load_text(
         `buckets=range(3, n)` comes close: whole batches, and those that complete the examples left
         over hold a few neighboring lengths.
     """
-    backend = resolved_backend(backend)
-    batch_size = check_integer("batch_size", batch_size, 1)
-    seed = check_seed("seed", seed, optional=False)
-    source = _open(
-        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
-        too_long, buckets, in_memory,
-    )  # fmt: skip
-    with_index = check_flag("with_index", with_index)
-    part = select(source, split, validation_split, limit)
+    backend = resolved_backend(spec.backend)
+    source = _open(spec)
+    part = select(source, spec.split, spec.validation_split, spec.limit)
     _check_words(source, part)
-    plan = _plan(source, part, split, batch_size, shuffle, seed, drop_remainder)
-    reader = Reader(source.corpus, part.index, source.labels(part), source.vocabulary, with_index)
+    plan = _plan(source, part, spec)
+    labels = source.labels(part)
+    reader = Reader(source.corpus, part.index, labels, source.vocabulary, spec.with_index)
     return dataset_of(reader, plan) if backend == "tf" else TextBatches(reader, plan)
 
 
-def load_text_arrays(
-    path,
-    split="train",
-    *,
-    vocabulary=None,
-    tokenizer=None,
-    max_size=None,
-    min_count=1,
-    labels="auto",
-    num_classes=None,
-    max_length=None,
-    too_long="error",
-    length=None,
-    validation_split=None,
-    limit=None,
-):
+@_described("length")
+def load_text_arrays(spec):
     """Reads text as arrays of ids, in the order in which it is stored.
-
-    Args:
-        path: As in `load_text`, as are all others but `length`.
-        split: As in `load_text`.
-        vocabulary: As in `load_text`.
-        tokenizer: As in `load_text`.
-        max_size: As in `load_text`.
-        min_count: As in `load_text`.
-        labels: As in `load_text`.
-        num_classes: As in `load_text`.
-        max_length: As in `load_text`.
-        too_long: As in `load_text`.
-        length: Length of x, which limits sentences as `max_length` does, or None for the greatest
-            one needed.
-        validation_split: As in `load_text`.
-        limit: As in `load_text`.
 
     Returns:
         `(x, y)`: x int32 `(n, length)`; y int32 `(n,)`, or None without labels.
@@ -218,12 +150,9 @@ def load_text_arrays(
     Raises:
         ValueError: As in `load_text`.
     """
-    length = check_integer("length", length, SHORTEST, optional=True)
-    source = _open(
-        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
-        too_long, None if length is None else [length], None,
-    )  # fmt: skip
-    part = select(source, split, validation_split, limit)
+    length = spec.length
+    source = _open(spec.replace(buckets=None if length is None else [length], in_memory=None))
+    part = select(source, spec.split, spec.validation_split, spec.limit)
     _check_words(source, part)
     y = source.labels(part)
     reader = Reader(source.corpus, part.index, y, source.vocabulary, False)
@@ -231,70 +160,29 @@ def load_text_arrays(
     return reader.ids(np.arange(len(part.index)), longest), y
 
 
-def describe_text(
-    path,
-    split="train",
-    *,
-    vocabulary=None,
-    tokenizer=None,
-    max_size=None,
-    min_count=1,
-    batch_size=32,
-    labels="auto",
-    num_classes=None,
-    max_length=None,
-    too_long="error",
-    buckets=None,
-    shuffle=None,
-    drop_remainder=None,
-    validation_split=None,
-    limit=None,
-    in_memory=None,
-):
+@_described(*_BATCHES)
+def describe_text(spec):
     """Says what `load_text` would read with the same arguments.
 
         info = vaezoo.data.describe_text("yelp")
         train = vaezoo.data.load_text("yelp", vocabulary=info.vocabulary)
         valid = vaezoo.data.load_text("yelp", "validation", vocabulary=info.vocabulary)
 
-    Args:
-        path: As in `load_text`, as are all others.
-        split: As in `load_text`.
-        vocabulary: As in `load_text`.
-        tokenizer: As in `load_text`.
-        max_size: As in `load_text`.
-        min_count: As in `load_text`.
-        batch_size: As in `load_text`.
-        labels: As in `load_text`.
-        num_classes: As in `load_text`.
-        max_length: As in `load_text`.
-        too_long: As in `load_text`.
-        buckets: As in `load_text`.
-        shuffle: As in `load_text`.
-        drop_remainder: As in `load_text`.
-        validation_split: As in `load_text`.
-        limit: As in `load_text`.
-        in_memory: As in `load_text`.
-
     Returns:
         `TextInfo`.
     """
-    batch_size = check_integer("batch_size", batch_size, 1)
-    source = _open(
-        path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
-        too_long, buckets, in_memory,
-    )  # fmt: skip
-    part = select(source, split, validation_split, limit)
+    source = _open(spec)
+    part = select(source, spec.split, spec.validation_split, spec.limit)
     _check_words(source, part)
-    plan = _plan(source, part, split, batch_size, shuffle, 0, drop_remainder)
+    plan = _plan(source, part, spec.replace(seed=0))
     y, counts = source.labels(part), None
     if y is not None:
-        least = num_classes or 1 + int(source.corpus.labels.max())
+        least = spec.num_classes or 1 + int(source.corpus.labels.max())
         counts = tuple(np.bincount(y, minlength=least).tolist())
     quantiles = np.quantile(plan.lengths, (0, 0.25, 0.5, 0.75, 1), method="inverted_cdf")
     return TextInfo(
         name=source.name,
-        split=split,
+        split=spec.split,
         num_examples=len(part.index),
         num_classes=counts and len(counts),
         label_counts=counts,
@@ -401,26 +289,22 @@ class TextSource:
         return None if labels is None else labels[part.index]
 
 
-def _open(
-    path, split, vocabulary, tokenizer, max_size, min_count, labels, num_classes, max_length,
-    too_long, buckets, in_memory,
-):  # fmt: skip
+def _open(spec):
     """Reads the file that a split needs."""
-    check_labels(labels)
-    check_choice("too_long", too_long, ("error", "truncate", "skip"))
-    num_classes = check_integer("num_classes", num_classes, 1, optional=True)
-    max_length = check_integer("max_length", max_length, SHORTEST, optional=True)
+    check_labels(spec.labels)
+    path, max_length, buckets = spec.name_or_path, spec.max_length, spec.buckets
     if buckets is not None:
-        buckets = _checked_buckets(buckets)
         max_length = min(buckets[-1], max_length or buckets[-1])
-    vocabulary = as_vocabulary(vocabulary, tokenizer)
-    if vocabulary is not None and (max_size, min_count) != (None, 1):
+    tokenizer, labels = spec.tokenizer, spec.labels
+    vocabulary = as_vocabulary(spec.vocabulary, tokenizer)
+    if vocabulary is not None and (spec.max_size, spec.min_count) != (None, 1):
         raise ValueError(
             "`max_size` and `min_count` must be left alone where no vocabulary is built: one was "
-            f"given, or a tokenizer with ids. Received: max_size={max_size}, min_count={min_count}"
+            "given, or a tokenizer with ids. Received: "
+            f"max_size={spec.max_size}, min_count={spec.min_count}"
         )
     files = _files(path)
-    base = split.partition("[")[0] if isinstance(split, str) else None
+    base = spec.split.partition("[")[0] if isinstance(spec.split, str) else None
     if base == "validation" and base not in files:
         base = "train"
     if base not in files:
@@ -431,17 +315,18 @@ def _open(
                 "`vocabulary` must be given where there is no train split to build it from. "
                 f"Received: vocabulary=None for '{path}', which has {', '.join(files)}"
             )
-        vocabulary = Vocabulary.build(files["train"], tokenizer, max_size, min_count, labels)
-    in_memory = check_flag("in_memory", in_memory, optional=True)
-    memory = MEMORY_LIMIT if in_memory is None else 2**62 if in_memory else 0
+        vocabulary = Vocabulary.build(
+            files["train"], tokenizer, spec.max_size, spec.min_count, labels
+        )
+    memory = {None: MEMORY_LIMIT, True: 2**62, False: 0}[spec.in_memory]
     corpus = Corpus(
         files[base],
         encoder(vocabulary, tokenizer),
         vocabulary.unknown_id,
         labels=labels,
-        num_classes=num_classes,
+        num_classes=spec.num_classes,
         max_length=max_length,
-        too_long=too_long,
+        too_long=spec.too_long,
         memory=memory,
     )
     return TextSource(path, files, base, corpus, vocabulary, labels is not False, buckets)
@@ -501,15 +386,16 @@ def _split_files(folder):
     return files
 
 
-def _plan(source, part, split, batch_size, shuffle, seed, drop_remainder):
+def _plan(source, part, spec):
+    batch_size = spec.batch_size or 32
     shuffle, drop_remainder = resolved_order(
-        split, shuffle, drop_remainder, batch_size, len(part.index)
+        spec.split, spec.shuffle, spec.drop_remainder, batch_size, len(part.index)
     )
     lengths = source.corpus.lengths[part.index]
     buckets = np.asarray(source.buckets or _automatic_buckets(lengths))
     # Those that move on to a longer bucket must not end in one that nothing needs.
     buckets = tuple(buckets[np.unique(np.searchsorted(buckets, lengths))].tolist())
-    return TextPlan(lengths, buckets, batch_size, shuffle, drop_remainder, seed)
+    return TextPlan(lengths, buckets, batch_size, shuffle, drop_remainder, spec.seed)
 
 
 def _automatic_buckets(lengths):
@@ -517,13 +403,6 @@ def _automatic_buckets(lengths):
     quantiles = np.quantile(lengths, shares, method="inverted_cdf")
     rounded = -(-quantiles // MULTIPLE) * MULTIPLE
     return np.unique(np.minimum(rounded, quantiles[-1])).tolist()
-
-
-def _checked_buckets(buckets):
-    lengths = check_integers("buckets", buckets, SHORTEST, shortest=1)
-    if tuple(sorted(set(lengths))) != lengths:
-        raise ValueError(f"`buckets` must ascend. Received: buckets={buckets!r}")
-    return lengths
 
 
 def _unknown_share(source, part):
