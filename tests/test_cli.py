@@ -227,7 +227,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path):
         (["--set", "optimizer.rate=1"], "`--set` takes key=value"),
         (["--set", "gamma=-1"], "Received: gamma=-1"),
         (["--set", "networks.units=[16]"], "Received: units=[16]"),
-        (["--set", "data.binarize=fixed"], "did you mean binarize"),
+        (["--set", "data.binarze=fixed"], "did you mean binarize"),
         (["--set", "data.binarize=never"], "binarize='never'"),
         (["--set", "data.shuffle=maybe"], "`shuffle` must be True, False or None"),
         (["--set", "data.drop_remainder=maybe"], "`drop_remainder` must be True, False or None"),
