@@ -11,6 +11,8 @@ TOOLS := $(VENV)/.tools
 TENSORFLOW := $(VENV)/.tensorflow
 JAX := $(VENV)/.jax
 VAEZOO := $(VENV)/.vaezoo
+TYPED := $(VENV)/typed/.links
+FOLDERS := callbacks cli core data layers losses metrics zoo
 PEERS := $(BENCH_VENV)/.peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -62,10 +64,17 @@ test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the quick tests on each of BACKENDS (ten
 	jobs=; \
 	exit $$status
 
-lint: $(TOOLS)  ## Check style, imports, formatting and spelling, as CI does.
+# The folders under the names that they are imported by, for the type checker.
+$(TYPED): pyproject.toml | $(VENV)/pyvenv.cfg
+	@mkdir -p $(@D)/vaezoo
+	@ln -sfn $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
+	@touch $@
+
+lint: $(TOOLS) $(TYPED)  ## Check style, imports, formatting, spelling and types, as CI does.
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/codespell
+	@$(VENV)/bin/mypy --package vaezoo
 
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -4,25 +4,34 @@ Each check returns the value as plain Python, so that NumPy's numbers are stored
 serialized like any other. Messages name the argument, the rule and what was received.
 """
 
+from __future__ import annotations
+
 import difflib
 import numbers
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from .types import Array, ArrayLike, Seed, Shape
 
 #: Seeds of both backends are smaller.
 SEEDS = 2**31
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     """Returns whether a value is a whole number, Python's or NumPy's, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_real(value):
+def is_real(value: Any) -> bool:
     """Returns whether a value is a real number, Python's or NumPy's, and no bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """A value as messages show it: its `repr`, cut where it is long."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -31,12 +40,14 @@ def shown(value):
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def wrong(name, rule, value, hint=""):
+def wrong(name: str, rule: str, value: Any, hint: str = "") -> ValueError:
     """The error of every check: ``"`name` must be rule. Received: name=value"``."""
     return ValueError(f"`{name}` must be {rule}. Received: {name}={shown(value)}{hint}")
 
 
-def check_integer(name, value, least=1, most=None, optional=False):
+def check_integer(
+    name: str, value: Any, least: int | None = 1, most: int | None = None, optional: bool = False
+) -> Any:
     """Checks an integer.
 
     Args:
@@ -73,7 +84,13 @@ def check_integer(name, value, least=1, most=None, optional=False):
     return int(value)
 
 
-def check_real(name, value, interval="(-inf, inf)", optional=False, also=None):
+def check_real(
+    name: str,
+    value: Any,
+    interval: str = "(-inf, inf)",
+    optional: bool = False,
+    also: str | None = None,
+) -> Any:
     """Checks a real number.
 
     Args:
@@ -94,7 +111,9 @@ def check_real(name, value, interval="(-inf, inf)", optional=False, also=None):
         return None
     if not _lies_in(value, interval):
         rule = _NUMBERS.get(interval, f"a number in {interval}")
-        raise wrong(name, " or ".join(filter(None, [rule, also, optional and "None"])), value)
+        raise wrong(
+            name, " or ".join(filter(None, [rule, also, "None" if optional else None])), value
+        )
     return int(value) if is_integer(value) else float(value)
 
 
@@ -113,7 +132,7 @@ def _lies_in(value, interval):
     return above and (value <= high if interval[-1] == "]" else value < high)
 
 
-def check_flag(name, value, optional=False):
+def check_flag(name: str, value: Any, optional: bool = False) -> Any:
     """Checks a bool, Python's or NumPy's, and returns it as Python's.
 
     Args:
@@ -131,7 +150,7 @@ def check_flag(name, value, optional=False):
     return bool(value)
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     """Checks that a value is one of several, and returns that one.
 
     Raises:
@@ -146,7 +165,7 @@ def check_choice(name, value, choices):
     raise wrong(name, f"one of {known}", value, _nearest(value, choices))
 
 
-def check_name(name, value, known, rule):
+def check_name(name: str, value: Any, known: Iterable[str], rule: str) -> str:
     """Checks that a string is one of many names, and returns it.
 
     Args:
@@ -167,7 +186,7 @@ def check_name(name, value, known, rule):
     raise wrong(name, f"{rule}, for instance {', '.join(near)}", value)
 
 
-def check_seed(name, value, optional=True):
+def check_seed(name: str, value: Any, optional: bool = True) -> Seed:
     """Checks a seed: an integer in [0, 2^31).
 
     Args:
@@ -188,7 +207,15 @@ def check_seed(name, value, optional=True):
     return int(value)
 
 
-def check_integers(name, values, least=1, length=None, optional=False, shortest=0, rule=None):
+def check_integers(
+    name: str,
+    values: Any,
+    least: int = 1,
+    length: int | None = None,
+    optional: bool = False,
+    shortest: int = 0,
+    rule: str | None = None,
+) -> Any:
     """Checks a sequence of integers, such as a shape or the widths of layers.
 
     Args:
@@ -220,7 +247,7 @@ def check_integers(name, values, least=1, length=None, optional=False, shortest=
     return tuple(int(value) for value in listed)
 
 
-def check_image_shape(name, shape, optional=False):
+def check_image_shape(name: str, shape: Shape, optional: bool = False) -> Any:
     """Checks the shape of an image or of a stack of maps.
 
     Args:
@@ -238,7 +265,13 @@ def check_image_shape(name, shape, optional=False):
     return check_integers(name, shape, length=3, optional=optional, rule=rule)
 
 
-def check_reals(name, values, interval="(-inf, inf)", length=None, optional=False):
+def check_reals(
+    name: str,
+    values: Any,
+    interval: str = "(-inf, inf)",
+    length: int | None = None,
+    optional: bool = False,
+) -> Any:
     """Checks a sequence of at least one real number, such as the scales of a kernel.
 
     Args:
@@ -267,7 +300,7 @@ def check_reals(name, values, interval="(-inf, inf)", length=None, optional=Fals
     return tuple(check_real(name, value) for value in listed)
 
 
-def check_range(name, value):
+def check_range(name: str, value: Any) -> tuple[float, float]:
     """Checks a pair of rising numbers, such as black and white.
 
     Args:
@@ -287,7 +320,9 @@ def check_range(name, value):
     return float(listed[0]), float(listed[1])
 
 
-def check_kind(name, value, kinds, rule, optional=False):
+def check_kind(
+    name: str, value: Any, kinds: type | tuple[type, ...], rule: str, optional: bool = False
+) -> Any:
     """Checks the class of an object, and returns the object.
 
     Args:
@@ -307,7 +342,7 @@ def check_kind(name, value, kinds, rule, optional=False):
     raise TypeError(f"`{name}` must be {rule}. Received: {name}={shown(value)} ({kind})")
 
 
-def check_path(name, value):
+def check_path(name: str, value: Any) -> str:
     """Checks the path of a file or folder, and returns it as a string.
 
     Args:
@@ -322,7 +357,7 @@ def check_path(name, value):
     return os.fspath(value)
 
 
-def check_keras(name, value, module):
+def check_keras(name: str, value: Any, module: Any) -> Any:
     """Resolves what Keras knows by name: an initializer, activation or optimizer.
 
     Args:
@@ -349,7 +384,7 @@ def check_keras(name, value, module):
     raise wrong(name, f"{article} {kind} of Keras or its name", value, _nearest(value, known))
 
 
-def check_keys(what, given, known):
+def check_keys(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Checks names of options against those that are known.
 
     Args:
@@ -378,7 +413,7 @@ def _nearest(value, known):
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
-def check_classes(name, labels):
+def check_classes(name: str, labels: ArrayLike) -> Array:
     """Returns class labels, integers in NumPy.
 
     Raises:

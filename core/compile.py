@@ -1,12 +1,21 @@
 """Inference functions compiled once for either backend."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-def compiled(model, function, xla=False):
+
+def compiled(
+    model: keras.Model, function: Callable[..., Any], xla: bool = False
+) -> Callable[..., Any]:
     """Compiles `function(*tensors)`, which reads `model`'s variables and changes none.
 
     On TensorFlow by XLA only if `xla` says so, and then anew for each shape: XLA's random numbers
@@ -33,7 +42,9 @@ def compiled(model, function, xla=False):
     return call
 
 
-def rows_to_compile(rows, most=None, xla=False, noise=False):
+def rows_to_compile(
+    rows: int, most: int | None = None, xla: bool = False, noise: bool = False
+) -> int:
     """Number of rows that a function is compiled for, to be used with `rows` of them.
 
     JAX compiles anew for each shape, and so does XLA on TensorFlow: few sizes, the powers of two up
@@ -61,7 +72,7 @@ def rows_to_compile(rows, most=None, xla=False, noise=False):
     return power if most is None else min(power, most)
 
 
-def padded(arrays, rows):
+def padded(arrays: Sequence[Any], rows: int) -> Sequence[Any]:
     """NumPy arrays with their first row repeated at the end up to `rows`.
 
     Args:
@@ -78,7 +89,7 @@ def padded(arrays, rows):
     return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
 
 
-def run_once(model, function, *args):
+def run_once(model: keras.Model, function: Callable[..., Any], *args: Any) -> None:
     """Runs `function(*tensors)`, which may change `model`'s variables, a single time.
 
     Eagerly on TensorFlow. JAX would compile every operation by itself, so there it is one step.

@@ -1,10 +1,19 @@
 """Writes files whole or not at all, and names the path that could not be written."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .types import FilePath
 
 #: What the system answers where there is no room.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -14,7 +23,7 @@ class Unwritable(OSError):
     """A file or folder that could not be written; the message has its path."""
 
 
-def check_writable(path, folder=False):
+def check_writable(path: FilePath, folder: bool = False) -> None:
     """Raises an `Unwritable` unless a file or folder can be made at `path`; leaves nothing behind.
 
     Args:
@@ -41,7 +50,7 @@ def check_writable(path, folder=False):
 
 
 @contextlib.contextmanager
-def naming(path):
+def naming(path: FilePath) -> Iterator[Any]:
     """Says in an `OSError` which path could not be written, and what helps."""
     try:
         yield
@@ -55,7 +64,7 @@ def naming(path):
 
 
 @contextlib.contextmanager
-def written(path):
+def written(path: FilePath) -> Iterator[Any]:
     """Gives the path of a file or folder to write, which then takes the place of `path`.
 
     A failure leaves `path` as it was, and nothing beside it.

@@ -1,10 +1,22 @@
 """Gradients and loops within a training step, by either backend's own differentiation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-def gradients(function, variables, constants=()):
+    from .types import Tensor
+
+
+def gradients(
+    function: Callable[..., Any], variables: Sequence[Any], constants: Sequence[Any] = ()
+) -> list[Tensor]:
     """Gradients of a scalar with respect to variables, whether these are trainable or not.
 
     Args:
@@ -36,7 +48,12 @@ def gradients(function, variables, constants=()):
     return jax.grad(scalar)(values)
 
 
-def value_and_gradients(function, variables, others=(), at=()):
+def value_and_gradients(
+    function: Callable[..., Any],
+    variables: Sequence[Any],
+    others: Sequence[Any] = (),
+    at: Sequence[Tensor] = (),
+) -> Any:
     """A scalar and its gradients, for training steps: what `function` assigns stays assigned.
 
     Args:
@@ -77,7 +94,7 @@ def value_and_gradients(function, variables, others=(), at=()):
     return (value, aux), [*by_tensors, *found]
 
 
-def value_and_gradients_at(function, tensors):
+def value_and_gradients_at(function: Callable[..., Any], tensors: Sequence[Tensor]) -> Any:
     """A scalar and its gradients with respect to tensors.
 
     Args:
@@ -102,7 +119,9 @@ def value_and_gradients_at(function, tensors):
     return jax.value_and_grad(function, has_aux=True)(list(tensors))
 
 
-def while_loop(cond, body, state, variables):
+def while_loop(
+    cond: Callable[..., Tensor], body: Callable[..., Any], state: Any, variables: Sequence[Any]
+) -> Any:
     """`ops.while_loop` whose body may assign Keras variables.
 
     Args:

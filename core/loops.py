@@ -1,10 +1,20 @@
 """Loops that can be differentiated on either backend, compiled or not."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-def bounded_loop(count, body, state):
+    from .types import Tensor
+
+
+def bounded_loop(count: int, body: Callable[..., Any], state: Any) -> Any:
     """`state = body(i, state)` for i from 0 to `count - 1`, with a gradient.
 
     Args:
@@ -24,7 +34,9 @@ def bounded_loop(count, body, state):
     return state
 
 
-def scan(step, state, inputs, like, reverse=False):
+def scan(
+    step: Any, state: Any, inputs: Tensor, like: Any, reverse: bool = False
+) -> tuple[Any, list[Tensor]]:
     """`state, outputs_t = step(state, inputs_t)` for all t, with a gradient.
 
     `ops.scan` has none under XLA on TensorFlow, for its loop is not bounded.

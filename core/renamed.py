@@ -1,10 +1,18 @@
 """Former names of arguments, which work for one release."""
 
+from __future__ import annotations
+
 import functools
 import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_Function = TypeVar("_Function")
 
 
-def renamed_arguments(**former):
+def renamed_arguments(**former: Any) -> Callable[[_Function], _Function]:
     """Lets a function take arguments by their former names, with a warning.
 
     Example:
@@ -30,7 +38,9 @@ def renamed_arguments(**former):
     return decorate
 
 
-def with_names_of_today(function, arguments):
+def with_names_of_today(
+    function: Callable[..., Any], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns keyword arguments with their former names and values replaced.
 
     Args:

@@ -3,14 +3,22 @@
 Under `keras.distribution` on JAX arrays are global already and every function is the identity.
 """
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def replica_context():
+    from .types import Array, Tensor
+
+
+def replica_context() -> Any:
     """The `tf.distribute` replica context when there are several replicas, else None."""
     if keras.backend.backend() != "tensorflow":
         return None
@@ -22,20 +30,20 @@ def replica_context():
     return context
 
 
-def num_replicas():
+def num_replicas() -> int:
     """Number of replicas that train together in this step."""
     context = replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def num_tf_replicas(model):
+def num_tf_replicas(model: keras.Model) -> int:
     """Number of `tf.distribute` replicas of a model, asked from outside of a step."""
     if keras.backend.backend() != "tensorflow":
         return 1
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def host_value(variable):
+def host_value(variable: Any) -> Array:
     """The value of a Keras variable as a NumPy array of its own, whatever devices hold it.
 
     A copy: what a backend hands out may be a view of memory that the next step writes to.
@@ -45,14 +53,14 @@ def host_value(variable):
     return np.array(value.numpy() if hasattr(value, "values") else ops.convert_to_numpy(value))
 
 
-def strategy_scope(model):
+def strategy_scope(model: keras.Model) -> Any:
     """The scope in which variables of a model are made and set from outside of a step."""
     if num_tf_replicas(model) == 1:
         return contextlib.nullcontext()
     return model.distribute_strategy.scope()
 
 
-def check_strategy(model):
+def check_strategy(model: keras.Model) -> None:
     """Raises a `ValueError` if a model was made under a strategy that cannot train it."""
     if keras.backend.backend() != "tensorflow":
         return
@@ -67,7 +75,7 @@ def check_strategy(model):
         )
 
 
-def num_devices(model):
+def num_devices(model: keras.Model) -> int:
     """Number of this process's devices that the batches of a model are split over."""
     distribution = keras.distribution.distribution()
     if distribution is None:
@@ -79,7 +87,7 @@ def num_devices(model):
     return max(1, devices // jax.process_count())
 
 
-def gather_batch(value):
+def gather_batch(value: Any) -> Tensor:
     """Concatenates `value (batch, ...)` over the replicas, differentiably.
 
     Batch statistics taken of the result are those of the global batch on every replica.
@@ -91,7 +99,7 @@ def gather_batch(value):
     return ops.reshape(context.all_gather(value, axis=0), (-1, *value.shape[1:]))
 
 
-def has_rows(values, least):
+def has_rows(values: Any, least: int) -> bool:
     """Whether the global batch of `values (batch, ...)` has at least `least` rows.
 
     Returns:
@@ -105,7 +113,7 @@ def has_rows(values, least):
     return (ops.shape(values)[0] if rows is None else rows) >= least
 
 
-def batch_mean(values):
+def batch_mean(values: Any) -> Tensor:
     """This replica's part of the mean of `values (batch,)` over the global batch.
 
     The parts add up to that mean, however unevenly a last batch is split: Keras adds the gradients

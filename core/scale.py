@@ -1,9 +1,16 @@
 """Measures how large the data are along the direction of their largest variance."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from .types import Array
 
-def largest_variance(x):
+
+def largest_variance(x: Array) -> float:
     """Calculates the variance of data along their first principal component.
 
     Under a linear decoder with Gaussian noise of standard deviation s the optimum of the evidence

@@ -1,8 +1,16 @@
 """Constructor arguments in, the same arguments out."""
 
+from __future__ import annotations
+
 import inspect
+from typing import TYPE_CHECKING
 
 import keras
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .types import Config
 
 
 class ArgumentsConfig:
@@ -12,7 +20,7 @@ class ArgumentsConfig:
     or in a list, are serialized and revived.
     """
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = self._base_config()
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
@@ -28,7 +36,7 @@ class ArgumentsConfig:
         return list(value) if isinstance(value, (list, tuple)) else value
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Any:
         """Builds the object from what `get_config` returned."""
         return cls(**{name: _revive(value) for name, value in config.items()})
 

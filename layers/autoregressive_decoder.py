@@ -1,11 +1,21 @@
 """Base classes of autoregressive decoders."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.checks import check_image_shape, check_integer
 from ..core.serialization import ArgumentsConfig
 from ..losses import float32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 
 class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):
@@ -29,25 +39,25 @@ class AutoregressiveDecoder(ArgumentsConfig, keras.layers.Layer):
         The likelihood's parameters, `(batch, *grid, ...)`.
     """
 
-    def __init__(self, latent_dim, **kwargs):
+    def __init__(self, latent_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latent_dim = check_integer("latent_dim", latent_dim)
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, ...]:
         """Tuple of ints, the axes of the positions that `generate` runs through."""
         raise NotImplementedError
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Number of values at a position."""
         raise NotImplementedError
 
-    def check_event(self, event_shape):
+    def check_event(self, event_shape: Shape) -> None:
         """Raises a `ValueError` unless it can decode data of shape `event_shape`."""
         raise NotImplementedError
 
-    def generate(self, z, draw, noise):
+    def generate(self, z: Tensor, draw: Callable[..., Tensor], noise: Tensor) -> Tensor:
         """Draws data position by position, in one loop to be compiled.
 
         Args:
@@ -87,7 +97,7 @@ class AutoregressiveImageDecoder(AutoregressiveDecoder):
     #: Groups of channels that are drawn one after the other.
     channel_groups = 1
 
-    def __init__(self, latent_dim, output_shape, **kwargs):
+    def __init__(self, latent_dim: int, output_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(latent_dim, **kwargs)
         self.output_shape_ = check_image_shape("output_shape", output_shape)
 
@@ -95,21 +105,21 @@ class AutoregressiveImageDecoder(AutoregressiveDecoder):
         return self.output_shape_ if name == "output_shape" else super()._argument(name)
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, ...]:
         return self.output_shape_[:2]
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return self.output_shape_[2]
 
-    def check_event(self, event_shape):
+    def check_event(self, event_shape: Shape) -> None:
         if self.output_shape_ != tuple(event_shape):
             raise ValueError(
                 f"`decoder` must be made for images of shape {tuple(event_shape)}, the encoder's. "
                 f"Received: a decoder of images of shape {self.output_shape_}"
             )
 
-    def generate(self, z, draw, noise):
+    def generate(self, z: Tensor, draw: Callable[..., Tensor], noise: Tensor) -> Tensor:
         """Draws images pixel by pixel, in one loop to be compiled.
 
         Args:
@@ -123,7 +133,9 @@ class AutoregressiveImageDecoder(AutoregressiveDecoder):
         """
         return self.generate_by_full_passes(z, draw, noise)
 
-    def generate_by_full_passes(self, z, draw, noise):
+    def generate_by_full_passes(
+        self, z: Tensor, draw: Callable[..., Tensor], noise: Tensor
+    ) -> Tensor:
         """`generate` by a pass over the whole image for each value: slow, and hard to get wrong."""
         height, width, channels = self.output_shape_
         z, noise = float32(z), float32(noise)
@@ -146,7 +158,9 @@ def _pixel(maps, row, column):
     return ops.take(at_row, ops.reshape(column, (1,)), axis=2)
 
 
-def write_pixel(images, values, row, column, group=0, groups=1):
+def write_pixel(
+    images: Tensor, values: Any, row: Tensor, column: Tensor, group: Tensor = 0, groups: int = 1
+) -> Tensor:
     """`images` with the channels of one group of a pixel replaced.
 
     Args:

@@ -1,5 +1,9 @@
 """Priors whose density is that of a flow."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -9,6 +13,12 @@ from ..losses import tfd
 from .flow import Flow
 from .masked_autoregressive_flow import ConvAutoregressiveFlow, MaskedAutoregressiveFlow
 from .priors import Prior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -39,24 +49,25 @@ class FlowPrior(Prior):
 
     nested_draws = True
 
-    def __init__(self, flow, **kwargs):
+    def __init__(self, flow: Flow, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.flow, self._transform = check_kind("flow", flow, Flow, "a vaezoo Flow"), None
+        self.flow = check_kind("flow", flow, Flow, "a vaezoo Flow")
+        self._transform: Callable[..., Tensor] | None = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if not self.flow.built:
             self.flow.build(input_shape)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         return ops.sum(self.log_prob_per_dimension(z), axis=-1)
 
-    def log_prob_per_dimension(self, z):
+    def log_prob_per_dimension(self, z: Tensor) -> Tensor:
         eps, log_scale = self.flow.inverse_and_log_det(z)
         by_noise = tfd().Normal(ops.zeros_like(eps), 1.0).log_prob(eps) + log_scale
         return self.flow.permute(by_noise)
 
-    def sample(self, num_samples, seed):
+    def sample(self, num_samples: int, seed: Seed) -> Tensor:
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)
         if self._transform is None:
             # Step by step the loop over the coordinates takes a hundred times as long.
@@ -95,7 +106,14 @@ class AutoregressiveFlowPrior(FlowPrior):
     arXiv:1611.02731.
     """
 
-    def __init__(self, num_blocks=4, hidden_units=None, weight_norm=True, init_scale=0.1, **kwargs):
+    def __init__(
+        self,
+        num_blocks: int = 4,
+        hidden_units: Sequence[int] | None = None,
+        weight_norm: bool = True,
+        init_scale: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         num_blocks = check_integer("num_blocks", num_blocks)
         flow = MaskedAutoregressiveFlow(
             2 * num_blocks, hidden_units, weight_norm=weight_norm, init_scale=init_scale
@@ -132,13 +150,13 @@ class ConvAutoregressiveFlowPrior(FlowPrior):
 
     def __init__(
         self,
-        latent_shape,
-        num_blocks=4,
-        filters=128,
-        weight_norm=True,
-        init_scale=0.1,
-        **kwargs,
-    ):
+        latent_shape: Sequence[int],
+        num_blocks: int = 4,
+        filters: int = 128,
+        weight_norm: bool = True,
+        init_scale: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         num_blocks = check_integer("num_blocks", num_blocks)
         flow = ConvAutoregressiveFlow(
             latent_shape, 2 * num_blocks, filters, weight_norm, init_scale

@@ -1,18 +1,26 @@
 """The dense classifier of latent codes."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core.types import KerasObject
+
 
 def dense_classifier(
-    latent_dim,
-    num_classes,
-    hidden_units=(1024, 1024, 1024),
-    output_activation=None,
-    seed=None,
-    name="classifier",
-):
+    latent_dim: int,
+    num_classes: int,
+    hidden_units: Sequence[int] = (1024, 1024, 1024),
+    output_activation: KerasObject = None,
+    seed: int | None = None,
+    name: str = "classifier",
+) -> keras.Model:
     """Leaky ReLUs of slope 0.2 and a linear map, kernels from N(0, 2 / fan_in).
 
     Args:

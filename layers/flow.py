@@ -1,9 +1,18 @@
 """Base class of all flows."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.serialization import ArgumentsConfig
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 
 class Flow(ArgumentsConfig, keras.layers.Layer):
@@ -30,13 +39,13 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
 
     #: Integer array `(D,)`, known once built: coordinate d of the code descends from coordinate
     #: `coordinates[d]` of the noise. None where no order changes.
-    coordinates = None
+    coordinates: Any = None
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 
-    def forward_and_log_det(self, z, context=None):
+    def forward_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         """The call's map with its log-determinant per dimension.
 
         Args:
@@ -49,31 +58,31 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def inverse_and_log_det(self, z, context=None):
+    def inverse_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         """Returns the point mapped to `z`, and the log-determinant per dimension."""
         raise NotImplementedError
 
-    def permute(self, values):
+    def permute(self, values: Any) -> Tensor:
         """Values per dimension of the noise, `(..., D)`, put in the order of the code."""
         return values if self.coordinates is None else ops.take(values, self.coordinates, axis=-1)
 
-    def follow(self, values):
+    def follow(self, values: Any) -> Tensor:
         """`permute` by its former name, for one release."""
         return self.permute(values)
 
-    def transform(self, z, context=None):
+    def transform(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         """`forward_and_log_det` by its former name, for one release."""
         return self.forward_and_log_det(z, context)
 
-    def inverse_transform(self, z, context=None):
+    def inverse_transform(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         """`inverse_and_log_det` by its former name, for one release."""
         return self.inverse_and_log_det(z, context)
 
-    def call(self, z, context=None):
+    def call(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         z, log_scale = self.forward_and_log_det(z, context)
         return z, ops.sum(log_scale, axis=-1)
 
-    def inverse(self, z, context=None):
+    def inverse(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         """Returns the point that the flow maps to `z`, and the log-determinant of this direction.
 
         Args:
@@ -86,5 +95,5 @@ class Flow(ArgumentsConfig, keras.layers.Layer):
         z, log_scale = self.inverse_and_log_det(z, context)
         return z, ops.sum(log_scale, axis=-1)
 
-    def compute_output_shape(self, z_shape, context_shape=None):
+    def compute_output_shape(self, z_shape: Shape, context_shape: Shape | None = None) -> Any:
         return z_shape, z_shape[:2]

@@ -1,5 +1,9 @@
 """Posterior heads: encoder features in, posterior and draws out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -25,11 +29,16 @@ from ..losses import (
 from .flow import Flow
 from .reparameterization import DiagonalReparam
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import KerasObject, Posterior, Seed, Shape, Tensor
+
 #: Log-variances that heads pass on as they are, see `bounded_log_var`.
 LOG_VAR_RANGE = (-30.0, 20.0)
 
 
-def bounded_log_var(log_var, log_vars_per_unit=1.0):
+def bounded_log_var(log_var: Tensor, log_vars_per_unit: float = 1.0) -> Tensor:
     """Keeps log-variances within what float32 can train, and is the identity there.
 
         v                            for low <= v <= high,   low = -30, high = 20
@@ -92,13 +101,13 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
     min_batch_size = 1
     advised_batch_size = 1
 
-    def __init__(self, latent_dim, num_samples=1, **kwargs):
+    def __init__(self, latent_dim: int, num_samples: int = 1, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.latent_dim = check_integer("latent_dim", latent_dim)
         self.num_samples = check_integer("num_samples", num_samples)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2:
             raise ValueError(
                 "The encoder must return features of shape (batch, F). Received: "
@@ -107,7 +116,9 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
         if not self.projection.built:
             self.projection.build(input_shape)
 
-    def set_projection(self, use_bias=None, kernel_initializer=None):
+    def set_projection(
+        self, use_bias: bool | None = None, kernel_initializer: KerasObject = None
+    ) -> None:
         """Sets how the projection starts, of a head that a constructor has made.
 
         Args:
@@ -144,22 +155,24 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
             name="projection",
         )
 
-    def parameters(self, features, training=False):
+    def parameters(self, features: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Returns the arguments of `reparam`."""
         raise NotImplementedError
 
-    def call(self, features, training=False, density=False):
+    def call(self, features: Tensor, training: bool = False, density: bool = False) -> Any:
         posterior, z = self.reparam(*self.parameters(features, training), training=training)
         return self._with_density(posterior, z) if density else (posterior, z)
 
     def _with_density(self, posterior, z):
         return posterior, z, log_prob_per_dimension(posterior, z)
 
-    def posterior(self, features, training=False):
+    def posterior(self, features: Tensor, training: bool = False) -> Posterior:
         """Returns the posterior without sampling; the random state does not change."""
         return self.reparam.posterior(*self.parameters(features, training), training)
 
-    def sample_and_log_prob(self, posterior, num_samples, seed):
+    def sample_and_log_prob(
+        self, posterior: Posterior, num_samples: int, seed: Seed
+    ) -> tuple[Tensor, Tensor]:
         """Draws from a posterior that this head returned.
 
         Args:
@@ -178,17 +191,17 @@ class PosteriorHead(ArgumentsConfig, keras.layers.Layer):
         z = reparameterize(posterior, eps)
         return z, log_prob_per_dimension(posterior, z)
 
-    def log_prob(self, posterior, z):
+    def log_prob(self, posterior: Posterior, z: Tensor) -> Tensor:
         """Log q(z_k|x), `(batch, K)`; `+inf` for a head without a density."""
         if not self.has_density:
             return ops.full_like(z[:, :, 0], float("inf"))
         return log_prob(posterior, z)
 
-    def draw(self, features, training=False):
+    def draw(self, features: Tensor, training: bool = False) -> tuple[Posterior, Tensor, Tensor]:
         """The call with `density=True` by its former name, for one release."""
         return self(features, training=training, density=True)
 
-    def sample(self, posterior, num_samples, seed):
+    def sample(self, posterior: Posterior, num_samples: int, seed: Seed) -> Tensor:
         """The draws of `sample_and_log_prob` alone, as formerly, for one release."""
         return self.sample_and_log_prob(posterior, num_samples, seed)[0]
 
@@ -239,20 +252,20 @@ class GaussianHead(PosteriorHead):
 
     def __init__(
         self,
-        latent_dim,
-        num_samples=1,
-        mean_norm=None,
-        clip=None,
-        variance_dropout=None,
-        reparam=None,
-        scale="vector",
-        min_log_var=None,
-        project=True,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        seed=None,
-        **kwargs,
-    ):
+        latent_dim: int,
+        num_samples: int = 1,
+        mean_norm: keras.layers.Layer | None = None,
+        clip: keras.layers.Layer | None = None,
+        variance_dropout: keras.layers.Layer | None = None,
+        reparam: keras.layers.Layer | None = None,
+        scale: str = "vector",
+        min_log_var: float | None = None,
+        project: bool = True,
+        use_bias: bool = True,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(latent_dim, num_samples, **kwargs)
         latent_dim, num_samples = self.latent_dim, self.num_samples
         check_choice("scale", scale, ("vector", "scalar"))
@@ -286,7 +299,7 @@ class GaussianHead(PosteriorHead):
     def _make_projection(self, units):
         return self._dense(units, self.use_bias, self.kernel_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         mean_shape = (input_shape[0], self.latent_dim)
         scale_shape = (input_shape[0], self._num_scales)
@@ -299,12 +312,12 @@ class GaussianHead(PosteriorHead):
             self.reparam.build(mean_shape, scale_shape)
 
     @property
-    def min_batch_size(self):
+    def min_batch_size(self) -> int:  # type: ignore[override]
         """The largest demand of any part."""
         return self._largest("min_batch_size")
 
     @property
-    def advised_batch_size(self):
+    def advised_batch_size(self) -> int:  # type: ignore[override]
         """The largest advice of any part."""
         return self._largest("advised_batch_size")
 
@@ -312,7 +325,7 @@ class GaussianHead(PosteriorHead):
         parts = (self.mean_norm, self.clip, self.variance_dropout, self.reparam)
         return max(getattr(part, name, 1) for part in parts)
 
-    def parameters(self, features, training=False):
+    def parameters(self, features: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (or log standard deviation) after all layers."""
         projected = self.projection(features)
         mean, log_var = projected[:, : self.latent_dim], projected[:, self.latent_dim :]
@@ -337,7 +350,7 @@ class GaussianHead(PosteriorHead):
 class _Identity(keras.layers.Layer):
     """Stands for a projection where the encoder has made it."""
 
-    def __init__(self, units):
+    def __init__(self, units: int) -> None:
         super().__init__(dtype="float32", name="projection")
         self.units = units
 
@@ -391,17 +404,17 @@ class FlowHead(GaussianHead):
 
     def __init__(
         self,
-        latent_dim,
-        flow,
-        num_samples=1,
-        context_dim=None,
-        mean_norm=None,
-        variance_dropout=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        seed=None,
-        **kwargs,
-    ):
+        latent_dim: int,
+        flow: Flow,
+        num_samples: int = 1,
+        context_dim: int | None = None,
+        mean_norm: keras.layers.Layer | None = None,
+        variance_dropout: keras.layers.Layer | None = None,
+        use_bias: bool = True,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         check_kind("flow", flow, Flow, "a vaezoo Flow")
         latent_dim = check_integer("latent_dim", latent_dim)
         context_dim = check_integer("context_dim", context_dim, least=0, optional=True)
@@ -421,7 +434,7 @@ class FlowHead(GaussianHead):
     def _make_projection(self, units):
         return super()._make_projection(units + self._size_of_context)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if not self.flow.built:
             context = (input_shape[0], self._size_of_context) if self._size_of_context else None
@@ -437,7 +450,7 @@ class FlowHead(GaussianHead):
     def _context(self, context):
         return context if self._size_of_context else None
 
-    def call(self, features, training=False, density=False):
+    def call(self, features: Tensor, training: bool = False, density: bool = False) -> Any:
         posterior = self.posterior(features, training)
         noise = self._noise(posterior, self.num_samples)
         if density:
@@ -449,7 +462,7 @@ class FlowHead(GaussianHead):
         shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
         return keras.random.normal(shape, dtype="float32", seed=seed or self.reparam.noise)
 
-    def posterior(self, features, training=False):
+    def posterior(self, features: Tensor, training: bool = False) -> Posterior:
         return self._posterior(*self._base(features, training))
 
     def _posterior(self, base, context):
@@ -462,10 +475,12 @@ class FlowHead(GaussianHead):
         density = log_prob_per_dimension(posterior.base, source)
         return z, self.flow.permute(density) - log_scale
 
-    def sample_and_log_prob(self, posterior, num_samples, seed):
+    def sample_and_log_prob(
+        self, posterior: Posterior, num_samples: int, seed: Seed
+    ) -> tuple[Tensor, Tensor]:
         return self._bend(posterior, self._noise(posterior, num_samples, seed))
 
-    def log_prob(self, posterior, z):
+    def log_prob(self, posterior: Posterior, z: Tensor) -> Tensor:
         """Log q(z_k|x) of any z, `(batch, K)`, by the flow's inverse: D passes of an IAF."""
         source, log_det = self.flow.inverse(float32(z), self._context(posterior.context))
         return log_prob(posterior.base, source) + log_det
@@ -506,14 +521,14 @@ class DeltaHead(PosteriorHead):
 
     def __init__(
         self,
-        latent_dim,
-        delta=0.1,
-        num_samples=1,
-        seed=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        latent_dim: int,
+        delta: float = 0.1,
+        num_samples: int = 1,
+        seed: int | None = None,
+        use_bias: bool = True,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(latent_dim, num_samples, **kwargs)
         self.delta = delta = check_real("delta", delta, "(0, inf)")
         self.seed = check_seed("seed", seed)
@@ -521,7 +536,7 @@ class DeltaHead(PosteriorHead):
         self.reparam = DiagonalReparam(self.num_samples, self.seed)
         self.low, self.high = (root**0.5 for root in _variance_range(delta))
 
-    def parameters(self, features, training=False):
+    def parameters(self, features: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and log-variance that keep the least KL."""
         shift, raw = ops.split(self.projection(features), 2, axis=-1)
         sd = self.low + (self.high - self.low) * ops.maximum(ops.sigmoid(raw), 0.02)
@@ -565,20 +580,20 @@ class PointHead(PosteriorHead):
 
     def __init__(
         self,
-        latent_dim,
-        num_samples=1,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        latent_dim: int,
+        num_samples: int = 1,
+        use_bias: bool = True,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(latent_dim, num_samples, **kwargs)
         self.projection = self._dense(self.latent_dim, use_bias, kernel_initializer)
 
-    def posterior(self, features, training=False):
+    def posterior(self, features: Tensor, training: bool = False) -> Posterior:
         """The point."""
         return PointMass(self.projection(features))
 
-    def call(self, features, training=False, density=False):
+    def call(self, features: Tensor, training: bool = False, density: bool = False) -> Any:
         mean = self.projection(features)
         posterior, z = PointMass(mean), ops.repeat(mean[:, None], self.num_samples, axis=1)
         return self._with_density(posterior, z) if density else (posterior, z)

@@ -1,5 +1,9 @@
 """Classifier heads over very many classes: a flat softmax and a binary tree."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +11,11 @@ from keras import ops
 from ..core.checks import check_flag, check_integer, check_keras, check_real, check_seed
 from ..core.replicas import gather_batch
 from ..core.serialization import ArgumentsConfig
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import KerasObject, Shape, Tensor
 
 _DECAY = 0.9
 
@@ -17,7 +26,9 @@ class _ClassifierHead(ArgumentsConfig, keras.layers.Layer):
     Its methods may be called outside of a model too: the first one builds.
     """
 
-    def __init__(self, num_classes, use_bias, kernel_initializer, **kwargs):
+    def __init__(
+        self, num_classes: int, use_bias: bool, kernel_initializer: KerasObject, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_classes = check_integer("num_classes", num_classes)
@@ -74,10 +85,16 @@ class FlatSoftmax(_ClassifierHead):
         TypeError: In a call, if `index` is not of integers.
     """
 
-    def __init__(self, num_classes, use_bias=True, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        use_bias: bool = True,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_classes, use_bias, kernel_initializer, **kwargs)
 
-    def build(self, h_shape, index_shape=None):
+    def build(self, h_shape: Shape, index_shape: Shape | None = None) -> None:
         self.kernel = self._add_table_weight(
             "kernel", (h_shape[-1], self.num_classes), self.kernel_initializer
         )
@@ -85,22 +102,22 @@ class FlatSoftmax(_ClassifierHead):
         if self.use_bias:
             self.bias = self._add_table_weight("bias", (self.num_classes,))
 
-    def log_prob(self, h, index):
+    def log_prob(self, h: Tensor, index: Tensor) -> Tensor:
         """Log s(index|h), `(batch,)` in nats, of `h (batch, H)` and `index (batch,)`."""
         index = _checked_index(index)
         log_probs = self._log_probs(h)
         return ops.take_along_axis(log_probs, index[:, None], axis=1)[:, 0]
 
-    def entropy(self, h):
+    def entropy(self, h: Tensor) -> Tensor:
         """Entropy of s(.|h), `(batch,)` in nats."""
         log_probs = self._log_probs(h)
         return -ops.sum(ops.exp(log_probs) * log_probs, axis=1)
 
-    def probabilities(self, h):
+    def probabilities(self, h: Tensor) -> Tensor:
         """s(i|h) of all classes, `(batch, N)`."""
         return ops.softmax(self._logits(h), axis=1)
 
-    def sample(self, h, seed=None):
+    def sample(self, h: Tensor, seed: Any = None) -> Tensor:
         """Draws one class for each row of `h`, int32 `(batch,)`.
 
         Args:
@@ -163,13 +180,13 @@ class HierarchicalSoftmax(_ClassifierHead):
 
     def __init__(
         self,
-        num_classes,
-        use_bias=True,
-        row_learning_rate=None,
-        kernel_initializer="glorot_uniform",
-        seed=0,
-        **kwargs,
-    ):
+        num_classes: int,
+        use_bias: bool = True,
+        row_learning_rate: float | None = None,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_classes, use_bias, kernel_initializer, **kwargs)
         self.row_learning_rate = check_real(
             "row_learning_rate", row_learning_rate, "(0, inf)", optional=True
@@ -178,7 +195,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         #: Decisions on the longest path, ceil(log2 N).
         self.depth = (self.num_classes - 1).bit_length()
 
-    def build(self, h_shape, index_shape=None):
+    def build(self, h_shape: Shape, index_shape: Shape | None = None) -> None:
         nodes, lazy = max(self.num_classes - 1, 1), self.row_learning_rate is not None
         # Replicas make the step of the global batch, so the first one's is everybody's.
         aggregation = "only_first_replica" if lazy else None
@@ -206,13 +223,13 @@ class HierarchicalSoftmax(_ClassifierHead):
             trainable=False,
         )
 
-    def log_prob(self, h, index):
+    def log_prob(self, h: Tensor, index: Tensor) -> Tensor:
         """Log s(index|h), `(batch,)` in nats, of `h (batch, H)` and `index (batch,)`."""
         h = self._features(h)
         path = self._path_to(self._leaf_of(index))
         return _log_prob(self._path_logits(h, path), path)
 
-    def entropy(self, h):
+    def entropy(self, h: Tensor) -> Tensor:
         """Entropy of s(.|h), `(batch,)` in nats: every decision's, weighed by its probability.
 
             H(s) = sum_v P(reach v) H_b(sigmoid(t_v))
@@ -226,7 +243,7 @@ class HierarchicalSoftmax(_ClassifierHead):
             entropy = entropy + ops.sum(reach * _binary_entropy(logits), axis=1)
         return entropy
 
-    def sampled_entropy(self, h, seed=None):
+    def sampled_entropy(self, h: Tensor, seed: Any = None) -> Tensor:
         """Unbiased estimate of `entropy`, `(batch,)` in nats, from one path through the tree.
 
         The sum of the decisions' entropies along a path drawn from the tree. It carries no
@@ -242,7 +259,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         entropies = _binary_entropy(self._path_logits(h, path))
         return ops.stop_gradient(ops.sum(ops.where(inner, entropies, 0.0), axis=1))
 
-    def probabilities(self, h):
+    def probabilities(self, h: Tensor) -> Tensor:
         """s(i|h) of all classes, `(batch, N)`."""
         h = self._features(h)
         lowest = ops.ones_like(h[:, :1])
@@ -254,7 +271,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         leaves = ops.concatenate([above[:, inner:], lowest], axis=1)
         return ops.take(leaves, self.leaf, axis=1)
 
-    def sample(self, h, seed=None):
+    def sample(self, h: Tensor, seed: Any = None) -> Tensor:
         """Draws one class for each row of `h`, int32 `(batch,)`, by descending from the root.
 
         Args:
@@ -264,7 +281,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         node = self._descend(self._features(h), seed)
         return ops.take(self.label, node - self.num_classes, axis=0)
 
-    def update(self, h, index):
+    def update(self, h: Tensor, index: Tensor) -> Tensor:
         """One step of maximum likelihood on the rows that the paths to `index` visit.
 
         The gradient g of a row sums that of -log s(index|h) over the batch. Each row has one step

@@ -1,5 +1,9 @@
 """Inverse autoregressive flows: posteriors that bend, and keep their density."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -17,6 +21,12 @@ from ..core.loops import bounded_loop
 from ..losses import float32
 from .flow import Flow
 from .made import MADE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import KerasObject, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -55,14 +65,14 @@ class IAFBlock(Flow):
 
     def __init__(
         self,
-        hidden_units=(64, 64),
-        gate_bias=2.0,
-        degrees="random",
-        context_layers="all",
-        seed=0,
-        kernel_initializer=None,
-        **kwargs,
-    ):
+        hidden_units: Sequence[int] = (64, 64),
+        gate_bias: float = 2.0,
+        degrees: str = "random",
+        context_layers: str = "all",
+        seed: int = 0,
+        kernel_initializer: KerasObject = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.gate_bias = check_real("gate_bias", gate_bias)
         self.kernel_initializer = check_keras(
@@ -81,7 +91,7 @@ class IAFBlock(Flow):
         self.hidden_units, self.degrees = self.network.hidden_units, degrees
         self.context_layers, self.seed = context_layers, self.network.seed
 
-    def build(self, z_shape, context_shape=None):
+    def build(self, z_shape: Shape, context_shape: Shape | None = None) -> None:
         if not self.network.built:
             self.network.build(z_shape, context_shape)
         self.bias = self.add_weight(
@@ -90,7 +100,7 @@ class IAFBlock(Flow):
             initializer=keras.initializers.Constant(self.gate_bias),
         )
 
-    def forward_and_log_det(self, z, context=None):
+    def forward_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         z = float32(z)
         mean, logits = self._parameters(z, context)
         gate = ops.sigmoid(logits)
@@ -100,7 +110,7 @@ class IAFBlock(Flow):
         outputs = self.network(z, context=context)
         return outputs[:, :, 0], outputs[:, :, 1] + self.bias
 
-    def inverse_and_log_det(self, z, context=None):
+    def inverse_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         target = float32(z)
 
         def settle(_, before):
@@ -154,16 +164,16 @@ class InverseAutoregressiveFlow(Flow):
 
     def __init__(
         self,
-        num_blocks=2,
-        hidden_units=(64, 64),
-        order="reverse",
-        gate_bias=2.0,
-        degrees="random",
-        context_layers="all",
-        seed=0,
-        kernel_initializer=None,
-        **kwargs,
-    ):
+        num_blocks: int = 2,
+        hidden_units: Sequence[int] = (64, 64),
+        order: str = "reverse",
+        gate_bias: float = 2.0,
+        degrees: str = "random",
+        context_layers: str = "all",
+        seed: int = 0,
+        kernel_initializer: KerasObject = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_blocks = check_integer("num_blocks", num_blocks)
         self.hidden_units = check_integers("hidden_units", hidden_units)
@@ -184,7 +194,7 @@ class InverseAutoregressiveFlow(Flow):
             for number in range(self.num_blocks)
         ]
 
-    def build(self, z_shape, context_shape=None):
+    def build(self, z_shape: Shape, context_shape: Shape | None = None) -> None:
         size = z_shape[-1]
         rng = np.random.default_rng(self.seed)
         orders = {"reverse": lambda: np.arange(size)[::-1], "keep": lambda: np.arange(size)}
@@ -197,14 +207,14 @@ class InverseAutoregressiveFlow(Flow):
             if not block.built:
                 block.build(z_shape, context_shape)
 
-    def forward_and_log_det(self, z, context=None):
+    def forward_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks, self.orders, strict=True):
             z, log_scale = block.forward_and_log_det(z, context)
             z, total = (ops.take(values, order, axis=-1) for values in (z, total + log_scale))
         return z, total
 
-    def inverse_and_log_det(self, z, context=None):
+    def inverse_and_log_det(self, z: Tensor, context: Tensor = None) -> tuple[Tensor, Tensor]:
         total = ops.zeros_like(float32(z))
         for block, order in zip(self.blocks[::-1], self.orders[::-1], strict=True):
             z, total = (ops.take(values, np.argsort(order), axis=-1) for values in (z, total))

@@ -1,10 +1,19 @@
 """Latent clipping: posterior means stay in a ball."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.checks import check_real
 from ..core.serialization import ArgumentsConfig
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -32,12 +41,12 @@ class LatentClip(ArgumentsConfig, keras.layers.Layer):
     Reference: mu-VAE, section on latent clipping (c = 3 and c = 6).
     """
 
-    def __init__(self, factor=3.0, **kwargs):
+    def __init__(self, factor: float = 3.0, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.factor = check_real("factor", factor, "(0, inf)")
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         squared_radius = self.factor**2 * inputs.shape[-1]
         squared_norm = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
         outside = squared_norm > squared_radius

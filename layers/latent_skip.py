@@ -1,9 +1,18 @@
 """Skip connections from the latent code into every layer of a decoder."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.checks import check_keras
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Config, KerasObject, Shape, Tensor
 
 _WEIGHT_LAYERS = (
     keras.layers.Dense,
@@ -48,7 +57,12 @@ class LatentSkip(keras.layers.Layer):
     Reference: Dieng et al. (2019), arXiv:1807.04863.
     """
 
-    def __init__(self, activation=None, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        activation: KerasObject = None,
+        kernel_initializer: KerasObject = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.activation = check_keras("activation", activation, keras.activations)
         self.kernel_initializer = check_keras(
@@ -56,7 +70,7 @@ class LatentSkip(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, h_shape, z_shape):
+    def build(self, h_shape: Shape, z_shape: Shape) -> None:
         h_shape, z_shape = tuple(h_shape), tuple(z_shape)
         leading = zip(h_shape, z_shape[:-1], strict=False)
         if (
@@ -72,15 +86,15 @@ class LatentSkip(keras.layers.Layer):
             name="kernel", shape=(z_shape[-1], h_shape[-1]), initializer=self.kernel_initializer
         )
 
-    def call(self, h, z):
+    def call(self, h: Tensor, z: Tensor) -> Tensor:
         skip = ops.matmul(z, self.kernel)
         skip = ops.expand_dims(skip, tuple(range(len(z.shape) - 1, len(h.shape) - 1)))
         return self.activation(h + skip)
 
-    def compute_output_shape(self, h_shape, z_shape):
+    def compute_output_shape(self, h_shape: Shape, z_shape: Shape) -> Any:
         return h_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "activation": keras.activations.serialize(self.activation),
@@ -88,7 +102,7 @@ class LatentSkip(keras.layers.Layer):
         }
 
 
-def with_latent_skips(decoder):
+def with_latent_skips(decoder: keras.layers.Layer) -> keras.Model:
     """A copy of a decoder in which every layer sees the latent code.
 
         act( W h + b )   becomes   act( W h + b + V z )
@@ -126,11 +140,13 @@ def with_latent_skips(decoder):
 class _Rewiring:
     """The state of one walk through a decoder's graph."""
 
-    def __init__(self, decoder):
+    def __init__(self, decoder: keras.layers.Layer) -> None:
         flat = _flatten(decoder)
         source = flat.inputs[0]
         self.z = keras.Input(batch_shape=source.shape, dtype=source.dtype, name=source.name)
-        self.originals, self.followers, self.behind_weights = {}, {}, {}
+        self.originals: dict[int, Any] = {}
+        self.followers: dict[int, Any] = {}
+        self.behind_weights: dict[int, Any] = {}
         self.model = keras.models.clone_model(
             flat,
             input_tensors=keras.tree.pack_sequence_as(flat.input, [self.z]),

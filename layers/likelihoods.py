@@ -1,5 +1,9 @@
 """Likelihoods p(x|z): what the decoder's output means."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,6 +14,11 @@ from ..core.serialization import ArgumentsConfig
 from ..losses import float32, tfd
 from .token_sampling import draw_category, filter_logits
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Seed, Shape, Tensor
+
 
 class Likelihood(ArgumentsConfig, keras.layers.Layer):
     """Base of the likelihoods; `call` is the mean of x.
@@ -19,7 +28,7 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
     """
 
     #: Decoder outputs per element of x, side by side on the last axis.
-    params_per_value = 1
+    params_per_value: int = 1
     #: Closed interval in which x must lie, and its wording for errors.
     support = (-np.inf, np.inf)
     #: Largest size of a value that float32 can still compute a density of.
@@ -29,15 +38,15 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
     #: Whether x is drawn among classes: `from_uniform` takes a temperature, `top_k` and `top_p`.
     draws_classes = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         """`tfp` distribution by element of x."""
         raise NotImplementedError
 
-    def log_prob(self, x, params):
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """Log-likelihood of each example under each draw.
 
             log p(x | z_k)    (nats, summed over event axes)
@@ -54,18 +63,18 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         by_element = self.distribution(params).log_prob(observed)
         return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
 
-    def training_log_prob(self, x, params):
+    def training_log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """`log_prob` in a training step, in which a likelihood may collect statistics of x."""
         return self.log_prob(x, params)
 
-    def call(self, params):
+    def call(self, params: Tensor) -> Tensor:
         return self.mean(params)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """E[x|z], `(..., *event)`."""
         return self.distribution(float32(params)).mean()
 
-    def sample(self, params, seed, *options):
+    def sample(self, params: Tensor, seed: Seed, *options: Any) -> Tensor:
         """Draws x, `(..., *event)`, with a `keras.random.SeedGenerator`; see `from_uniform`."""
         channels = self._channels(params)
         shape = (*ops.shape(params)[: self._grid_rank(params)], self.num_uniforms(channels))
@@ -73,7 +82,7 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         uniform = keras.random.uniform(shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=seed)
         return self.from_uniform(params, uniform, *options)
 
-    def from_uniform(self, params, uniform):
+    def from_uniform(self, params: Tensor, uniform: Tensor) -> Tensor:
         """Draws x from uniform noise: the same noise gives the same draw, however it is computed.
 
         Args:
@@ -85,26 +94,26 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
         """
         return self.distribution(float32(params)).quantile(uniform)
 
-    def num_uniforms(self, channels):
+    def num_uniforms(self, channels: int) -> int:
         """Returns the number of uniform numbers that a draw of `channels` values takes."""
         return channels
 
-    def mode(self, params):
+    def mode(self, params: Tensor) -> Tensor:
         """A most likely x, `(..., *event)`; the mean by default."""
         return self.mean(params)
 
-    def params_shape(self, event_shape):
+    def params_shape(self, event_shape: Shape) -> Shape:
         """Shape of the decoder's output for one draw of shape `event_shape`."""
         return (*event_shape[:-1], event_shape[-1] * self.params_per_value)
 
-    def bind_decoder(self, decoder):
+    def bind_decoder(self, decoder: keras.layers.Layer) -> None:
         """Takes over from a decoder what the likelihood has not been told."""
 
-    def adopt(self, decoder):
+    def adopt(self, decoder: keras.layers.Layer) -> None:
         """`bind_decoder` by its former name, for one release."""
         self.bind_decoder(decoder)
 
-    def check(self, x):
+    def check(self, x: Tensor) -> None:
         """Raises a `ValueError` unless the values of the array `x` can be observed."""
         low, high = self.support
         smallest, largest = float(np.min(x)), float(np.max(x))
@@ -159,23 +168,23 @@ class Bernoulli(UnitInterval):
         **kwargs: Keyword arguments of `keras.layers.Layer`.
     """
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         return tfd().Bernoulli(logits=params)
 
-    def log_prob(self, x, params):
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         # `tfd.Bernoulli` takes a softplus for either value of x and picks: twice the time.
         params = float32(params)
         observed = self._observed(x, params.dtype)[:, None]
         by_element = observed * params - ops.softplus(params)
         return ops.sum(by_element, axis=tuple(range(2, by_element.ndim)))
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         return ops.sigmoid(float32(params))
 
-    def mode(self, params):
+    def mode(self, params: Tensor) -> Tensor:
         return ops.cast(float32(params) > 0.0, "float32")
 
-    def from_uniform(self, params, uniform):
+    def from_uniform(self, params: Tensor, uniform: Tensor) -> Tensor:
         return ops.cast(uniform < self.mean(params), "float32")
 
 
@@ -191,7 +200,7 @@ class ContinuousBernoulli(UnitInterval):
     Reference: Loaiza-Ganem & Cunningham (2019), eqs. 5-7, arXiv:1907.06845.
     """
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         return tfd().ContinuousBernoulli(logits=params)
 
 
@@ -234,7 +243,13 @@ class Gaussian(Likelihood):
     #: Whose square, by small scales and summed over an image, is finite.
     largest = 1e15
 
-    def __init__(self, scale=1.0, min_scale=1e-3, momentum=0.99, **kwargs):
+    def __init__(
+        self,
+        scale: float | str = 1.0,
+        min_scale: float = 1e-3,
+        momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         named = ("optimal", "learned", "decoder")
         if not (isinstance(scale, str) and scale in named):
@@ -261,11 +276,11 @@ class Gaussian(Likelihood):
         self.built = True
 
     @property
-    def fixed_scale(self):
+    def fixed_scale(self) -> float | None:
         """The scale where it is a given number, else None."""
         return None if isinstance(self.scale, str) else float(self.scale)
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         if self.scale == "decoder":
             mean, raw_scale = ops.split(params, 2, axis=-1)
             return tfd().Normal(mean, ops.softplus(raw_scale) + self.min_scale)
@@ -277,7 +292,7 @@ class Gaussian(Likelihood):
             scale = float(self.scale)
         return tfd().Normal(params, scale)
 
-    def training_log_prob(self, x, params):
+    def training_log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         if self.scale != "optimal":
             return self.log_prob(x, params)
         params = float32(params)
@@ -318,19 +333,26 @@ class Categorical(Likelihood):
 
     draws_classes = True
 
-    def __init__(self, num_classes, **kwargs):
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = check_integer("num_classes", num_classes, least=2)
         self.support = (0, self.num_classes - 1)
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         return tfd().Categorical(logits=params)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """The most probable class, int32; class numbers have no mean."""
         return ops.cast(ops.argmax(params, axis=-1), "int32")
 
-    def from_uniform(self, params, uniform, temperature=None, top_k=None, top_p=None):
+    def from_uniform(
+        self,
+        params: Tensor,
+        uniform: Tensor,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
         """Draws classes from uniform noise.
 
         Args:
@@ -352,10 +374,10 @@ class Categorical(Likelihood):
     def _grid_rank(self, params):
         return len(params.shape) - 2
 
-    def params_shape(self, event_shape):
+    def params_shape(self, event_shape: Shape) -> Shape:
         return (*event_shape, self.num_classes)
 
-    def check(self, x):
+    def check(self, x: Tensor) -> None:
         super().check(x)
         fractional = x[x != np.round(x)]
         if fractional.size:

@@ -1,7 +1,9 @@
 """The likelihood of 8-bit images: a mixture of discretized logistics."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 from keras import ops
@@ -9,6 +11,11 @@ from keras import ops
 from ..core.checks import check_choice, check_integer, check_real
 from ..losses import float32
 from .likelihoods import UnitInterval
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 #: Bins of less mass take their mass from the density, unless `small_bins="exact"`.
 _SMALL_MASS = 1e-5
@@ -19,7 +26,7 @@ _MAX_LOG_SCALE = 20.0
 class _Components(NamedTuple):
     """A decoder's output in its parts, each `(..., M)`."""
 
-    log_weights: object
+    log_weights: Tensor
     means: list
     log_scales: list
     coefficients: list
@@ -69,8 +76,13 @@ class DiscretizedLogisticMixture(UnitInterval):
     """
 
     def __init__(
-        self, num_mixtures=10, num_levels=256, min_log_scale=-7.0, small_bins="density", **kwargs
-    ):
+        self,
+        num_mixtures: int = 10,
+        num_levels: int = 256,
+        min_log_scale: float = -7.0,
+        small_bins: str = "density",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_mixtures = check_integer("num_mixtures", num_mixtures)
         self.num_levels = check_integer("num_levels", num_levels, least=2)
@@ -80,7 +92,7 @@ class DiscretizedLogisticMixture(UnitInterval):
         self.half_bin = 1.0 / (self.num_levels - 1)
         self.built = True
 
-    def log_prob(self, x, params):
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         parts = self._components(params)
         observed = self._observed(x, parts.log_weights.dtype)[:, None]
         observed = self._rounded(2.0 * observed - 1.0)
@@ -92,26 +104,26 @@ class DiscretizedLogisticMixture(UnitInterval):
         by_pixel = ops.logsumexp(by_component, axis=-1)
         return ops.sum(by_pixel, axis=tuple(range(2, len(by_pixel.shape))))
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """E[x|z], `(..., *event)`.
 
         For one channel exact to half a bin. The mean of a later channel takes the channels before
         it at their means, which is exact where no mass lies beyond the ends of the range.
         """
         parts = self._components(params)
-        means = []
+        means: list[Tensor] = []
         for channel in range(len(parts.means)):
             means.append(_clipped_mean(parts.mean(means), parts.log_scales[channel]))
         weights = ops.exp(parts.log_weights)
         mean = ops.stack([ops.sum(weights * mean, axis=-1) for mean in means], axis=-1)
         return 0.5 * (mean + 1.0)
 
-    def mode(self, params):
+    def mode(self, params: Tensor) -> Tensor:
         """The mean of the most probable component, channel by channel, on the nearest levels."""
         parts = self._components(params)
         return self._drawn(parts, ops.argmax(parts.log_weights, axis=-1), None)
 
-    def from_uniform(self, params, uniform):
+    def from_uniform(self, params: Tensor, uniform: Tensor) -> Tensor:
         parts = self._components(params)
         # The components whose cumulated weight the first number exceeds lie below the draw's.
         uniform = ops.cast(uniform, parts.log_weights.dtype)
@@ -119,11 +131,11 @@ class DiscretizedLogisticMixture(UnitInterval):
         component = ops.sum(ops.cast(below < uniform[..., :1], "int32"), axis=-1)
         return self._drawn(parts, component, uniform[..., 1:])
 
-    def num_uniforms(self, channels):
+    def num_uniforms(self, channels: int) -> int:
         """One for the component, and one a channel."""
         return channels + 1
 
-    def params_shape(self, event_shape):
+    def params_shape(self, event_shape: Shape) -> Shape:
         channels = event_shape[-1]
         return (*event_shape[:-1], self.num_mixtures * ((channels + 1) * (channels + 2) // 2))
 

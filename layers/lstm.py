@@ -1,10 +1,19 @@
 """An LSTM whose gradient is written out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.checks import check_flag, check_integer
 from ..core.loops import scan
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -43,7 +52,9 @@ class LSTM(keras.layers.LSTM):
     arXiv:1604.01946 (products of all steps at once).
     """
 
-    def __init__(self, units, use_cudnn=False, num_biases=1, **kwargs):
+    def __init__(
+        self, units: int, use_cudnn: bool = False, num_biases: int = 1, **kwargs: Any
+    ) -> None:
         if not (isinstance(use_cudnn, str) and use_cudnn == "auto"):
             use_cudnn = check_flag("use_cudnn", use_cudnn)
         super().__init__(check_integer("units", units), use_cudnn=use_cudnn, **kwargs)
@@ -54,7 +65,7 @@ class LSTM(keras.layers.LSTM):
                     "`num_biases` must be 1 when there is no bias. Received: num_biases=2, "
                     "use_bias=False"
                 )
-            keras_cell = self.cell
+            keras_cell = self.cell  # type: ignore[has-type]
             cell = _TwoBiasCell.from_config(keras_cell.get_config())
             cell.implementation = keras_cell.implementation
             self._tracker.untrack(keras_cell)
@@ -71,13 +82,15 @@ class LSTM(keras.layers.LSTM):
             and not (self.go_backwards or self.unroll or self.zero_output_for_mask)
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         # Keras leaves it out.
         config = {**super().get_config(), "use_cudnn": self.use_cudnn}
         # Without it, a file is one that earlier versions read, too.
         return config if self.num_biases == 1 else {**config, "num_biases": 2}
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
+    ) -> Any:
         if not self._is_plain:
             return super().inner_loop(sequences, initial_state, mask, training=training)
         if isinstance(mask, (list, tuple)):

@@ -1,5 +1,9 @@
 """The masked autoregressive network behind the flows."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,6 +20,12 @@ from ..core.checks import (
 from ..core.serialization import ArgumentsConfig
 from ..losses import float32
 from .weight_normalization import WeightNormalized, normalized_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import KerasObject, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -66,19 +76,19 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
 
     def __init__(
         self,
-        num_outputs=2,
-        hidden_units=(64, 64),
-        degrees="random",
-        activation="relu",
-        direct=False,
-        context_layers="all",
-        seed=0,
-        kernel_initializer=None,
-        weight_norm=False,
-        init_scale=1.0,
-        context_initializer=None,
-        **kwargs,
-    ):
+        num_outputs: int = 2,
+        hidden_units: Sequence[int] = (64, 64),
+        degrees: str = "random",
+        activation: KerasObject = "relu",
+        direct: bool = False,
+        context_layers: str = "all",
+        seed: int = 0,
+        kernel_initializer: KerasObject = None,
+        weight_norm: bool = False,
+        init_scale: float = 1.0,
+        context_initializer: KerasObject = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_outputs = check_integer("num_outputs", num_outputs)
@@ -105,7 +115,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             return keras.initializers.serialize(value)
         return value
 
-    def build(self, z_shape, context_shape=None):
+    def build(self, z_shape: Shape, context_shape: Shape | None = None) -> None:
         if len(z_shape) != 3 or z_shape[-1] is None:
             raise ValueError(f"`z` must have shape (batch, K, D). Received: shape={tuple(z_shape)}")
         size = z_shape[-1]
@@ -159,7 +169,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
             return keras.initializers.GlorotUniform()
         return _fresh(self.kernel_initializer)
 
-    def call(self, z, context=None):
+    def call(self, z: Tensor, context: Tensor = None) -> Tensor:
         if (context is None) != (self.context_dim is None):
             expected = "none" if self.context_dim is None else f"(batch, {self.context_dim})"
             raise ValueError(
@@ -177,7 +187,7 @@ class MADE(ArgumentsConfig, keras.layers.Layer):
         # A compiled function may know the number of points from its data alone.
         return ops.reshape(hidden, (-1, ops.shape(z)[1], self.num_outputs, self.latent_dim))
 
-    def compute_output_shape(self, z_shape, context_shape=None):
+    def compute_output_shape(self, z_shape: Shape, context_shape: Shape | None = None) -> Any:
         return (*z_shape[:2], self.num_outputs, z_shape[-1])
 
 
@@ -194,15 +204,15 @@ class _MaskedDense(WeightNormalized, keras.layers.Layer):
 
     def __init__(
         self,
-        mask,
-        use_bias,
-        context_dim,
-        kernel_initializer,
-        context_initializer,
-        weight_norm,
-        init_scale,
-        **kwargs,
-    ):
+        mask: Any,
+        use_bias: bool,
+        context_dim: int,
+        kernel_initializer: KerasObject,
+        context_initializer: KerasObject,
+        weight_norm: bool,
+        init_scale: float,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mask, self.use_bias, self.context_dim = mask, use_bias, context_dim
         self.kernel_initializer = kernel_initializer

@@ -1,6 +1,9 @@
 """Masked autoregressive flows: densities in one pass, draws one dimension after the other."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -22,6 +25,12 @@ from .flow import Flow
 from .made import MADE
 from .masked_conv import MaskedConv2D
 from .weight_normalization import initializing_from_data, paused_initialization
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import KerasObject, Shape
 
 
 class _AffineAutoregressiveFlow(Flow):
@@ -121,19 +130,19 @@ class MaskedAutoregressiveFlow(_AffineAutoregressiveFlow):
 
     def __init__(
         self,
-        num_blocks=8,
-        hidden_units=None,
-        order="reverse",
-        separate_networks=True,
-        direct=True,
-        weight_norm=True,
-        init_scale=0.1,
-        degrees="sequential",
-        activation="relu",
-        context_layers="all",
-        seed=0,
-        **kwargs,
-    ):
+        num_blocks: int = 8,
+        hidden_units: Sequence[int] | None = None,
+        order: str = "reverse",
+        separate_networks: bool = True,
+        direct: bool = True,
+        weight_norm: bool = True,
+        init_scale: float = 0.1,
+        degrees: str = "sequential",
+        activation: KerasObject = "relu",
+        context_layers: str = "all",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_blocks = check_integer("num_blocks", num_blocks)
         self.order = check_choice("order", order, ("reverse", "permute", "keep"))
@@ -167,7 +176,7 @@ class MaskedAutoregressiveFlow(_AffineAutoregressiveFlow):
             name=f"{name}_{number}",
         )
 
-    def build(self, z_shape, context_shape=None):
+    def build(self, z_shape: Shape, context_shape: Shape | None = None) -> None:
         size = z_shape[-1]
         hidden_units = (10 * size,) if self.hidden_units is None else self.hidden_units
         rng = np.random.default_rng(self.seed)
@@ -237,13 +246,13 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
 
     def __init__(
         self,
-        latent_shape,
-        num_blocks=8,
-        filters=128,
-        weight_norm=True,
-        init_scale=0.1,
-        **kwargs,
-    ):
+        latent_shape: Sequence[int],
+        num_blocks: int = 8,
+        filters: int = 128,
+        weight_norm: bool = True,
+        init_scale: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         latent_shape = check_image_shape("latent_shape", latent_shape)
         num_blocks = check_integer("num_blocks", num_blocks)
@@ -272,7 +281,7 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
             for name in ("shift", "log_scale")
         ]
 
-    def build(self, z_shape, context_shape=None):
+    def build(self, z_shape: Shape, context_shape: Shape | None = None) -> None:
         if len(z_shape) != 3 or z_shape[-1] != math.prod(self.latent_shape):
             raise ValueError(
                 f"`z` must have shape (batch, K, {math.prod(self.latent_shape)}), as "
@@ -300,7 +309,9 @@ class ConvAutoregressiveFlow(_AffineAutoregressiveFlow):
 class _MaskedConvNet(keras.layers.Layer):
     """The network of `ConvAutoregressiveFlow`, on maps in the order of a block."""
 
-    def __init__(self, filters, channels, weight_norm, init_scale, **kwargs):
+    def __init__(
+        self, filters: int, channels: int, weight_norm: bool, init_scale: float, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
 

@@ -1,5 +1,9 @@
 """Convolutions that see earlier pixels only."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +19,11 @@ from ..core.checks import (
 )
 from ..core.serialization import ArgumentsConfig
 from .weight_normalization import WeightNormalized, normalized_kernel
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, KerasObject, Shape, Tensor
 
 
 class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
@@ -63,7 +72,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         # Kernel rows that can be other than zero.
         self.rows, self.columns = self.kernel_size
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         if channels is None:
             raise ValueError(
@@ -84,7 +93,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         self.mask = self._mask(channels)
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """The kernel as it is applied, masked and normalized."""
         kernel = ops.convert_to_tensor(self.direction)
         if self.mask is not None:
@@ -94,13 +103,13 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         return kernel
 
     @property
-    def is_pointwise(self):
+    def is_pointwise(self) -> bool:
         """Whether an output depends on the inputs of its own position alone."""
         return (self.rows, self.columns, self.strides, self.upsampling) == (1, 1, 1, 1) and (
             self.top == self.left == 0
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         outputs = ops.conv(
             self._padded(inputs),
             self.kernel[: self.rows],
@@ -114,11 +123,11 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
             outputs = self._standardized(outputs)
         return self.activation(outputs)
 
-    def step_kernel(self):
+    def step_kernel(self) -> Tensor:
         """The kernel that `step` takes, in the dtype of the computation."""
         return ops.cast(self.kernel[: self.rows], self.compute_dtype)
 
-    def step(self, window, kernel):
+    def step(self, window: Tensor, kernel: Tensor) -> Tensor:
         """One row, or one pixel, of the outputs.
 
         Args:
@@ -141,7 +150,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
             outputs = outputs + ops.cast(self.bias, self.compute_dtype)
         return self.activation(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         batch, *grid, _ = input_shape
         grid = [
             None if size is None else -(-size * self.upsampling // self.strides) for size in grid
@@ -208,19 +217,19 @@ class MaskedConv2D(CausalConv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        mask_type="B",
-        channel_groups=1,
-        unmasked_channels=0,
-        weight_norm=False,
-        init_scale=1.0,
-        use_bias=True,
-        activation=None,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: Any,
+        mask_type: str = "B",
+        channel_groups: int = 1,
+        unmasked_channels: int = 0,
+        weight_norm: bool = False,
+        init_scale: float = 1.0,
+        use_bias: bool = True,
+        activation: KerasObject = None,
+        kernel_initializer: KerasObject = None,
+        bias_initializer: KerasObject = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._set_arguments(
             filters,
@@ -247,7 +256,7 @@ class MaskedConv2D(CausalConv2D):
         if not unmasked_channels:
             self.rows = self.top + 1
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         masked = (input_shape[-1] or 0) - self.unmasked_channels
         if input_shape[-1] is not None and masked < self.channel_groups:
             raise ValueError(
@@ -273,7 +282,7 @@ class MaskedConv2D(CausalConv2D):
         return mask
 
 
-def channel_group(channels, groups):
+def channel_group(channels: int, groups: int) -> Array:
     """The group of each of `channels` channels, an integer array `(channels,)`."""
     return np.arange(channels) * groups // channels
 
@@ -319,19 +328,19 @@ class ShiftedConv2D(CausalConv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        shift="down",
-        strides=1,
-        exclude=False,
-        weight_norm=False,
-        init_scale=1.0,
-        use_bias=True,
-        activation=None,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: Any,
+        shift: str = "down",
+        strides: int = 1,
+        exclude: bool = False,
+        weight_norm: bool = False,
+        init_scale: float = 1.0,
+        use_bias: bool = True,
+        activation: KerasObject = None,
+        kernel_initializer: KerasObject = None,
+        bias_initializer: KerasObject = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._set_arguments(
             filters,
@@ -406,17 +415,17 @@ class ShiftedConv2DTranspose(CausalConv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        shift="down",
-        weight_norm=False,
-        init_scale=1.0,
-        use_bias=True,
-        activation=None,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: Any,
+        shift: str = "down",
+        weight_norm: bool = False,
+        init_scale: float = 1.0,
+        use_bias: bool = True,
+        activation: KerasObject = None,
+        kernel_initializer: KerasObject = None,
+        bias_initializer: KerasObject = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._set_arguments(
             filters,
@@ -436,10 +445,10 @@ class ShiftedConv2DTranspose(CausalConv2D):
         self.shift = shift
         self.top, self.left = _shifted(shift, self.kernel_size)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return super().call(self.spread(inputs))
 
-    def spread(self, inputs):
+    def spread(self, inputs: Tensor) -> Tensor:
         """Inputs with zeros between them, `(batch, 2 * height, 2 * width, channels)`."""
         height, width, channels = inputs.shape[1:]
         spread = ops.pad(

@@ -1,5 +1,9 @@
 """Batch normalization of the posterior's mean, with a pinned gain."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -7,6 +11,11 @@ from ..core.checks import check_choice, check_real
 from ..core.replicas import gather_batch, has_rows
 from ..core.serialization import ArgumentsConfig
 from ..losses import RootMeanSquare
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -45,7 +54,14 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
 
     min_batch_size = 2
 
-    def __init__(self, gamma, mode="rms", momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(
+        self,
+        gamma: float,
+        mode: str = "rms",
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self._initial_gamma = check_real("gamma", gamma, "(0, inf)")
@@ -57,11 +73,11 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
         return self._initial_gamma if name == "gamma" else super()._argument(name)
 
     @property
-    def target(self):
+    def target(self) -> float:
         """The gain that was asked for; `gamma` is the variable."""
         return self._initial_gamma
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(
             name="gamma",
@@ -77,7 +93,7 @@ class MeanBatchNorm(ArgumentsConfig, keras.layers.Layer):
             name="moving_variance", initializer="ones", **statistics
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if training:
             batch = gather_batch(inputs)
             mean, variance = ops.moments(batch, axes=0)

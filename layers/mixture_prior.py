@@ -1,11 +1,20 @@
 """A mixture of Gaussians as prior."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from ..core.checks import check_integer, check_keras
 from ..losses import float32, tfd
 from .priors import Prior
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import KerasObject, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -34,12 +43,14 @@ class GaussianMixturePrior(Prior):
     ("MoG"), arXiv:1705.07120.
     """
 
-    def __init__(self, num_components=10, initializer=None, **kwargs):
+    def __init__(
+        self, num_components: int = 10, initializer: KerasObject = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_components = check_integer("num_components", num_components)
         self.initializer = check_keras("initializer", initializer, keras.initializers)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.num_components, self.latent_dim)
         self.logits = self.add_weight(name="logits", shape=shape[:1], initializer="zeros")
@@ -50,13 +61,13 @@ class GaussianMixturePrior(Prior):
         )
         self.log_vars = self.add_weight(name="log_vars", shape=shape, initializer="zeros")
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         weights = tfd().Categorical(logits=ops.convert_to_tensor(self.logits))
         scales = ops.exp(0.5 * ops.convert_to_tensor(self.log_vars))
         components = tfd().MultivariateNormalDiag(ops.convert_to_tensor(self.means), scales)
         return tfd().MixtureSameFamily(weights, components).log_prob(float32(z))
 
-    def sample(self, num_samples, seed):
+    def sample(self, num_samples: int, seed: Seed) -> Tensor:
         logits = ops.convert_to_tensor(self.logits)[None]
         component = keras.random.categorical(logits, num_samples, seed=seed)[0]
         eps = keras.random.normal((num_samples, self.latent_dim), dtype="float32", seed=seed)

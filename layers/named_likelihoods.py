@@ -1,11 +1,13 @@
 """The likelihoods that have a name."""
 
+from __future__ import annotations
+
 from .likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from .logistic_mixture import DiscretizedLogisticMixture
 from .tokens import Tokens
 
 
-def get_likelihood(identifier):
+def get_likelihood(identifier: str | Likelihood) -> Likelihood:
     """The likelihood of a name, or the likelihood itself.
 
     Args:

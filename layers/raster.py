@@ -1,6 +1,18 @@
 """Causal convolutions evaluated position by position, with what they have seen in caches."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from keras import ops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    import keras
+
+    from ..core.types import Tensor
 
 
 class Raster:
@@ -19,9 +31,9 @@ class Raster:
         layers: Built `CausalConv2D` layers, or pairs of one and the scale of its inputs.
     """
 
-    def __init__(self, height, width, batch, layers):
+    def __init__(self, height: int, width: int, batch: Tensor, layers: Sequence[Any]) -> None:
         self._size, self._entries = (height, width), {}
-        caches = []
+        caches: list[Tensor] = []
         for layer in layers:
             layer, scale = layer if isinstance(layer, tuple) else (layer, 1)
             self._entries[id(layer)] = len(caches), scale, layer.step_kernel()
@@ -39,7 +51,7 @@ class Raster:
         channels = layer.direction.shape[2]
         return (layer.top + height + bottom, layer.left + width + right, channels)
 
-    def fill(self, layer, inputs):
+    def fill(self, layer: keras.layers.Layer, inputs: Tensor) -> None:
         """Puts whole inputs into a layer's first cache: what is known before the loop."""
         number, _, _ = self._entries[id(layer)]
         start = (0, layer.top, layer.left, 0)
@@ -47,15 +59,15 @@ class Raster:
         cache = ops.slice_update(cache, start, ops.cast(inputs, cache.dtype))
         self.caches = (*self.caches[:number], cache, *self.caches[number + 1 :])
 
-    def at(self, caches, row, column=None):
+    def at(self, caches: list[Tensor], row: Tensor, column: Tensor = None) -> Step:
         """The `Step` of a pixel of the image, or of a row if no column is given."""
         return Step(self, caches, row, column)
 
-    def entry(self, layer):
+    def entry(self, layer: keras.layers.Layer) -> tuple[int, Any, Tensor]:
         """Number, scale and kernel of a layer."""
         return self._entries[id(layer)]
 
-    def width(self, scale):
+    def width(self, scale: Any) -> int:
         """Width of the grid at a scale."""
         return -(-self._size[1] // scale)
 
@@ -70,11 +82,13 @@ class Step:
         column: Int scalar tensor, or None for a whole row.
     """
 
-    def __init__(self, raster, caches, row, column=None):
+    def __init__(
+        self, raster: Raster, caches: list[Tensor], row: Tensor, column: Tensor = None
+    ) -> None:
         self.caches, self._raster = tuple(caches), raster
         self._row, self._column = row, column
 
-    def __call__(self, layer, inputs):
+    def __call__(self, layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
         """The outputs at the position, from the inputs there and those of earlier calls.
 
         Args:
@@ -92,7 +106,7 @@ class Step:
             columns += self._raster.width(scale) * layer.upsampling - 1
         return layer.step(cut(self.caches[number], row, column, layer.rows, columns), kernel)
 
-    def write(self, layer, inputs):
+    def write(self, layer: keras.layers.Layer, inputs: Tensor) -> None:
         """Puts inputs at the position into the layer's cache."""
         number, scale, _ = self._raster.entry(layer)
         row, column = self._start(scale, layer.upsampling)
@@ -108,7 +122,7 @@ class Step:
         return row, row * 0 if self._column is None else self._column // scale * factor
 
 
-def cut(maps, row, column, rows=1, columns=1):
+def cut(maps: Tensor, row: Tensor, column: Tensor, rows: int = 1, columns: int = 1) -> Tensor:
     """`(batch, rows, columns, channels)` of `maps` from a position given by tensors."""
     channels = maps.shape[-1]
     window = ops.slice(maps, (0, row, column, 0), (ops.shape(maps)[0], rows, columns, channels))

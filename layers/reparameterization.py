@@ -1,5 +1,9 @@
 """From a posterior's parameters to its value and reparameterized draws."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -9,6 +13,11 @@ from ..core.replicas import gather_batch
 from ..core.serialization import ArgumentsConfig
 from ..losses import DiagonalGaussian, HierarchicalGaussian, batch_moments, reparameterize, shrink
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Posterior, Seed, Shape, Tensor
+
 
 class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     """Base: subclasses implement `posterior(mean, second, training)`."""
@@ -16,7 +25,7 @@ class _Reparameterization(SavesNoise, ArgumentsConfig, keras.layers.Layer):
     #: What one unit of the second parameter is as a log-variance.
     log_vars_per_unit = 1.0
 
-    def __init__(self, num_samples=None, seed=None, **kwargs):
+    def __init__(self, num_samples: int | None = None, seed: Seed = None, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_samples = check_integer("num_samples", num_samples, optional=True)
@@ -61,7 +70,7 @@ class DiagonalReparam(_Reparameterization):
     Reference: Kingma & Welling (2014), section 2.4, arXiv:1312.6114.
     """
 
-    def posterior(self, mean, log_var, training=False):
+    def posterior(self, mean: Tensor, log_var: Tensor, training: bool = False) -> Posterior:
         """The posterior alone, without a draw."""
         return DiagonalGaussian(mean, log_var)
 
@@ -111,16 +120,16 @@ class CholeskyReparam(_Reparameterization):
 
     def __init__(
         self,
-        num_samples=None,
-        seed=None,
-        shrinkage=0.0,
-        jitter=1e-6,
-        sampling="cholesky",
-        stop_gradient=False,
-        statistics="running",
-        momentum=0.99,
-        **kwargs,
-    ):
+        num_samples: int | None = None,
+        seed: int | None = None,
+        shrinkage: float = 0.0,
+        jitter: float = 1e-6,
+        sampling: str = "cholesky",
+        stop_gradient: bool = False,
+        statistics: str = "running",
+        momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_samples, seed, **kwargs)
         self.shrinkage = check_real("shrinkage", shrinkage, "[0, 1]")
         self.jitter = check_real("jitter", jitter, "(0, inf)")
@@ -129,7 +138,7 @@ class CholeskyReparam(_Reparameterization):
         self.statistics = check_choice("statistics", statistics, ("running", "batch"))
         self.stop_gradient = check_flag("stop_gradient", stop_gradient)
 
-    def build(self, mean_shape, log_scale_shape=None):
+    def build(self, mean_shape: Shape, log_scale_shape: Shape | None = None) -> None:
         super().build(mean_shape, log_scale_shape)
         dim = self.latent_dim
         statistics = {"trainable": False, "aggregation": "mean"}
@@ -147,16 +156,16 @@ class CholeskyReparam(_Reparameterization):
         )
 
     @property
-    def min_batch_size(self):
+    def min_batch_size(self) -> int:
         """A covariance of D dimensions needs more than D rows."""
         return self.latent_dim + 1
 
     @property
-    def advised_batch_size(self):
+    def advised_batch_size(self) -> int:
         """Below twice D rows the batch covariance is a poor estimate."""
         return 2 * self.latent_dim
 
-    def posterior(self, mean, log_scale, training=False):
+    def posterior(self, mean: Tensor, log_scale: Tensor, training: bool = False) -> Posterior:
         """The posterior alone, without a draw."""
         beta, sigma = self._moments(mean, training)
         # In proportion to codes of large spread, whose rounding errors are as large.

@@ -1,11 +1,18 @@
 """Draws of classes such as tokens, and the filters of their logits."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from keras import ops
 
 from ..losses import float32
 
+if TYPE_CHECKING:
+    from ..core.types import Tensor
 
-def draw_category(logits, uniform):
+
+def draw_category(logits: Tensor, uniform: Tensor) -> Tensor:
     """Draws classes from uniform noise.
 
     Args:
@@ -22,7 +29,12 @@ def draw_category(logits, uniform):
     return ops.sum(ops.cast(below, "int32"), axis=-1)
 
 
-def filter_logits(logits, temperature=None, top_k=None, top_p=None):
+def filter_logits(
+    logits: Tensor,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
     """Logits of a sharper distribution over fewer classes, for draws that read better.
 
         l / temperature, and -infinity outside of the `top_k` most probable classes and of the

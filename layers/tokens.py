@@ -1,5 +1,9 @@
 """The likelihood of sentences."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +12,11 @@ from ..core.checks import check_integer
 from ..losses import float32, tfd
 from .likelihoods import Likelihood
 from .token_sampling import draw_category, filter_logits
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -34,7 +43,7 @@ class Tokens(Likelihood):
     has_mean = False
     draws_classes = True
 
-    def __init__(self, vocabulary_size=None, pad_id=0, **kwargs):
+    def __init__(self, vocabulary_size: int | None = None, pad_id: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = check_integer(
             "vocabulary_size", vocabulary_size, least=2, optional=True
@@ -43,14 +52,14 @@ class Tokens(Likelihood):
         self.built = True
 
     @property
-    def params_per_value(self):
+    def params_per_value(self) -> int:  # type: ignore[override]
         """Logits by position; 1 while the size of the vocabulary is unknown."""
         return self.vocabulary_size or 1
 
-    def distribution(self, params):
+    def distribution(self, params: Tensor) -> Any:
         return tfd().Categorical(logits=params)
 
-    def log_prob(self, x, params):
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """Log-likelihood of each sentence under each draw.
 
         Args:
@@ -67,18 +76,25 @@ class Tokens(Likelihood):
         logit = ops.sum(ops.where(chosen, params, 0.0), axis=-1)
         return ops.sum((logit - ops.logsumexp(params, axis=-1)) * counted, axis=-1)
 
-    def num_predicted(self, x):
+    def num_predicted(self, x: Tensor) -> Tensor:
         """Number of predicted symbols of each sentence, float32 `(batch,)`."""
         return ops.sum(ops.cast(ops.cast(x, "int32")[:, 1:] != self.pad_id, "float32"), axis=1)
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """The most probable id at each position, int32; ids have no mean."""
         return ops.cast(ops.argmax(params, axis=-1), "int32")
 
-    def num_uniforms(self, channels):
+    def num_uniforms(self, channels: int) -> int:
         return 1
 
-    def from_uniform(self, params, uniform, temperature=None, top_k=None, top_p=None):
+    def from_uniform(
+        self,
+        params: Tensor,
+        uniform: Tensor,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
         """Draws ids from uniform noise.
 
         Args:
@@ -93,16 +109,16 @@ class Tokens(Likelihood):
         """
         return draw_category(filter_logits(params, temperature, top_k, top_p), uniform)
 
-    def params_shape(self, event_shape):
+    def params_shape(self, event_shape: Shape) -> Shape:
         (length,) = event_shape
         return (None if length is None else length - 1, self.vocabulary_size)
 
-    def bind_decoder(self, decoder):
+    def bind_decoder(self, decoder: keras.layers.Layer) -> None:
         """Takes over the size of the vocabulary."""
         if self.vocabulary_size is None:
             self.vocabulary_size = getattr(decoder, "vocabulary_size", None)
 
-    def check(self, x):
+    def check(self, x: Tensor) -> None:
         """Raises a `ValueError` unless the rows of `x` are sentences."""
         if x.ndim != 2 or x.shape[1] < 2:
             raise ValueError(

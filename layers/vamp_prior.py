@@ -1,6 +1,9 @@
 """VampPrior: the posteriors of trained inputs as prior."""
 
+from __future__ import annotations
+
 import weakref
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -10,6 +13,11 @@ from ..core.checks import check_integer, check_keras
 from ..losses import float32
 from .priors import Prior
 from .weight_normalization import paused_initialization
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Config, KerasObject, Seed, Shape, Tensor
 
 #: How far from the ends of the support pseudo-inputs are put by `assign`, as a part of its width.
 _MARGIN = 0.01
@@ -49,15 +57,18 @@ class VampPrior(Prior):
     """
 
     nested_draws = True
+    raw_inputs: Any
 
-    def __init__(self, num_components=500, initializer=None, **kwargs):
+    def __init__(
+        self, num_components: int = 500, initializer: KerasObject = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_components = check_integer("num_components", num_components)
         self.initializer = check_keras("initializer", initializer, keras.initializers)
         # A weak reference, so that Keras does not take the model for a part of its own prior.
-        self._model = None
+        self._model: Any = None
 
-    def bind_model(self, model):
+    def bind_model(self, model: keras.Model) -> None:
         attached = None if self._model is None else self._model()
         if attached is not None and attached is not model:
             raise ValueError(
@@ -71,7 +82,7 @@ class VampPrior(Prior):
             )
         self._model = weakref.ref(model)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.event_shape is None or None in self.event_shape:
             raise ValueError(
@@ -85,18 +96,18 @@ class VampPrior(Prior):
             initializer=self.initializer or keras.initializers.RandomNormal(stddev=1.0),
         )
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config:
         """Returns the shapes of codes and of data that the weights are made for."""
         config = super().get_build_config()
         return config and {**config, "event_shape": self.event_shape}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         """Makes the weights of a saved prior."""
         self.event_shape = tuple(config["event_shape"])
         super().build_from_config(config)
 
     @property
-    def pseudo_inputs(self):
+    def pseudo_inputs(self) -> Tensor:
         """The pseudo-inputs u, tensor `(C, *event)`."""
         low, high = self._owner().likelihood.support
         weights = ops.convert_to_tensor(self.raw_inputs)
@@ -104,7 +115,7 @@ class VampPrior(Prior):
             return weights
         return low + (high - low) * ops.sigmoid(weights)
 
-    def assign(self, x):
+    def assign(self, x: Tensor) -> None:
         """Makes examples of the data the pseudo-inputs to go on from.
 
         Values at the ends of the support are moved 1 % of its width inwards, where they can learn.
@@ -127,7 +138,7 @@ class VampPrior(Prior):
             x = np.log(part) - np.log1p(-part)
         self.raw_inputs.assign(x)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         z = float32(z)
         samples, size = z.shape[1:]
         points = ops.reshape(z, (1, -1, size))
@@ -137,7 +148,7 @@ class VampPrior(Prior):
         log_p = ops.logsumexp(log_q, axis=0) - float(np.log(self.num_components))
         return ops.reshape(log_p, (-1, samples))
 
-    def sample(self, num_samples, seed):
+    def sample(self, num_samples: int, seed: Seed) -> Tensor:
         component = keras.random.randint(
             (num_samples,), 0, self.num_components, dtype="int32", seed=seed
         )

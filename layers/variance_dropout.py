@@ -1,6 +1,9 @@
 """Dropout on the posterior's variance."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,6 +12,11 @@ from ..core.checks import check_choice, check_integer, check_real, check_seed
 from ..core.random import SavesNoise, SeedGenerator
 from ..core.serialization import ArgumentsConfig
 from ..losses.schedules import UNITS, Clock
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Shape, Tensor
 
 #: Variance at which a Gaussian's differential entropy is zero.
 ENTROPY_FLOOR = 1.0 / (2.0 * math.pi * math.e)
@@ -48,8 +56,14 @@ class VarianceDropout(SavesNoise, Clock, ArgumentsConfig, keras.layers.Layer):
     """
 
     def __init__(
-        self, keep_prob, floor=ENTROPY_FLOOR, seed=None, start_step=0, unit="steps", **kwargs
-    ):
+        self,
+        keep_prob: float,
+        floor: float = ENTROPY_FLOOR,
+        seed: int | None = None,
+        start_step: int = 0,
+        unit: str = "steps",
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         keep_prob = check_real("keep_prob", keep_prob, "(0, 1]")
@@ -67,7 +81,7 @@ class VarianceDropout(SavesNoise, Clock, ArgumentsConfig, keras.layers.Layer):
             self.start_step = check_integer("start_step", start_step, least=0)
         self.noise = SeedGenerator(self.seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.step = self.add_weight(
             name="step",
             initializer="zeros",
@@ -76,7 +90,7 @@ class VarianceDropout(SavesNoise, Clock, ArgumentsConfig, keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
-    def call(self, log_var, training=False):
+    def call(self, log_var: Tensor, training: bool = False) -> Tensor:
         if self.start_step == 0:
             return self._regularize(log_var, training)
         if not training and self.counts_epochs and self.steps_per_epoch is None:

@@ -1,8 +1,11 @@
 """Weight normalization, and its initialization from a first batch."""
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -12,13 +15,19 @@ from ..core.checks import check_flag, check_real
 from ..core.replicas import host_value
 from ..losses import float32
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..core.types import KerasObject, Tensor
+
 #: Whether the layers are being initialized by the batch that runs through them.
 _INITIALIZING = contextvars.ContextVar("vaezoo_data_dependent_initialization", default=False)
 #: Keeps the norm of a kernel's fully masked column differentiable.
 _GUARD = 1e-16
 
 
-def normalized_kernel(direction, log_gain, axis=-1):
+def normalized_kernel(direction: Tensor, log_gain: Tensor, axis: int = -1) -> Tensor:
     """A kernel as direction and gain.
 
         kernel_o = exp(log_gain_o) * v_o / ||v_o||
@@ -88,7 +97,7 @@ INITIALIZED = "initialized_from_data"
 
 
 @contextlib.contextmanager
-def initialize_from_data():
+def initialize_from_data() -> Iterator[Any]:
     """Within it, a batch run through a model sets the gains and biases on its way.
 
         y = v . x / ||v||,    log_gain = log(init_scale / std(y)),    bias = -mean(y) * gain
@@ -107,7 +116,7 @@ def initialize_from_data():
 
 
 @contextlib.contextmanager
-def paused_initialization():
+def paused_initialization() -> Iterator[Any]:
     """Within `initialize_from_data`: what runs here is no data, and sets nothing."""
     token = _INITIALIZING.set(False)
     try:
@@ -116,12 +125,12 @@ def paused_initialization():
         _INITIALIZING.reset(token)
 
 
-def initializing_from_data():
+def initializing_from_data() -> bool:
     """Whether `initialize_from_data` is in force."""
     return _INITIALIZING.get()
 
 
-def awaits_initialization(model):
+def awaits_initialization(model: keras.Model) -> bool:
     """Whether a layer of a built model has yet to be initialized from data."""
     return any(
         variable.name == INITIALIZED and host_value(variable) == 0.0
@@ -134,14 +143,20 @@ class _WeightNorm(WeightNormalized):
 
     _output_axis = -1
 
-    def __init__(self, *args, init_scale=1.0, kernel_initializer=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        init_scale: float = 1.0,
+        kernel_initializer: KerasObject = None,
+        **kwargs: Any,
+    ) -> None:
         init_scale = check_real("init_scale", init_scale, "(0, inf)")
         if kernel_initializer is None:
             kernel_initializer = keras.initializers.RandomNormal(stddev=0.05)
         # NumPy's numbers among what Keras' layers take.
-        args = [_plain(value) for value in args]
-        kwargs = {name: _plain(value) for name, value in kwargs.items()}
-        super().__init__(*args, kernel_initializer=kernel_initializer, **kwargs)
+        plain = {name: _plain(value) for name, value in kwargs.items()}
+        plain["kernel_initializer"] = kernel_initializer
+        super().__init__(*(_plain(value) for value in args), **plain)
         self.init_scale = init_scale
 
     def build(self, input_shape):
@@ -212,7 +227,14 @@ class _Convolution(_WeightNorm):
     2 and an even size its windows begin one pixel later.
     """
 
-    def __init__(self, filters, kernel_size, *args, symmetric=False, **kwargs):
+    kernel_size: tuple[int, ...]
+    dilation_rate: tuple[int, ...]
+    padding: str
+    data_format: str
+
+    def __init__(
+        self, filters: int, kernel_size: Any, *args: Any, symmetric: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(filters, kernel_size, *args, **kwargs)
         self.symmetric = check_flag("symmetric", symmetric)
         if not symmetric:
@@ -250,7 +272,7 @@ class WeightNormConv2D(_Convolution, keras.layers.Conv2D):
         ValueError: If `init_scale` is not positive, or `symmetric` goes with other kernels.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The convolution, without bias and activation."""
         if not self.symmetric:
             return super().convolution_op(inputs, kernel)
@@ -287,17 +309,17 @@ class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
     _output_axis = -2
 
     @property
-    def direction(self):
+    def direction(self) -> Tensor:
         """The trained directions v, of the shape of the kernel."""
         return self._direction
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """The normalized kernel."""
-        return _WeightNorm.kernel.fget(self)
+        return _WeightNorm.kernel.fget(self)  # type: ignore[attr-defined]
 
     @kernel.setter
-    def kernel(self, value):
+    def kernel(self, value: Any) -> None:
         # Keras assigns the variable that it has made.
         self._direction = value
 

@@ -1,7 +1,10 @@
 """VAE-AS: a classifier of training examples that measures, and weighs, what a code says of them."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -21,6 +24,12 @@ from ..core.posteriors import float32
 from ..core.random import SeedGenerator
 from ..core.replicas import batch_mean
 from .objective import Loss, Objective, Regularizer
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, KerasObject, Tensor
+    from .objective import Terms
 
 ESTIMATORS = ("ce", "entropy", "entropy_sampled", "fano_low", "fano_hat")
 
@@ -43,7 +52,7 @@ class InformationWeightedELBO(Objective):
     Reference: VAE-AS, section 3 (auxiliary softmax).
     """
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """The distortion; outside of training with the rate."""
         return Loss(terms.distortion if training else terms.distortion + terms.kl, 0.0, {})
 
@@ -114,20 +123,20 @@ class AuxiliarySoftmax(Regularizer):
 
     def __init__(
         self,
-        alpha=1.0,
-        beta=1.0,
+        alpha: float = 1.0,
+        beta: float = 1.0,
         *,
-        num_examples,
-        network,
-        softmax,
-        estimator="entropy",
-        classifier_grad="detached",
-        density="sampled",
-        classifier_steps=1,
-        optimizer="adam",
-        seed=0,
-        **kwargs,
-    ):
+        num_examples: int,
+        network: keras.layers.Layer,
+        softmax: keras.layers.Layer,
+        estimator: str = "entropy",
+        classifier_grad: str = "detached",
+        density: str = "sampled",
+        classifier_steps: int = 1,
+        optimizer: KerasObject = "adam",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         alpha, beta = check_real("alpha", alpha, "[0, inf)"), check_real("beta", beta, "[0, inf)")
         # A single example cannot be told from any other.
@@ -165,22 +174,22 @@ class AuxiliarySoftmax(Regularizer):
         self.classifier_steps, self.seed = classifier_steps, seed
         self.optimizer = check_keras("optimizer", optimizer, keras.optimizers)
         self.noise = SeedGenerator(seed)
-        self._labels = None
+        self._labels: Array | None = None
         if softmax.num_classes < num_examples:
             order = np.random.default_rng(seed).permutation(num_examples)
             self._labels = (order % softmax.num_classes).astype("int32")
-        self._learned = None
+        self._learned: Any = None
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         """Always False: the classifier has its own update rule."""
         return False
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: Any) -> None:
         pass
 
-    def prepare(self, latent_dim):
+    def prepare(self, latent_dim: int) -> None:
         """Builds the classifier for codes `(batch, latent_dim)`, and its optimizer."""
         if self._learned is not None:
             return
@@ -194,15 +203,15 @@ class AuxiliarySoftmax(Regularizer):
         # Tracked, for the compiled step to hand them on.
         self._learned, self._state = learned, list(self.optimizer.variables)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Saves the noise; the optimizer, a part of its own, saves itself."""
         store["noise"] = ops.convert_to_numpy(self.noise.state.value)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Restores the noise."""
         self.noise.state.assign(store["noise"])
 
-    def call(self, terms, training=False):
+    def call(self, terms: Terms, training: bool = False) -> Loss:
         """Returns both weighted terms by example; nothing outside of training."""
         if not training:
             return Loss(ops.zeros_like(terms.kl), 0.0, {})
@@ -237,14 +246,14 @@ class AuxiliarySoftmax(Regularizer):
         }
         return Loss(per_example, 0.0, report)
 
-    def label_of(self, index):
+    def label_of(self, index: Tensor) -> Tensor:
         """The class of each example, int32 `(batch,)`."""
         index = ops.cast(index, "int32")
         return (
             index if self._labels is None else ops.take(ops.convert_to_tensor(self._labels), index)
         )
 
-    def information(self, log_s, h):
+    def information(self, log_s: Tensor, h: Tensor) -> Tensor:
         """The estimator of I, `(batch, K)`.
 
         Args:
@@ -269,7 +278,7 @@ class AuxiliarySoftmax(Regularizer):
             return binary
         return binary + error * math.log(max(self.softmax.num_classes - 1, 1))
 
-    def update(self, z, label):
+    def update(self, z: Tensor, label: Tensor) -> None:
         """One step of the classifier on SC.
 
         Args:

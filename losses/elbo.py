@@ -1,5 +1,9 @@
 """Evidence lower bounds: weighted, floored, importance-weighted."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -8,6 +12,13 @@ from ..core.posteriors import PointMass
 from ..core.replicas import gather_batch
 from .importance_weighting import importance_weighted_log_prob
 from .objective import Loss, Objective, Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Tensor, Weighting
+    from .objective import Regularizer, Terms
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -30,21 +41,23 @@ class ELBO(Objective):
     Reference: Kingma & Welling (2014), eq. 3, arXiv:1312.6114; Higgins et al. (2017), eq. 4.
     """
 
-    def __init__(self, beta=1.0, regularizers=(), **kwargs):
+    def __init__(
+        self, beta: Weighting = 1.0, regularizers: Sequence[Regularizer] = (), **kwargs: Any
+    ) -> None:
         super().__init__(regularizers, **kwargs)
         self._weight = Weight(beta, "beta")
 
     @property
-    def beta(self):
+    def beta(self) -> Tensor:
         """The current weight of the rate, a non-trainable variable."""
         return self._weight.variable
 
     @property
-    def scheduled(self):
+    def scheduled(self) -> bool:
         """Whether the weight follows a schedule of the training step."""
         return self._weight.schedule is not None
 
-    def rewind(self, factor=0.5):
+    def rewind(self, factor: float = 0.5) -> None:
         """Puts the schedule of the weight back to `factor` times the steps that it has taken."""
         steps = ops.cast(ops.convert_to_tensor(self._weight.step), "float32")
         self._weight.step.assign(ops.cast(factor * steps, "int32"))
@@ -53,17 +66,17 @@ class ELBO(Objective):
         return self._weight.initial if name == "beta" else super()._argument(name)
 
     @property
-    def needs_density(self):
+    def needs_density(self) -> bool:  # type: ignore[override]
         """False for an auto-encoder (`beta=0`), which has no rate."""
         return self._weight.initial != 0
 
     @property
-    def report_names(self):
+    def report_names(self) -> tuple[str, ...]:
         """A scheduled weight is shown along with the regularizers."""
         own = ("beta",) if self._weight.schedule else ()
         return own + super().report_names
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """Distortion plus weighted rate."""
         if isinstance(terms.posterior, PointMass):
             return Loss(terms.distortion, 0.0, {})
@@ -74,7 +87,7 @@ class ELBO(Objective):
             terms.distortion + beta * rate.per_example, beta * rate.batch, {**report, **rate.report}
         )
 
-    def rate(self, terms, training):
+    def rate(self, terms: Terms, training: bool) -> Loss:
         """The rate as it is charged, a `Loss`."""
         return Loss(terms.kl, 0.0, {})
 
@@ -111,7 +124,14 @@ class FreeBits(ELBO):
 
     variants = ("dim_batch_max", "dim_sample_mask", "total_sample_mask", "total_batch_max")
 
-    def __init__(self, free_bits=0.1, variant="dim_batch_max", beta=1.0, regularizers=(), **kwargs):
+    def __init__(
+        self,
+        free_bits: float = 0.1,
+        variant: str = "dim_batch_max",
+        beta: Weighting = 1.0,
+        regularizers: Sequence[Regularizer] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(beta, regularizers, **kwargs)
         free_bits = check_real("free_bits", free_bits, "[0, inf)")
         self._initial_free_bits = free_bits
@@ -126,7 +146,7 @@ class FreeBits(ELBO):
     def _argument(self, name):
         return self._initial_free_bits if name == "free_bits" else super()._argument(name)
 
-    def rate(self, terms, training):
+    def rate(self, terms: Terms, training: bool) -> Loss:
         """The rate above the floor in training, the plain rate otherwise."""
         if not training:
             return super().rate(terms, training)
@@ -159,6 +179,6 @@ class ImportanceWeightedELBO(Objective):
     Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
     """
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """The negative K-sample bound."""
         return Loss(-importance_weighted_log_prob(terms), 0.0, {})

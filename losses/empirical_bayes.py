@@ -1,5 +1,9 @@
 """Hierarchical empirical Bayes: the batch's own mean and covariance against the prior's."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -7,8 +11,15 @@ from ..core.posteriors import HierarchicalGaussian, float32
 from ..core.replicas import gather_batch
 from .objective import Loss, Objective, Weight
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-def batch_moments(mean):
+    from ..core.types import Tensor, Weighting
+    from .objective import Regularizer, Terms
+
+
+def batch_moments(mean: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and covariance of posterior means over their batch.
 
         beta  = 1/B sum_i mean_i
@@ -28,12 +39,12 @@ def batch_moments(mean):
     return beta, sigma
 
 
-def shrink(sigma, shrinkage):
+def shrink(sigma: Tensor, shrinkage: float) -> Tensor:
     """Pulls a covariance `(D, D)` toward the identity."""
     return (1.0 - shrinkage) * sigma + shrinkage * ops.eye(sigma.shape[-1], dtype=sigma.dtype)
 
 
-def gaussian_kl_to_standard(mean, scale_tril):
+def gaussian_kl_to_standard(mean: Tensor, scale_tril: Tensor) -> Tensor:
     """KL of a full-covariance Gaussian to the standard normal.
 
         KL( N(m, L L^T) || N(0, I) ) = 1/2 ( ||L||_F^2 + m.m - D - 2 sum_d log L_dd )    (nats)
@@ -81,7 +92,9 @@ class EmpiricalBayesELBO(Objective):
 
     prior_variance = 1.0
 
-    def __init__(self, weight=1.0, regularizers=(), **kwargs):
+    def __init__(
+        self, weight: Weighting = 1.0, regularizers: Sequence[Regularizer] = (), **kwargs: Any
+    ) -> None:
         super().__init__(regularizers, **kwargs)
         self._weight = Weight(weight, "weight")
 
@@ -89,16 +102,16 @@ class EmpiricalBayesELBO(Objective):
         return self._weight.initial if name == "weight" else super()._argument(name)
 
     @property
-    def weight(self):
+    def weight(self) -> Tensor:
         """The current weight of `hyper_kl`, a non-trainable variable."""
         return self._weight.variable
 
     @property
-    def report_names(self):
+    def report_names(self) -> tuple[str, ...]:
         """The regularizer's own value, then further regularizers'."""
         return ("hyper_kl",) + super().report_names
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """Distortion plus the weighted KL of the hyper-distribution."""
         posterior = terms.posterior
         if not isinstance(posterior, HierarchicalGaussian):

@@ -1,11 +1,20 @@
 """Importance weighting: the bound over K draws, from a batch at once or from a loop over draws."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from keras import ops
 
 from ..core.random import StatelessSeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import Tensor
+    from .objective import Terms
 
 #: Draws that a step of the loop takes. Fixed, because the noise of a seed depends on it.
 CHUNK = 8
@@ -23,24 +32,31 @@ class WeightedDraws(NamedTuple):
         rate: Mean of log q(z_k|x) - log p(z_k), in nats.
     """
 
-    log_prob: object
-    effective_samples: object
-    distortion: object
-    rate: object
+    log_prob: Tensor
+    effective_samples: Tensor
+    distortion: Tensor
+    rate: Tensor
 
 
-def log_weights(log_px, log_pz, log_qz):
+def log_weights(log_px: Tensor, log_pz: Tensor, log_qz: Tensor) -> Tensor:
     """Returns log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x), `(batch, K)`."""
     return log_px + log_pz - log_qz
 
 
-def importance_weighted_log_prob(terms):
+def importance_weighted_log_prob(terms: Terms) -> Tensor:
     """Log-mean of the K importance weights, `(batch,)`: in expectation below log p(x)."""
     weights = log_weights(terms.log_px, terms.log_pz, terms.log_qz)
     return ops.logsumexp(weights, axis=1) - math.log(weights.shape[1])
 
 
-def weigh_draws(densities, like, num_samples, seed, offset=0, loop=None):
+def weigh_draws(
+    densities: Callable[[Any], tuple[Tensor, Tensor, Tensor]],
+    like: Tensor,
+    num_samples: Tensor,
+    seed: Tensor,
+    offset: Tensor = 0,
+    loop: Callable[..., Any] | None = None,
+) -> WeightedDraws:
     """Estimates by importance weighting with `CHUNK` draws at a time.
 
         log p(x) ~ logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ] - log K    (nats)

@@ -1,5 +1,9 @@
 """Maximum mean discrepancy between the aggregate posterior and the prior."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -9,10 +13,23 @@ from ..core.random import SavesNoise, SeedGenerator
 from ..core.replicas import gather_batch
 from .objective import Loss, Regularizer, Weight
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Tensor, Weighting
+    from .objective import Terms
+
 _SCALES = {"imq": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), "rbf": (1.0,)}
 
 
-def maximum_mean_discrepancy(x, y, kernel="imq", scales=None, prior_variance=1.0):
+def maximum_mean_discrepancy(
+    x: Tensor,
+    y: Tensor,
+    kernel: str = "imq",
+    scales: Sequence[float] | None = None,
+    prior_variance: float = 1.0,
+) -> Tensor:
     """Unbiased squared maximum mean discrepancy between two samples.
 
         MMD = sum_C [ mean_{i != j} k_C(x_i, x_j) + mean_{i != j} k_C(y_i, y_j)
@@ -100,13 +117,13 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
 
     def __init__(
         self,
-        weight=1.0,
-        kernel="imq",
-        scales=None,
-        prior_variance=1.0,
-        seed=None,
-        **kwargs,
-    ):
+        weight: Weighting = 1.0,
+        kernel: str = "imq",
+        scales: Sequence[float] | None = None,
+        prior_variance: float = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.kernel, self.scales, self.prior_variance = _checked_kernel(
             kernel, scales, prior_variance
@@ -119,11 +136,11 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
         return self._weight.initial if name == "weight" else super()._argument(name)
 
     @property
-    def weight(self):
+    def weight(self) -> Tensor:
         """The current weight, a non-trainable variable."""
         return self._weight.variable
 
-    def call(self, terms, training=False):
+    def call(self, terms: Terms, training: bool = False) -> Loss:
         """Returns the weighted discrepancy as a batch-level `Loss`."""
         z = float32(terms.z[:, 0])
         prior = self.prior_variance**0.5 * keras.random.normal(

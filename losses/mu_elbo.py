@@ -1,6 +1,9 @@
 """Mean-matching objective of mu-VAE."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -10,8 +13,15 @@ from ..core.posteriors import DiagonalGaussian, float32
 from ..core.replicas import gather_batch
 from .objective import Loss, Objective
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-def mean_matching(mean, mode="global"):
+    from ..core.types import Tensor
+    from .objective import Regularizer, Terms
+
+
+def mean_matching(mean: Tensor, mode: str = "global") -> Tensor:
     """Distance of a batch of posterior means from the prior's mean.
 
         global         | sum_b sum_d mean_bd | / B
@@ -44,7 +54,7 @@ def _mean_mode(name, mode):
     return check_choice(name, mode, ("global", "per_dimension", "per_sample"))
 
 
-def variance_matching(log_var, mode="full"):
+def variance_matching(log_var: Tensor, mode: str = "full") -> Tensor:
     """Distance of posterior variances from one, by example.
 
         full      sum_d ( exp(log_var) - log_var - 1 )
@@ -106,8 +116,13 @@ class MuELBO(Objective):
     report_names_own = ("mean_term", "variance_term")
 
     def __init__(
-        self, mean_mode="global", variance_mode="full", half=False, regularizers=(), **kwargs
-    ):
+        self,
+        mean_mode: str = "global",
+        variance_mode: str = "full",
+        half: bool = False,
+        regularizers: Sequence[Regularizer] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(regularizers, **kwargs)
         self.mean_mode = _mean_mode("mean_mode", mean_mode)
         self.variance_mode = check_choice(
@@ -122,11 +137,11 @@ class MuELBO(Objective):
             )
 
     @property
-    def report_names(self):
+    def report_names(self) -> tuple[str, ...]:
         """Both terms, then the regularizers'."""
         return self.report_names_own + super().report_names
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """Distortion plus both matching terms."""
         if not isinstance(terms.posterior, DiagonalGaussian):
             raise TypeError(

@@ -1,5 +1,9 @@
 """Mutual posterior divergence: posteriors of different examples should differ, evenly."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -8,8 +12,14 @@ from ..core.posteriors import DiagonalGaussian, float32
 from ..core.replicas import gather_batch
 from .objective import Loss, Regularizer
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def pairwise_kl(mean, log_var):
+    from ..core.types import Tensor
+    from .objective import Terms
+
+
+def pairwise_kl(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL between all pairs of diagonal Gaussians, per dimension.
 
         P_ijk = 1/2 ( s2_i/s2_j + (mean_i - mean_j)^2/s2_j - log s2_i + log s2_j - 1 )_k
@@ -53,7 +63,13 @@ class MutualPosteriorDivergence(Regularizer):
     report_names = ("diversity", "smoothness")
     min_batch_size = 2
 
-    def __init__(self, diversity=1.0, smoothness=0.2, reduction="mean_of_softplus", **kwargs):
+    def __init__(
+        self,
+        diversity: float = 1.0,
+        smoothness: float = 0.2,
+        reduction: str = "mean_of_softplus",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.diversity = check_real("diversity", diversity, "[0, inf)")
         self.smoothness = check_real("smoothness", smoothness, "[0, inf)")
@@ -61,7 +77,7 @@ class MutualPosteriorDivergence(Regularizer):
             "reduction", reduction, ("mean_of_softplus", "softplus_of_mean")
         )
 
-    def call(self, terms, training=False):
+    def call(self, terms: Terms, training: bool = False) -> Loss:
         """Returns both weighted terms as a batch-level `Loss`."""
         posterior = getattr(terms.posterior, "base", terms.posterior)
         if not isinstance(posterior, DiagonalGaussian):
@@ -76,7 +92,7 @@ class MutualPosteriorDivergence(Regularizer):
             {"diversity": diversity, "smoothness": smoothness},
         )
 
-    def terms(self, mean, log_var):
+    def terms(self, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
         """Both unweighted terms of a batch of posteriors, scalars."""
         pairs = pairwise_kl(gather_batch(mean), gather_batch(log_var))
         size = ops.shape(pairs)[0]

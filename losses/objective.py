@@ -1,7 +1,9 @@
 """Objectives: their inputs, their results, and the weights that they may own."""
 
+from __future__ import annotations
+
 import contextlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 from keras import ops
@@ -10,6 +12,12 @@ from ..core.checks import check_kind, check_real
 from ..core.replicas import has_rows
 from ..core.serialization import ArgumentsConfig
 from .schedules import counts_epochs, final_value, initial_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ..core.types import Posterior, Tensor, Weighting
 
 
 class Terms(NamedTuple):
@@ -27,22 +35,22 @@ class Terms(NamedTuple):
         index: Number of each example in the training set, int `(batch,)`, or None.
     """
 
-    log_px: object
-    log_pz: object
-    log_qz: object
-    kl: object
-    kl_per_dimension: object
-    posterior: object
-    z: object
-    index: object = None
+    log_px: Tensor
+    log_pz: Tensor
+    log_qz: Tensor
+    kl: Tensor
+    kl_per_dimension: Tensor
+    posterior: Posterior
+    z: Tensor
+    index: Tensor = None
 
     @property
-    def kl_per_dim(self):
+    def kl_per_dim(self) -> Tensor:
         """`kl_per_dimension` by its former name, for one release."""
         return self.kl_per_dimension
 
     @property
-    def distortion(self):
+    def distortion(self) -> Tensor:
         """E_q[-log p(x|z)], `(batch,)`, estimated from the K draws."""
         return -ops.mean(self.log_px, axis=1)
 
@@ -55,8 +63,8 @@ class Reported(NamedTuple):
         exists: Scalar, 1 where it counts and 0 where it does not.
     """
 
-    value: object
-    exists: object
+    value: Tensor
+    exists: Tensor
 
 
 class Loss(NamedTuple):
@@ -68,8 +76,8 @@ class Loss(NamedTuple):
         report: Dict of further values for the logs, each `(batch,)`, scalar or `Reported`.
     """
 
-    per_example: object
-    batch: object
+    per_example: Tensor
+    batch: Tensor
     report: dict
 
 
@@ -82,14 +90,15 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         label: Name of the argument that it stands for.
     """
 
-    def __init__(self, value, label):
+    def __init__(self, value: Weighting, label: str) -> None:
         super().__init__(name=label, dtype="float32")
         if isinstance(value, type) or not callable(value):
             value = check_real(label, value, "[0, inf)", also="a schedule of the training step")
         # What counts epochs counts those of one model.
-        value = value.copy() if counts_epochs(value) else value
-        self.initial = value
-        self.schedule = value if callable(value) else None
+        own: Any = value
+        own = own.copy() if counts_epochs(own) else own
+        self.initial = own
+        self.schedule = own if callable(own) else None
         self._held = False
         start = initial_value(self.schedule) if self.schedule else value
         # Replicas agree on both, so the first one's value is everybody's.
@@ -108,7 +117,7 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, training=False):
+    def call(self, training: bool = False) -> Tensor:
         """The weight of this step; evaluations use the one that a schedule settles on."""
         if self.schedule is None:
             return ops.convert_to_tensor(self.variable)
@@ -128,7 +137,7 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
         return self.initial if name == "value" else self.name
 
     @contextlib.contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[Any]:
         """Within it calls in training leave the schedule at its step."""
         self._held = True
         try:
@@ -137,7 +146,7 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
             self._held = False
 
     @property
-    def final(self):
+    def final(self) -> float:
         """Weight of every evaluation."""
         return final_value(self.schedule)
 
@@ -147,12 +156,12 @@ class _Part(ArgumentsConfig, keras.layers.Layer):
 
     #: Smallest batch for which the term is defined. In a smaller one, as the last one of an epoch
     #: may be, it is left out of loss and logs; it must yet be finite there.
-    min_batch_size = 1
+    min_batch_size: int = 1
     #: v of the prior N(0, v I) that the term draws the codes to whatever prior the model has: that
     #: must then be the same one. None for a term that takes the model's prior, or none.
-    prior_variance = None
+    prior_variance: Any = None
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.built = True
@@ -166,11 +175,11 @@ class Regularizer(_Part):
     codes to a prior which is not the model's own say so in `prior_variance`.
     """
 
-    report_names = ()
+    report_names: tuple[str, ...] = ()
     #: Whether the term needs a posterior with a density.
     needs_density = False
 
-    def prepare(self, latent_dim):
+    def prepare(self, latent_dim: int) -> None:
         """Makes what takes knowing the dimension of the codes; called when the model is built."""
 
 
@@ -220,40 +229,41 @@ class Objective(_Part):
     #: Whether the objective needs a posterior with a density.
     needs_density = True
 
-    def __init__(self, regularizers=(), **kwargs):
+    def __init__(self, regularizers: Sequence[Regularizer] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.regularizers, self.trackers = [], []
+        self.regularizers: list[Regularizer] = []
+        self.trackers: list[_MeanOfExisting] = []
         check_kind("regularizers", regularizers, (list, tuple), "a list of vaezoo regularizers")
         for regularizer in regularizers:
             self.add(regularizer)
 
-    def add(self, regularizer):
+    def add(self, regularizer: Regularizer) -> None:
         """Adds a `Regularizer`."""
         rule = "of vaezoo regularizers such as MaximumMeanDiscrepancy"
         self.regularizers.append(check_kind("regularizers", regularizer, Regularizer, rule))
 
-    def make_trackers(self):
+    def make_trackers(self) -> None:
         """Makes `trackers`, the metrics that average the reported values for the logs."""
         known = {tracker.name for tracker in self.trackers}
         self.trackers.extend(_MeanOfExisting(n) for n in self.report_names if n not in known)
 
     @property
-    def report_names(self):
+    def report_names(self) -> tuple[str, ...]:
         """Names of the values that are logged beside loss, distortion and rate."""
         return tuple(name for part in self.regularizers for name in part.report_names)
 
     @property
-    def num_examples(self):
+    def num_examples(self) -> int | None:
         """Number of training examples whose indices a term needs, or None."""
         found = [getattr(part, "num_examples", None) for part in self.regularizers]
         return next(filter(None, found), None)
 
     @property
-    def min_batch_size(self):
+    def min_batch_size(self) -> int:  # type: ignore[override]
         """Smallest batch for which every term is defined."""
         return max((part.min_batch_size for part in self.regularizers), default=1)
 
-    def call(self, terms, training=False):
+    def call(self, terms: Terms, training: bool = False) -> Loss:
         """Returns the `Loss` of a batch.
 
         Args:
@@ -270,12 +280,12 @@ class Objective(_Part):
             )
         return loss
 
-    def bound(self, terms, training):
+    def bound(self, terms: Terms, training: bool) -> Loss:
         """Returns the objective's own `Loss`, without regularizers."""
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[Any]:
         """Within it the schedules of all weights stay at their step, for steps that do not count.
 
         Entered while the step is traced.
@@ -286,6 +296,6 @@ class Objective(_Part):
                     stack.enter_context(layer.paused())
             yield
 
-    def held(self):
+    def held(self) -> Any:
         """`paused` by its former name, for one release."""
         return self.paused()

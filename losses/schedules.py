@@ -5,7 +5,10 @@ place where these do. All are functions of the number of training steps taken so
 `unit="epochs"` are told by `fit` how many steps an epoch has.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -13,6 +16,11 @@ from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_kind, check_real
 from ..core.serialization import ArgumentsConfig
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Config, Tensor
 
 UNITS = ("steps", "epochs")
 
@@ -31,11 +39,11 @@ class Clock:
     shift = 0
 
     @property
-    def counts_epochs(self):
+    def counts_epochs(self) -> bool:
         """Whether the unit is the epoch."""
         return self.unit == "epochs"
 
-    def set_steps_per_epoch(self, steps_per_epoch, step=0):
+    def set_steps_per_epoch(self, steps_per_epoch: int, step: int = 0) -> bool:
         """Says how many steps an epoch has from now on.
 
         Args:
@@ -55,7 +63,7 @@ class Clock:
         self.steps_per_epoch = steps_per_epoch
         return True
 
-    def in_steps(self, number):
+    def in_steps(self, number: float) -> Any:
         """A number of units in steps.
 
         Raises:
@@ -71,7 +79,7 @@ class Clock:
             )
         return max(1, round(number * self.steps_per_epoch))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, and how long epochs have been so far."""
         config = super().get_config()
         if self.steps_per_epoch is not None:
@@ -79,7 +87,7 @@ class Clock:
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Any:
         """Builds the object from what `get_config` returned."""
         config = dict(config)
         clock = config.pop("clock", None)
@@ -88,7 +96,7 @@ class Clock:
             made.steps_per_epoch, made.shift = clock["steps_per_epoch"], clock["shift"]
         return made
 
-    def copy(self):
+    def copy(self) -> Clock:
         """One that counts for itself."""
         return type(self).from_config(self.get_config())
 
@@ -99,25 +107,25 @@ class Schedule(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
     Subclasses implement `value_at(step, steps)`, with `steps` the length of the whole ramp.
     """
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         steps = self.in_steps(self.steps)
         return self.value_at(step + self.shift if self.shift else step, steps)
 
-    def value_at(self, step, steps):
+    def value_at(self, step: Any, steps: Any) -> Any:
         """The weight at a step of a ramp of so many steps."""
         raise NotImplementedError
 
-    def at_epoch(self, epoch):
+    def at_epoch(self, epoch: int) -> Any:
         """The weight at the beginning of an epoch, where the unit is read as the epoch."""
         return self.value_at(epoch, self.steps)
 
     @property
-    def initial(self):
+    def initial(self) -> Any:
         """The weight of the first step, known before the length of an epoch is."""
         return self.value_at(0, self.steps)
 
     @property
-    def final(self):
+    def final(self) -> Any:
         """Value at the end of the ramp: the weight of every evaluation."""
         return self.stop
 
@@ -137,7 +145,7 @@ class Schedule(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
         fraction = ops.clip(ops.cast(step, "float32") / steps, 0.0, 1.0)
         return self.start + (self.stop - self.start) * shape(fraction)
 
-    def first_step_at(self, weight):
+    def first_step_at(self, weight: float) -> float:
         """First step at which the schedule has reached `weight`.
 
         Returns:
@@ -163,7 +171,7 @@ class Schedule(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
         return first / grain if self.counts_epochs else first
 
 
-def final_value(schedule):
+def final_value(schedule: Any) -> Any:
     """The weight that a schedule settles on: the weight of every evaluation.
 
     Args:
@@ -176,12 +184,12 @@ def final_value(schedule):
     return schedule(2**31 - 1) if final is None else final
 
 
-def initial_value(schedule):
+def initial_value(schedule: Any) -> float:
     """The weight that a schedule begins with, as a float."""
     return float(schedule.initial if counts_epochs(schedule) else schedule(0))
 
 
-def counts_epochs(schedule):
+def counts_epochs(schedule: Any) -> bool:
     """Whether a number or schedule counts in epochs, and has to be told their length."""
     return getattr(schedule, "counts_epochs", False)
 
@@ -205,10 +213,12 @@ class LinearSchedule(Schedule):
     Reference: Bowman et al. (2016), section 3.1, arXiv:1511.06349.
     """
 
-    def __init__(self, steps, start=0.0, stop=1.0, unit="steps"):
+    def __init__(
+        self, steps: float, start: float = 0.0, stop: float = 1.0, unit: str = "steps"
+    ) -> None:
         self._set_ramp(steps, start, stop, unit)
 
-    def value_at(self, step, steps):
+    def value_at(self, step: Any, steps: Any) -> Any:
         return self._ramp(step, steps, lambda fraction: fraction)
 
 
@@ -233,11 +243,18 @@ class SigmoidSchedule(Schedule):
     Reference: Bowman et al. (2016), figure 2, arXiv:1511.06349.
     """
 
-    def __init__(self, steps, start=0.0, stop=1.0, steepness=10.0, unit="steps"):
+    def __init__(
+        self,
+        steps: float,
+        start: float = 0.0,
+        stop: float = 1.0,
+        steepness: float = 10.0,
+        unit: str = "steps",
+    ) -> None:
         self._set_ramp(steps, start, stop, unit)
         self.steepness = check_real("steepness", steepness, "(0, inf)")
 
-    def value_at(self, step, steps):
+    def value_at(self, step: Any, steps: Any) -> Any:
         low = 1.0 / (1.0 + math.exp(0.5 * self.steepness))
 
         def shape(fraction):
@@ -263,10 +280,12 @@ class CosineSchedule(Schedule):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, steps, start=0.0, stop=1.0, unit="steps"):
+    def __init__(
+        self, steps: float, start: float = 0.0, stop: float = 1.0, unit: str = "steps"
+    ) -> None:
         self._set_ramp(steps, start, stop, unit)
 
-    def value_at(self, step, steps):
+    def value_at(self, step: Any, steps: Any) -> Any:
         return self._ramp(step, steps, lambda fraction: 0.5 * (1.0 - ops.cos(math.pi * fraction)))
 
 
@@ -292,12 +311,20 @@ class CyclicalSchedule(Schedule):
     Reference: Fu et al. (2019), section 3, arXiv:1903.10145.
     """
 
-    def __init__(self, steps, cycles=4, rise=0.5, start=0.0, stop=1.0, unit="steps"):
+    def __init__(
+        self,
+        steps: float,
+        cycles: int = 4,
+        rise: float = 0.5,
+        start: float = 0.0,
+        stop: float = 1.0,
+        unit: str = "steps",
+    ) -> None:
         self._set_ramp(steps, start, stop, unit)
         self.cycles = check_integer("cycles", cycles)
         self.rise = check_real("rise", rise, "(0, 1]")
 
-    def value_at(self, step, steps):
+    def value_at(self, step: Any, steps: Any) -> Any:
         step = ops.minimum(step, steps)
         if isinstance(steps, int):
             # In whole numbers, since a rounded quotient may put off the start of a cycle by a step.
@@ -325,25 +352,25 @@ class InEpochs(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
 
     unit = "epochs"
 
-    def __init__(self, schedule):
+    def __init__(self, schedule: Any) -> None:
         kind = keras.optimizers.schedules.LearningRateSchedule
         self.schedule = check_kind("schedule", schedule, kind, "a Keras schedule")
 
     def _base_config(self):
         return {}
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Tensor:
         # Divided in whole numbers: a rounded quotient may put off an epoch by a step.
         step, steps = ops.cast(step, "int32") + self.shift, self.in_steps(1)
         part = ops.cast(ops.mod(step, steps), "float32") / steps
         return self.schedule(ops.cast(ops.floor_divide(step, steps), "float32") + part)
 
     @property
-    def initial(self):
+    def initial(self) -> float:
         """The weight of the first step."""
         return self.schedule(0.0)
 
     @property
-    def final(self):
+    def final(self) -> float:
         """The weight that it settles on."""
         return final_value(self.schedule)
