@@ -110,7 +110,10 @@ class Training:
         """Trains as `keras.Model.fit` does, after checking the data.
 
         Args:
-            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator. The order of an array's
+                rows depends on the global seed when `fit` begins and on the number of the epoch.
+                On TensorFlow each epoch over a `tf.data.Dataset` may wait at its end for the
+                thread that tunes the pipeline; `options.autotune.enabled = False` ends that.
             y: Optional targets or labels, see the class. A model that classifies its training
                 examples (`num_examples`) needs their indices, too: arrays get them here; batches
                 of other sources must be `(x, {"index": index})` or `(x, {"index": index, "y": y})`,
