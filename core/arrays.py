@@ -1,9 +1,19 @@
 """Batches of arrays in memory, in an order that a seed and the number of the epoch give."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import tensorflow as tf
+
+    from .types import Array
 
 
 class RowOrder(keras.callbacks.Callback):
@@ -21,22 +31,24 @@ class RowOrder(keras.callbacks.Callback):
         shuffle: Whether to shuffle; otherwise rows keep their places.
     """
 
-    def __init__(self, count, seed=0, shuffle=True):
+    def __init__(self, count: int, seed: int = 0, shuffle: bool = True) -> None:
         super().__init__()
         self.count, self.seed, self.shuffle = count, seed, shuffle
         self.epoch = 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
 
-    def rows(self):
+    def rows(self) -> Array:
         """Returns the rows of the present epoch, int64 `(count,)`."""
         if not self.shuffle:
             return np.arange(self.count)
         return np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
 
 
-def batches_of(arrays, batch_size, order):
+def batches_of(
+    arrays: tuple[Any, ...], batch_size: int, order: RowOrder
+) -> tf.data.Dataset | keras.utils.PyDataset:
     """Returns a data set of the batches of arrays, for one iteration an epoch.
 
     Values that are not integers come in Keras' default precision, as Keras hands over arrays.
@@ -54,7 +66,7 @@ def batches_of(arrays, batch_size, order):
     return _ArrayBatches(arrays, batch_size, order)
 
 
-def untuned(dataset):
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns a `tf.data.Dataset` that nothing tunes while it runs.
 
     An iterator over a tuned one ends only when the thread that tunes it wakes, and that sleeps for
@@ -89,7 +101,7 @@ def _dataset(arrays, batch_size, order):
     return untuned(batches.apply(length).prefetch(2)).with_options(options)
 
 
-def index_batches(rows, count, batch_size):
+def index_batches(rows: tf.Tensor, count: int, batch_size: int) -> tf.data.Dataset:
     """Returns a `tf.data.Dataset` of the batches of one tensor of `count` rows."""
     import tensorflow as tf
 
@@ -116,20 +128,18 @@ def _in_floatx(value, cast):
 class _ArrayBatches(keras.utils.PyDataset):
     """The batches without TensorFlow."""
 
-    def __init__(self, arrays, batch_size, order):
+    def __init__(self, arrays: tuple[Any, ...], batch_size: int, order: RowOrder) -> None:
         super().__init__()
         self._arrays = _of_each(np.asarray, arrays)
         self._batch_size, self._order = batch_size, order
-        self._rows = None
+        self._rows = order.rows()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil(self._order.count / self._batch_size)
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         self._rows = self._order.rows()
 
-    def __getitem__(self, i):
-        if self._rows is None:
-            self.on_epoch_begin()
+    def __getitem__(self, i: int) -> tuple[Any, ...]:
         rows = self._rows[i * self._batch_size : (i + 1) * self._batch_size]
         return _of_each(lambda v: _in_floatx(v[rows], np.ndarray.astype), self._arrays)
