@@ -22,7 +22,7 @@ ARROWS = {
     "data": {"core"},
     "runs": {"callbacks", "core", "data", "layers", "losses", "metrics", "zoo"},
     "cli": {"callbacks", "core", "data", "layers", "losses", "metrics", "package", "runs", "zoo"},
-    "package": {"callbacks", "cli", "data", "layers", "losses", "metrics", "runs", "zoo"},
+    "package": {"callbacks", "cli", "core", "data", "layers", "losses", "metrics", "runs", "zoo"},
 }
 # Where a part lies if not in a folder of its name.
 PLACES = {"runs": "package/runs"}
