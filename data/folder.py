@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .source import CORES, SPLIT_NAMES, Source
+from .source import SPLIT_NAMES, Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 #: What whole files end in.
@@ -112,7 +112,7 @@ class FolderSource(Source):
             image = tf.ensure_shape(geometry.tensor(image), shape)
             return (image, *(() if y is None else (y[row],)), row, tick)
 
-        return ticks.map(decode, num_parallel_calls=CORES)
+        return ticks.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _checked(path, contents):

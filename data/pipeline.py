@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.arrays import index_batches, untuned
 from .batches import PlannedBatches, batch_of
 from .images import scaled
-from .source import CORES
 
 
 class BatchPlan(NamedTuple):
@@ -98,11 +96,6 @@ def ticks(plan):
     The number is the only thing that random draws depend on, so that batches are a function of the
     plan, whatever TensorFlow's global seed.
     """
-    return _ticks(plan).unbatch()
-
-
-def _ticks(plan):
-    """The same, all of an epoch in one tensor."""
     import tensorflow as tf
 
     epochs = itertools.count()
@@ -112,7 +105,7 @@ def _ticks(plan):
         yield epoch * plan.count + plan.order(epoch)
 
     spec = tf.TensorSpec((plan.count,), tf.int64)
-    return tf.data.Dataset.from_generator(orders, output_signature=spec)
+    return tf.data.Dataset.from_generator(orders, output_signature=spec).unbatch()
 
 
 def array_batches(x, y, plan):
@@ -127,7 +120,7 @@ def array_batches(x, y, plan):
         rows = tick % plan.count
         return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(_tick_batches(plan), plan, gather)
+    return _batches(ticks(plan), plan, gather)
 
 
 def reader_batches(read, y, dtype, plan):
@@ -143,7 +136,7 @@ def reader_batches(read, y, dtype, plan):
         x.set_shape((*tick.shape, *plan.shape))
         return x, *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(_tick_batches(plan), plan, fetch)
+    return _batches(ticks(plan), plan, fetch)
 
 
 def element_batches(elements, part, plan, with_labels):
@@ -162,18 +155,11 @@ def element_batches(elements, part, plan, with_labels):
             x = tf.cast(noise * 255 < tf.cast(x, tf.float32), tf.uint8) * 255
         return (x, *(labels if with_labels else ()), row, tick)
 
-    elements = elements.map(draw, num_parallel_calls=CORES)
-    return _batches(elements.batch(plan.batch_size, drop_remainder=plan.drop_remainder), plan)
+    return _batches(elements.map(draw, num_parallel_calls=tf.data.AUTOTUNE), plan)
 
 
-def _tick_batches(plan):
-    size = plan.batch_size
-    kept = plan.count // size * size if plan.drop_remainder else plan.count
-    return _ticks(plan).flat_map(lambda ticks: index_batches(ticks[:kept], kept, size))
-
-
-def _batches(batches, plan, read=None):
-    """Finishes batches that are, or that `read` turns into, `(x, [label], row, tick)`."""
+def _batches(dataset, plan, read=None):
+    """Batches elements that are, or that `read` turns into, `(x, [label], row, tick)`."""
     import tensorflow as tf
 
     def finish(*batch):
@@ -187,6 +173,7 @@ def _batches(batches, plan, read=None):
         x = tf.ensure_shape(to_range(x, plan.value_range), (*tick.shape, *plan.shape))
         return batch_of(x, y[0] if y else None, plan.index(tf.cast(rows, tf.int32)))
 
-    batches = batches.map(finish)
+    batches = dataset.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
+    batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return untuned(batches.prefetch(2))
+    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,15 +1,11 @@
 """Base class of image sources."""
 
-import os
 import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 from .images import Geometry
-
-#: Number of images that are read side by side.
-CORES = os.cpu_count() or 1
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.arrays import untuned
 from .batches import PlannedBatches, batch_of
 from .vocabulary import PAD
 
@@ -148,7 +147,7 @@ def dataset_of(reader, plan):
     signature = (tf.TensorSpec((size,), tf.int64), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).map(fetch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return untuned(dataset.prefetch(2))
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def padded(sentences, vocabulary, width):

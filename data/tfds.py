@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from .source import CORES, Source, tensorflow
+from .source import Source, tensorflow
 
 SHUFFLE_BUFFER = 10_000
 
@@ -95,7 +95,7 @@ class TFDSSource(Source):
         if shuffle:
             # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
             elements = elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
-        return elements.map(decode, num_parallel_calls=CORES)
+        return elements.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
     def read(self, part, geometry):
         """Returns stored images `(n, H, W, C)` and labels `(n,)` or None, all in memory."""
