@@ -42,7 +42,7 @@ def _gaussian_kl(mean, covariance, scale=1.0):
     return 0.5 * (np.trace(covariance) / scale**2 + mean @ mean / scale**2 - dim - log_det)
 
 
-def test_c1_kl_of_one_gaussian(float64):
+def test_kl_of_one_gaussian(float64):
     mean, log_var = np.full((1, 1), 0.5), np.full((1, 1), np.log(0.25))
     diagonal = DiagonalGaussian(mean, log_var)
     full = HierarchicalGaussian(mean, np.full((1, 1, 1), 0.5), None, None)
@@ -53,7 +53,7 @@ def test_c1_kl_of_one_gaussian(float64):
 
 
 @pytest.mark.large
-def test_c2_monte_carlo_kl_agrees_with_the_closed_form():
+def test_monte_carlo_kl_agrees_with_the_closed_form():
     draws = 1_000_000
     posterior = _diagonal(batch=1, dim=2, dtype="float32")
     eps = np.random.default_rng(1).standard_normal((1, draws, 2)).astype("float32")

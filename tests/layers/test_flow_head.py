@@ -135,8 +135,8 @@ def terms_of(rates):
     return Terms(batch, batch, batch, ops.sum(rates, axis=1), rates, None, None)
 
 
-def test_f5_free_bits_of_rates_below_the_floor_are_the_floor():
-    # Acceptance row F5: D * lambda, whatever the rates; one above the floor is charged.
+def test_free_bits_of_rates_below_the_floor_are_the_floor():
+    # D * lambda, whatever the rates; one above the floor is charged.
     objective = FreeBits(0.5)
     low = objective(terms_of([[0.1, 0.2, 0.3], [0.3, -0.2, 0.5]]), training=True)
     np.testing.assert_allclose(low.batch, 3 * 0.5, rtol=1e-6)
@@ -145,7 +145,7 @@ def test_f5_free_bits_of_rates_below_the_floor_are_the_floor():
     np.testing.assert_allclose(high.batch, 0.5 + 0.5 + 1.4, rtol=1e-6)
 
 
-def test_f5_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
+def test_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
     head = make()
     head(features)
 

@@ -89,7 +89,7 @@ class TestMADE:
 @pytest.mark.large
 @pytest.mark.parametrize("order", ["reverse", "permute", "keep"])
 @pytest.mark.parametrize("with_context", [False, True])
-def test_f1_log_determinant_is_that_of_the_jacobian(order, with_context):
+def test_log_determinant_is_that_of_the_jacobian(order, with_context):
     flow = InverseAutoregressiveFlow(3, (9,), order)
     given = {"context": context_of()} if with_context else {}
     flow(draws(), **given)
@@ -103,7 +103,7 @@ def test_f1_log_determinant_is_that_of_the_jacobian(order, with_context):
         assert float(log_det[row, 0]) == pytest.approx(expected, abs=5e-3)
 
 
-def test_f2_jacobian_of_a_block_is_triangular_with_the_gates_on_its_diagonal():
+def test_jacobian_of_a_block_is_triangular_with_the_gates_on_its_diagonal():
     block = IAFBlock((9,))
     block(draws())
     randomize(block)
@@ -117,7 +117,7 @@ def test_f2_jacobian_of_a_block_is_triangular_with_the_gates_on_its_diagonal():
 
 
 @pytest.mark.large
-def test_f3_density_integrates_to_one_and_entropy_falls():
+def test_density_integrates_to_one_and_entropy_falls():
     flow = InverseAutoregressiveFlow(2, (9,))
     z0 = draws(batch=200_000, samples=1, size=2)
     flow(z0[:2])
@@ -133,7 +133,7 @@ def test_f3_density_integrates_to_one_and_entropy_falls():
     assert np.max(log_det) < 0.0
 
 
-def test_f4_gates_open_to_sigmoid_of_their_bias():
+def test_gates_open_to_sigmoid_of_their_bias():
     block = IAFBlock((9,))
     block(draws())
     for variable in block.network.trainable_variables:

@@ -70,7 +70,7 @@ def everything(head, h):
 
 
 @pytest.mark.parametrize("num_classes", SIZES)
-def test_a1_a2_tree_is_a_distribution_and_equals_enumeration(num_classes, run):
+def test_tree_is_a_distribution_and_equals_enumeration(num_classes, run):
     head, h = make(HierarchicalSoftmax, num_classes), features(3)
     probabilities, entropy, log_probs = run(head, functools.partial(everything, head), h)
     expected = enumerated(head, h)
@@ -82,7 +82,7 @@ def test_a1_a2_tree_is_a_distribution_and_equals_enumeration(num_classes, run):
     np.testing.assert_allclose(entropy, by_enumeration, rtol=1e-5, atol=1e-6)
 
 
-def test_a1_a2_in_float64(float64, run):
+def test_tree_equals_enumeration_in_float64(float64, run):
     head, h = make(HierarchicalSoftmax, 100, dtype="float64"), features(3, "float64")
     probabilities, entropy, log_probs = run(head, functools.partial(everything, head), h)
     expected = enumerated(head, h)

@@ -17,7 +17,7 @@ def means():
 
 
 @pytest.mark.parametrize(("factor", "radius"), [(3.0, 9.4868), (6.0, 18.9737)])
-def test_u1_norms_directions_and_identity_inside(means, factor, radius):
+def test_norms_directions_and_identity_inside(means, factor, radius):
     clip = LatentClip(factor)
     clipped = np.asarray(clip(means))
     norms, before = np.linalg.norm(clipped, axis=1), np.linalg.norm(means, axis=1)
@@ -30,14 +30,14 @@ def test_u1_norms_directions_and_identity_inside(means, factor, radius):
     np.testing.assert_allclose(clip(clipped), clipped, rtol=1e-6)
 
 
-def test_u1_zero_vector_in_value_and_gradient(gradient):
+def test_zero_vector_in_value_and_gradient(gradient):
     clip, zero = LatentClip(), np.zeros((2, DIM), "float32")
     np.testing.assert_array_equal(clip(zero), zero)
     slope = gradient(lambda mean: ops.sum(clip(mean) * ops.arange(DIM, dtype="float32")), zero)
     np.testing.assert_array_equal(slope, np.tile(np.arange(DIM), (2, 1)))
 
 
-def test_u5_no_radial_gradient_outside(means, gradient):
+def test_no_radial_gradient_outside(means, gradient):
     clip, upstream = LatentClip(), np.random.default_rng(1).normal(size=DIM).astype("float32")
     outside = means[np.linalg.norm(means, axis=1) > 10.0]
     slope = gradient(lambda mean: ops.sum(clip(mean) * upstream), outside)

@@ -81,7 +81,7 @@ def _by_hand(x, params, channels, mixtures):
 
 
 @pytest.mark.parametrize("small_bins", ["density", "exact"])
-def test_m9_all_256_levels_sum_to_one(small_bins):
+def test_all_256_levels_sum_to_one(small_bins):
     likelihood = DiscretizedLogisticMixture(1, small_bins=small_bins)
     total = _probabilities(likelihood, _levels()[:, None], _single(*GRID.T)).sum(0)
     tolerance = 1e-4 if small_bins == "density" else 1e-5

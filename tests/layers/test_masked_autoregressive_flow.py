@@ -68,7 +68,7 @@ FLOWS = {
 
 @pytest.mark.large
 @pytest.mark.parametrize("name", FLOWS)
-def test_m6_call_undoes_the_inverse_and_log_det_is_that_of_the_jacobian(name, float64, run):
+def test_call_undoes_the_inverse_and_log_det_is_that_of_the_jacobian(name, float64, run):
     size, make = FLOWS[name]
     flow, z = make(dtype="float64"), draws(size=size, dtype="float64")
     eps, log_det = run(flow, flow.inverse, z)
@@ -83,7 +83,7 @@ def test_m6_call_undoes_the_inverse_and_log_det_is_that_of_the_jacobian(name, fl
 
 @pytest.mark.parametrize("name", ["reverse", "maps"])
 @pytest.mark.one_backend
-def test_m6_call_undoes_the_inverse_in_float32(name, run):
+def test_call_undoes_the_inverse_in_float32(name, run):
     size, make = FLOWS[name]
     flow, z = make(), draws(size=size)
     eps, log_det = run(flow, flow.inverse, z)
@@ -95,7 +95,7 @@ def test_m6_call_undoes_the_inverse_in_float32(name, run):
 
 @pytest.mark.large
 @pytest.mark.parametrize(("size", "make"), FLOWS.values(), ids=FLOWS)
-def test_m6_networks_of_output_zero_leave_the_noise_as_it_is(size, make, run):
+def test_networks_of_output_zero_leave_the_noise_as_it_is(size, make, run):
     flow, z = make(), draws(size=size)
     for variable in flow.trainable_variables:
         # Without gain there is no output.

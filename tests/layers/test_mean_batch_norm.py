@@ -35,14 +35,14 @@ def trained(tiny_networks):
     return model, x, np.array(gains, "float64")
 
 
-def test_v3_gain_is_pinned_after_every_step_and_free_per_dimension(trained):
+def test_gain_is_pinned_after_every_step_and_free_per_dimension(trained):
     _, _, gains = trained
     np.testing.assert_allclose(np.sqrt((gains**2).mean(1)), GAMMA, rtol=1e-6)
     assert gains[-1].std() > 1e-3
     assert np.all(gains[0] != gains[1])
 
 
-def test_v4_spread_and_squares_of_a_training_batch():
+def test_spread_and_squares_of_a_training_batch():
     norm, raw = _built(), _raw()
     gain = np.array([0.7, -0.2, 0.5, 0.3])
     gain *= GAMMA / np.sqrt((gain**2).mean())
@@ -60,7 +60,7 @@ def test_v4_spread_and_squares_of_a_training_batch():
 
 
 @pytest.mark.large
-def test_v7_inference_is_deterministic_and_takes_each_example_alone(trained):
+def test_inference_is_deterministic_and_takes_each_example_alone(trained):
     model, x, _ = trained
     first, again, part = model.encode(x), model.encode(x), model.encode(x[3:6])
     for one, two, three in zip(first, again, part, strict=True):
@@ -69,7 +69,7 @@ def test_v7_inference_is_deterministic_and_takes_each_example_alone(trained):
 
 
 @pytest.mark.large
-def test_n1_fixed_gain_is_not_trained(tiny_networks):
+def test_fixed_gain_is_not_trained(tiny_networks):
     x = np.random.default_rng(0).random((16, 6)).astype("float32")
     model = zoo.BNVAE(*tiny_networks(), latent_dim=DIM, gamma=0.6, seed=0)
     model.compile(keras.optimizers.Adam(0.05), jit_compile=True)

@@ -75,7 +75,7 @@ def test_noise_is_new_each_time_and_goes_on_after_loading(make):
 
 
 @pytest.mark.parametrize("scale", [[0.5, 1.0, 2.0], [0.7]], ids=["vector", "scalar"])
-def test_h5_covariance_of_the_draws(scale):
+def test_covariance_of_the_draws(scale):
     count, factor, scale = 100_000, _cholesky(SIGMA), np.array(scale)
     layer = _with_statistics(np.zeros(DIM), SIGMA, num_samples=count, seed=0)
     log_scale = np.log(scale)[None].astype("float32")
@@ -209,7 +209,7 @@ def test_jitter_makes_a_singular_covariance_positive():
         assert np.all(np.isfinite(np.asarray(value)))
 
 
-def test_h7_gradient_through_the_factor_may_be_cut(gradient):
+def test_gradient_through_the_factor_may_be_cut(gradient):
     rows, log_scale = _rows(), 0.0 * _rows()
     upstream = np.random.default_rng(3).normal(size=rows.shape).astype("float32")
 
@@ -228,7 +228,7 @@ def test_h7_gradient_through_the_factor_may_be_cut(gradient):
     np.testing.assert_allclose((full - cut).sum(0), 0.0, atol=1e-4)
 
 
-def test_h7_stopped_factor_still_regularizes(gradient):
+def test_stopped_factor_still_regularizes(gradient):
     rows = _rows()
     layer = CholeskyReparam(seed=0, stop_gradient=True)
     layer.build(rows.shape)
@@ -241,7 +241,7 @@ def test_h7_stopped_factor_still_regularizes(gradient):
 
 
 @pytest.mark.parametrize("batch_size", [2, 4])
-def test_h8_nominal_batch_of_at_most_d_rows_is_refused(tiny_networks, batch_size):
+def test_nominal_batch_of_at_most_d_rows_is_refused(tiny_networks, batch_size):
     model = zoo.HEBAE(*tiny_networks(), latent_dim=4)
     model.compile()
     x = np.random.default_rng(0).random((20, 6)).astype("float32")
@@ -252,7 +252,7 @@ def test_h8_nominal_batch_of_at_most_d_rows_is_refused(tiny_networks, batch_size
 
 
 @pytest.mark.large
-def test_h8_short_last_batch_is_finite(tiny_networks):
+def test_short_last_batch_is_finite(tiny_networks):
     keras.utils.set_random_seed(0)
     model = zoo.HEBAE(*tiny_networks(), latent_dim=4, seed=0)
     model.compile(keras.optimizers.Adam(0.05), jit_compile=True)

@@ -29,7 +29,7 @@ def test_floor_is_the_variance_of_zero_entropy():
 
 
 @pytest.mark.parametrize("keep_prob", [0.9, 0.7, 0.3])
-def test_v1_mean_over_masks_is_the_variance_itself(keep_prob):
+def test_mean_over_masks_is_the_variance_itself(keep_prob):
     log_var = _log_var()
     s2 = _variance(log_var) + ALPHA
     dropped, kept = _split(VarianceDropout(keep_prob, seed=0), log_var)
@@ -38,7 +38,7 @@ def test_v1_mean_over_masks_is_the_variance_itself(keep_prob):
 
 
 @pytest.mark.parametrize("keep_prob", [0.9, 0.7, 0.3])
-def test_v2_dropped_and_kept_values(keep_prob):
+def test_dropped_and_kept_values(keep_prob):
     log_var = _log_var()
     s2 = _variance(log_var) + ALPHA
     dropped, kept = _split(VarianceDropout(keep_prob, seed=0), log_var)
@@ -62,7 +62,7 @@ def _posteriors(seed=0, batch=8, dim=3):
     return rng.normal(size=(batch, dim)), rng.normal(-1.0, 1.0, size=(batch, dim))
 
 
-def test_v5_mutual_posterior_divergence_under_dropout():
+def test_mutual_posterior_divergence_under_dropout():
     p, draws = 0.8, 4000
     mean, raw = _posteriors()
     layer = VarianceDropout(p, seed=0)
@@ -87,7 +87,7 @@ def _entropy(log_var):
     return 0.5 * np.log(2.0 * np.pi * np.e * _variance(log_var))
 
 
-def test_v6_conditional_entropy():
+def test_conditional_entropy_is_not_negative_and_lower_under_dropout():
     layer = VarianceDropout(0.8, seed=0)
     raw = np.float32([[-200.0, -30.0, -12.0, -3.0, 0.0, 4.0]])
     without = _entropy(layer(raw))
@@ -102,7 +102,7 @@ def test_v6_conditional_entropy():
     np.testing.assert_array_less(abs(with_dropout.mean(0)[3:] - 0.8 * kept), 4.0 * error)
 
 
-def test_v8_free_variance_settles_between_prior_and_floor(gradient):
+def test_free_variance_settles_between_prior_and_floor(gradient):
     p, layer = 0.8, VarianceDropout(0.8, seed=0)
 
     def rate(raw):
@@ -121,7 +121,7 @@ def test_v8_free_variance_settles_between_prior_and_floor(gradient):
 
 
 @pytest.mark.parametrize("mean_norm", [None, MeanBatchNorm(0.5)], ids=["plain", "normalized"])
-def test_v9_smallest_variance(mean_norm):
+def test_no_variance_is_below_the_floor(mean_norm):
     head = GaussianHead(8, mean_norm=mean_norm, variance_dropout=VarianceDropout(0.7, seed=0))
     rng = np.random.default_rng(0)
     for scale in (1e-3, 1.0, 30.0):

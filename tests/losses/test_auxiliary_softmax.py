@@ -73,7 +73,7 @@ def report_of(part, terms):
 # -- estimates -----------------------------------------------------------------------------------
 
 
-def test_a3_exact_classifier_gives_the_mutual_information(make_terms):
+def test_exact_classifier_gives_the_mutual_information(make_terms):
     generator = np.random.default_rng(0)
     examples, samples = 20, 400
     mean = 1.5 * generator.normal(size=(examples, LATENT)).astype("float32")
@@ -102,7 +102,7 @@ def test_a3_exact_classifier_gives_the_mutual_information(make_terms):
 @pytest.mark.large
 @pytest.mark.parametrize("density", ["sampled", "analytic"])
 @pytest.mark.parametrize("softmax", [FlatSoftmax, HierarchicalSoftmax])
-def test_a4_divergence_is_kl_minus_log_n_plus_classifier_loss(batch, softmax, density):
+def test_divergence_is_kl_minus_log_n_plus_classifier_loss(batch, softmax, density):
     part = make(softmax=softmax, density=density)
     for seed in range(3):
         terms = batch(seed)
@@ -119,7 +119,7 @@ def test_a4_divergence_is_kl_minus_log_n_plus_classifier_loss(batch, softmax, de
     ("estimator", "expected"),
     [("ce", 0.0), ("entropy", 0.0), ("fano_low", 0.0), ("fano_hat", 6.899848)],
 )
-def test_a5_uniform_classifier(batch, estimator, expected):
+def test_estimates_by_a_uniform_classifier(batch, estimator, expected):
     part = make(1000, estimator=estimator)
     for variable in part.softmax.weights:
         variable.assign(0.0 * variable)
@@ -129,7 +129,7 @@ def test_a5_uniform_classifier(batch, estimator, expected):
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_a6_fano_estimates_enclose_the_entropy(batch, scale):
+def test_fano_estimates_enclose_the_entropy(batch, scale):
     found, terms = {}, batch()
     for estimator in ("entropy", "fano_low", "fano_hat", "ce"):
         part = make(estimator=estimator)
@@ -152,7 +152,7 @@ def test_a6_fano_estimates_enclose_the_entropy(batch, scale):
     )
 
 
-def test_a8_bound_is_no_less_than_that_of_mine():
+def test_bound_is_no_less_than_that_of_mine():
     # T_ij of pairs, examples equally likely: E T_ii - E_z log E_x exp T >= E T_ii - log E E exp T.
     for seed in range(20):
         generator = np.random.default_rng(seed)

@@ -136,7 +136,7 @@ def test_evaluations_charge_the_plain_rate(make_terms, variant):
     assert free.batch == 0.0
 
 
-def test_f5_all_dimensions_below_the_floor(make_terms, gradient):
+def test_all_dimensions_below_the_floor(make_terms, gradient):
     dim, floor = 7, 0.3
     mean, log_var = 0.1 * np.random.default_rng(0).normal(size=(2, 8, dim)).astype("float32")
     assert _kl_per_dimension(mean, log_var).mean(0).max() < floor
@@ -150,14 +150,14 @@ def test_f5_all_dimensions_below_the_floor(make_terms, gradient):
     np.testing.assert_array_equal(gradient(rate, np.stack([mean, log_var])), 0.0)
 
 
-def test_b1_masked_rate_below_the_floor_is_zero(make_terms):
+def test_masked_rate_below_the_floor_is_zero(make_terms):
     mean, log_var = 0.1 * np.random.default_rng(0).normal(size=(2, 8, 3)).astype("float32")
     loss = FreeBits(0.3, "dim_sample_mask")(make_terms(mean, log_var), training=True)
     np.testing.assert_array_equal(loss.per_example, np.zeros(8))
     assert loss.batch == 0.0
 
 
-def test_m8_total_floor_above_the_mean_kl(make_terms, gradient):
+def test_total_floor_above_the_mean_kl(make_terms, gradient):
     mean = np.full((4, 6), 1.0, "float32")
     objective = FreeBits(7.84, "total_batch_max")
     np.testing.assert_allclose(make_terms(mean, np.zeros_like(mean)).kl, 3.0, rtol=1e-6)

@@ -59,25 +59,25 @@ def test_shrink_pulls_toward_the_identity(float64):
 
 
 @pytest.mark.large
-def test_h1_no_charge_for_standard_moments(make_terms):
+def test_no_charge_for_standard_moments(make_terms):
     loss = _hyper_kl(make_terms, SQUARE, 0.3 * SQUARE)
     np.testing.assert_allclose(loss.report["hyper_kl"], 0.0, atol=1e-5)
 
 
-def test_h2_value_of_a_diagonal_covariance(float64, make_terms):
+def test_charge_for_a_diagonal_covariance(float64, make_terms):
     mean, tril = np.array([0.0, 1.0]), np.diag([1.0, 2.0])
     exact = 0.5 * (5.0 + 1.0 - 2.0 - np.log(4.0))
     assert exact == pytest.approx(1.306853, abs=5e-7)
     np.testing.assert_allclose(gaussian_kl_to_standard(mean, tril), exact, rtol=1e-10)
 
 
-def test_h2_value_through_the_head(make_terms):
+def test_charge_through_the_head(make_terms):
     rows = SQUARE * np.float32([1.0, 2.0]) + np.float32([0.0, 1.0])
     loss = _hyper_kl(make_terms, rows, 0.0 * rows)
     np.testing.assert_allclose(loss.report["hyper_kl"], 1.306853, atol=2e-5)
 
 
-def test_h3_kls_of_the_hierarchy_against_the_general_formula(float64):
+def test_kls_of_the_hierarchy_against_the_general_formula(float64):
     rows, dim, scale = _sample(), 3, 0.7
     sigma = np.cov(rows, rowvar=False, bias=True)
     factor, mean = np.linalg.cholesky(sigma), rows[0]
@@ -94,7 +94,7 @@ def test_h3_kls_of_the_hierarchy_against_the_general_formula(float64):
     np.testing.assert_allclose(gaussian_kl_to_standard(np.zeros(3), factor), exact, rtol=1e-10)
 
 
-def test_h4_gradient_of_the_regularizer(float64, gradient):
+def test_gradient_of_the_regularizer(float64, gradient):
     rows = _sample()
     beta = rows.mean(0)
     inverse = np.linalg.inv(np.cov(rows, rowvar=False, bias=True))
@@ -102,7 +102,7 @@ def test_h4_gradient_of_the_regularizer(float64, gradient):
     np.testing.assert_allclose(gradient(_regularizer, rows), expected, rtol=10.0 * float64)
 
 
-def test_h4_gradient_through_head_and_objective(make_terms, gradient):
+def test_gradient_through_head_and_objective(make_terms, gradient):
     rows = _sample().astype("float32")
     reparam, objective = CholeskyReparam(seed=0), EmpiricalBayesELBO()
     terms = make_terms(rows, 0.0 * rows)
@@ -120,7 +120,7 @@ def test_h4_gradient_through_head_and_objective(make_terms, gradient):
 @pytest.mark.parametrize(
     ("batch", "dim", "expected", "tolerance"), [(128, 10, 0.262, 0.013), (100, 64, 14.38, 0.13)]
 )
-def test_h6_charge_for_standard_normal_codes(batch, dim, expected, tolerance):
+def test_charge_for_standard_normal_codes(batch, dim, expected, tolerance):
     rng = np.random.default_rng(0)
     values = [
         float(ops.convert_to_numpy(_regularizer(rng.standard_normal((batch, dim), "float32"))))
@@ -131,7 +131,7 @@ def test_h6_charge_for_standard_normal_codes(batch, dim, expected, tolerance):
     assert expected == pytest.approx(-0.5 * log_det, abs=6e-3)
 
 
-def test_h7_scales_do_not_enter_the_regularizer(make_terms, gradient):
+def test_scales_do_not_enter_the_regularizer(make_terms, gradient):
     rows = _sample().astype("float32")
     reparam, objective = CholeskyReparam(seed=0), EmpiricalBayesELBO()
     terms = make_terms(rows, 0.0 * rows)

@@ -52,7 +52,7 @@ def test_mmd_gradient_by_finite_differences(float64, gradient):
     np.testing.assert_allclose(found[2, 1], difference / 2e-5, rtol=1e-6)
 
 
-def test_w1_discrepancy_of_a_batch_with_itself(float64):
+def test_discrepancy_of_a_batch_with_itself(float64):
     x = np.random.default_rng(0).normal(size=(128, 10))
     squared = ((x[:, None] - x[None]) ** 2).sum(-1)
     off_diagonal = ~np.eye(128, dtype=bool)
@@ -63,14 +63,14 @@ def test_w1_discrepancy_of_a_batch_with_itself(float64):
 
 
 @pytest.mark.large
-def test_w1_mean_between_equal_distributions():
+def test_mean_discrepancy_of_equal_distributions():
     rng = np.random.default_rng(0)
     pairs = rng.standard_normal((100, 2, 128, 10), "float32")
     values = [float(ops.convert_to_numpy(maximum_mean_discrepancy(x, y))) for x, y in pairs]
     assert abs(np.mean(values)) < 0.004
 
 
-def test_w1_value_at_full_collapse():
+def test_discrepancy_at_full_collapse():
     rng = np.random.default_rng(0)
     codes = np.zeros((128, 10), "float32")
     values = [

@@ -30,7 +30,7 @@ def batch():
 @pytest.mark.parametrize(
     ("mode", "expected"), [("global", 0), ("per_dimension", 6), ("per_sample", 0)]
 )
-def test_u2_mean_term(mode, expected):
+def test_mean_term_of_each_mode(mode, expected):
     mean = np.array([[1.0, -1.0], [2.0, -2.0]], "float32")
     assert float(ops.convert_to_numpy(2 * mean_matching(mean, mode))) == expected
 
@@ -63,7 +63,7 @@ def test_variance_matching_against_numpy(float64, batch, mode):
     np.testing.assert_allclose(variance_matching(batch[1], mode), expected, rtol=1e-10)
 
 
-def test_u4_full_variance_term():
+def test_full_variance_term_of_three_variances():
     log_var = np.array([[0.0], [1.0], [-1.0]], "float32")
     np.testing.assert_allclose(variance_matching(log_var), [0.0, 0.718282, 0.367879], atol=1e-6)
 
@@ -73,7 +73,7 @@ def test_full_variance_term_keeps_its_digits_near_one():
 
 
 @pytest.mark.large
-def test_u3_raw_log_variances_fall_without_end(gradient):
+def test_raw_log_variances_fall_without_end(gradient):
     size, rate = 4, 0.01
     start = np.random.default_rng(0).normal(size=(size, 3)).astype("float32")
 

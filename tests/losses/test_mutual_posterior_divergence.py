@@ -29,7 +29,7 @@ def _softplus(x):
     return np.logaddexp(0.0, x)
 
 
-def test_m1_pairwise_kl_against_brute_force(float64):
+def test_pairwise_kl_against_brute_force(float64):
     mean, log_var = _posteriors()
     expected = _brute_force(mean, log_var)
     found = np.asarray(pairwise_kl(mean, log_var))
@@ -37,7 +37,7 @@ def test_m1_pairwise_kl_against_brute_force(float64):
     np.testing.assert_array_equal(np.diagonal(found), 0.0)
 
 
-def test_m1_diagonal_is_left_out_of_both_terms(float64):
+def test_diagonal_is_left_out_of_both_terms(float64):
     mean, log_var = _posteriors()
     pairs = _off_diagonal(_brute_force(mean, log_var))
     diversity, smoothness = MutualPosteriorDivergence().terms(mean, log_var)
@@ -48,14 +48,14 @@ def test_m1_diagonal_is_left_out_of_both_terms(float64):
 
 
 @pytest.mark.parametrize("reduction", ["mean_of_softplus", "softplus_of_mean"])
-def test_m2_diversity_at_collapse(reduction):
+def test_diversity_at_collapse(reduction):
     mean = np.full((6, 32), 0.4, "float32")
     diversity, _ = MutualPosteriorDivergence(reduction=reduction).terms(mean, -mean)
     np.testing.assert_allclose(diversity, 32 * np.log(2.0), rtol=1e-6)
     assert 32 * np.log(2.0) == pytest.approx(22.1807, abs=5e-5)
 
 
-def test_m3_official_reduction_never_exceeds_that_of_the_paper():
+def test_official_reduction_never_exceeds_that_of_the_paper():
     paper = MutualPosteriorDivergence()
     code = MutualPosteriorDivergence(reduction="softplus_of_mean")
     for seed in range(20):
@@ -64,7 +64,7 @@ def test_m3_official_reduction_never_exceeds_that_of_the_paper():
         assert np.asarray(smaller) < np.asarray(larger)
 
 
-def test_m4_smoothness_is_the_unbiased_standard_deviation(float64):
+def test_smoothness_is_the_unbiased_standard_deviation(float64):
     for seed in range(3):
         mean, log_var = _posteriors(seed)
         totals = _off_diagonal(_brute_force(mean, log_var)).sum(-1)
@@ -74,7 +74,7 @@ def test_m4_smoothness_is_the_unbiased_standard_deviation(float64):
         np.testing.assert_allclose(smoothness, expected, rtol=1e-8)
 
 
-def test_m4_mirrored_pair_has_no_spread_and_a_finite_gradient(gradient):
+def test_mirrored_pair_has_no_spread_and_a_finite_gradient(gradient):
     mean = np.array([[1.0, -0.5], [-1.0, 0.5]], "float32")
     log_var = np.full_like(mean, 0.3)
     regularizer = MutualPosteriorDivergence()

@@ -23,7 +23,7 @@ class Generator:
         return images(num, seed)
 
 
-def test_c9_distance_of_two_gaussians():
+def test_distance_of_two_gaussians():
     assert gaussian_frechet_distance(0.0, 1.0, 1.0, 4.0) == pytest.approx(2.0, abs=1e-12)
 
 

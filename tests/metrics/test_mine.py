@@ -25,7 +25,7 @@ def estimate():
     return mine(5.0 + 100.0 * x, 0.01 * z, epochs=8, batch_size=500)
 
 
-def test_i1_correlated_gaussians(estimate):
+def test_information_of_correlated_gaussians(estimate):
     assert estimate.value >= 0.45
     assert estimate.value <= INFORMATION + 4.0 * estimate.standard_error
     assert estimate.standard_error < 0.02

@@ -45,7 +45,7 @@ def digits_vae():
 class TestLinearGaussian:
     @pytest.mark.large
     @pytest.mark.parametrize("num_samples", [1, 10, 500])
-    def test_c3_true_posterior_gives_the_evidence(self, score, linear_gaussian, num_samples):
+    def test_true_posterior_gives_the_evidence(self, score, linear_gaussian, num_samples):
         evidence = linear_gaussian.log_evidence()
         for seed in (0, 1):
             estimate = score(num_samples, seed)
@@ -54,9 +54,7 @@ class TestLinearGaussian:
         assert estimate.extra["effective_samples"] == pytest.approx(num_samples, rel=1e-3)
 
     @pytest.mark.large
-    def test_c4_wrong_posterior_gives_a_bound_that_falls_with_the_draws(
-        self, score, linear_gaussian
-    ):
+    def test_wrong_posterior_gives_a_bound_that_falls_with_the_draws(self, score, linear_gaussian):
         exact = -np.mean(linear_gaussian.log_evidence()[:20])
         means, errors = [], []
         for num_samples in (1, 5, 25):

@@ -46,7 +46,7 @@ def off_diagonal(matrix):
 # -- divergence ----------------------------------------------------------------------------------
 
 
-def test_c7_two_points():
+def test_divergence_of_two_points():
     posterior = DiagonalGaussian(np.array([[-1.0], [1.0]]), np.zeros((2, 1)))
     everyone = mutual_posterior_divergence(posterior, pairs="all")
     distinct = mutual_posterior_divergence(posterior)
@@ -56,7 +56,7 @@ def test_c7_two_points():
 
 
 @pytest.mark.parametrize("posterior", [diagonal(23, 4), full(23, 4)], ids=["diagonal", "full"])
-def test_c8_closed_form_is_the_mean_over_pairs(posterior):
+def test_closed_form_is_the_mean_over_pairs(posterior):
     kl = all_pairs(posterior)
     everyone = mutual_posterior_divergence(posterior, pairs="all")
     distinct = mutual_posterior_divergence(posterior)
@@ -81,20 +81,20 @@ def test_the_loss_has_the_same_pairs():
 
 @pytest.mark.parametrize("posterior", [diagonal(23, 4), full(23, 4)], ids=["diagonal", "full"])
 @pytest.mark.parametrize("chunk", [1, 7, 100])
-def test_m4_deviation_is_unbiased_over_distinct_pairs(posterior, chunk):
+def test_deviation_is_unbiased_over_distinct_pairs(posterior, chunk):
     expected = np.std(off_diagonal(all_pairs(posterior)), ddof=1)
     estimate = mutual_posterior_divergence(posterior, chunk=chunk)
     assert estimate.extra["standard_deviation"] == pytest.approx(expected, rel=1e-10)
     assert estimate.extra["standard_deviation_examples"] == 23
 
 
-def test_m4_mirrored_pair_has_no_deviation():
+def test_mirrored_pair_has_no_deviation():
     posterior = DiagonalGaussian(np.array([[-1.0, 0.5], [1.0, -0.5]]), np.full((2, 2), -1.3))
     estimate = mutual_posterior_divergence(posterior)
     assert estimate.extra["standard_deviation"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_m5_divergence_to_and_from_the_mixture_is_the_mean_over_pairs():
+def test_divergence_to_and_from_the_mixture_is_the_mean_over_pairs():
     # Discrete posteriors over a grid of z: KL(q_x || q) + KL(q || q_x) averages to the MPD.
     rng = np.random.default_rng(0)
     posteriors = rng.dirichlet(np.ones(15), size=9)

@@ -36,7 +36,7 @@ ALPHABETS = (
 
 
 @pytest.mark.parametrize("labeling", ["nearest_sample", "majority"])
-def test_p1_separated_clusters_are_labeled_without_fault(labeling):
+def test_separated_clusters_are_labeled_without_fault(labeling):
     result = kmeans_probe(TRAIN, TEST, num_clusters=6, labeling=labeling)
     assert result.value == 1.0
     assert result.extra["runs"] == [1.0] * 5

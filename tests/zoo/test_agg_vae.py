@@ -83,7 +83,7 @@ def length(losses, window=15, limit=99, sizes=None):
         (lambda t: float("nan"), 15, 99),
     ],
 )
-def test_g1_length_of_the_inner_loop(losses, window, expected):
+def test_length_of_the_inner_loop(losses, window, expected):
     assert length(losses, window) == expected
 
 
@@ -145,7 +145,7 @@ def replayed(stacks, networks, start, window):
 
 
 @pytest.mark.large
-def test_g2_a_step_is_a_loop_over_the_encoder_then_a_step_of_the_decoder(
+def test_a_step_is_a_loop_over_the_encoder_then_a_step_of_the_decoder(
     no_noise, make, dense_networks, binary_data
 ):
     # Momentum tells whether both optimizers remember their own steps, and makes the loss rise.

@@ -60,7 +60,7 @@ def one_step(make, binary_data, to_numpy):
 
 @pytest.mark.large
 @pytest.mark.parametrize("density", ["sampled", "analytic"])
-def test_a7_equal_weights_under_ce_give_the_gradient_of_a_plain_vae(
+def test_equal_weights_under_ce_give_the_gradient_of_a_plain_vae(
     make, binary_data, to_numpy, one_step, density
 ):
     got, logs = one_step(estimator="ce", density=density)

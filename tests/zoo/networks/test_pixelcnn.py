@@ -115,7 +115,7 @@ CAUSAL = {
 
 
 @pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
-def test_m7_outputs_depend_on_earlier_pixels_and_channels_alone(make, dependence):
+def test_outputs_depend_on_earlier_pixels_and_channels_alone(make, dependence):
     decoder = make()
     channels, groups = decoder.output_shape_[-1], decoder.channel_groups
     sizes = dependence(decoder, codes(1), images(1, channels))
@@ -136,7 +136,7 @@ def test_m7_outputs_depend_on_earlier_pixels_and_channels_alone(make, dependence
 
 
 @pytest.mark.parametrize("make", [CAUSAL["residual"], CAUSAL["gated_channels"]])
-def test_m7_changed_pixel_leaves_outputs_up_to_its_own_unchanged(make):
+def test_changed_pixel_leaves_outputs_up_to_its_own_unchanged(make):
     decoder = make()
     channels, values = decoder.output_shape_[-1], HEIGHT * WIDTH
     x = np.repeat(images(1, channels), values, axis=0)

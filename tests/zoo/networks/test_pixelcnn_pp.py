@@ -131,7 +131,7 @@ def changes(decoder):
 
 
 @pytest.mark.large
-def test_m7_full_field_sees_all_earlier_pixels_and_no_other(decoder):
+def test_full_field_sees_all_earlier_pixels_and_no_other(decoder):
     change, by_code = changes(decoder("full"))
     later = np.triu(np.ones_like(change, dtype=bool), 1)
     assert change[~later].max() <= 1e-6
@@ -153,7 +153,7 @@ def test_small_field_sees_two_rows_above_and_three_pixels_to_the_left(decoder):
 
 @pytest.mark.large
 @pytest.mark.parametrize("field", FIELDS)
-def test_m7_gradient_by_later_pixels_is_zero(decoder, gradient, field):
+def test_gradient_by_later_pixels_is_zero(decoder, gradient, field):
     z, x = codes_and_images(1)
     network, position = decoder(field), 5 * WIDTH + 2
 
