@@ -52,7 +52,13 @@ def pytest_configure(config):
         )
 
 
+# First, so that what is marked here is deselected by its mark.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    if BACKEND == "jax":
+        for item in items:
+            if item.get_closest_marker("large_on_jax"):
+                item.add_marker(pytest.mark.large)
     if BACKEND == "tensorflow" or not _version("tensorflow"):
         return
     skip = pytest.mark.skip(reason="the same on either backend: runs in the tests on TensorFlow")

@@ -58,6 +58,7 @@ def test_an_unknown_row_is_refused(monkeypatch, capsys):
     assert "no such row: vea (choose from vae, " in capsys.readouterr().err
 
 
+@pytest.mark.large_on_jax
 def test_characters_are_told_apart_by_alphabet(monkeypatch):
     labels = {
         # Two characters in each of two alphabets, drawn 20 times by either hand.

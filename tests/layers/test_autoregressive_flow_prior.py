@@ -57,6 +57,7 @@ def test_parameters_of_the_convolutional_prior():
     assert trained_parameters(prior) == expected == 5_358_592
 
 
+@pytest.mark.large_on_jax
 def test_density_integrates_to_one_and_draws_follow_it(planar, run):
     axis = np.linspace(-9.0, 9.0, 400, dtype="float32")
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 1, 2)

@@ -145,6 +145,7 @@ def test_free_bits_of_rates_below_the_floor_are_the_floor():
     np.testing.assert_allclose(high.batch, 0.5 + 0.5 + 1.4, rtol=1e-6)
 
 
+@pytest.mark.large_on_jax
 def test_rates_below_the_floor_leave_the_encoder_alone(features, gradient):
     head = make()
     head(features)

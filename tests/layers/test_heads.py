@@ -59,6 +59,7 @@ def test_projection_is_affine():
     assert len(bare.projection.weights) == 1
 
 
+@pytest.mark.large_on_jax
 def test_draws_come_from_the_posterior():
     count, features = 50_000, _features(batch=2)
     posterior, z = _transparent(GaussianHead(DIM, count, seed=0))(features)
@@ -113,6 +114,7 @@ def test_posterior_draws_nothing():
     np.testing.assert_array_equal(head(features)[1], twin(features)[1])
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("reparam", [None, CholeskyReparam(1)], ids=["diagonal", "cholesky"])
 def test_sample_draws_from_a_given_posterior(reparam):
     head, features = _transparent(GaussianHead(DIM, reparam=reparam)), _features()

@@ -129,6 +129,7 @@ def test_rewired_layers_add_v_z_to_their_preactivation():
     assert skipped.name == "decoder"
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("make", [plain_decoder, conv_decoder])
 def test_with_v_zero_it_is_the_plain_decoder(make):
     decoder, z = make(), normal(6, 3)
@@ -235,6 +236,7 @@ def test_layers_that_take_z_directly_get_no_skip():
     assert names == ["out_skip"]
 
 
+@pytest.mark.large_on_jax
 def test_computes_in_half_precision(float32_policy):
     keras.config.set_dtype_policy("mixed_float16")
     skipped = with_latent_skips(conv_decoder())

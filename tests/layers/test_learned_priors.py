@@ -57,6 +57,7 @@ def mixture():
 
 
 class TestMixture:
+    @pytest.mark.large_on_jax
     def test_density_is_the_sum_over_components(self, mixture):
         logits, means, log_vars = numpy(
             (mixture.logits.value, mixture.means.value, mixture.log_vars.value)
@@ -73,6 +74,7 @@ class TestMixture:
         )
         np.testing.assert_allclose(numpy(mixture(z)), numpy(oracle.log_prob(z)), rtol=1e-5)
 
+    @pytest.mark.large_on_jax
     def test_draws_have_the_moments_of_the_mixture(self, mixture):
         z = numpy(mixture.sample(40_000, keras.random.SeedGenerator(0)))
         weights = special.softmax(numpy(mixture.logits.value))
@@ -85,6 +87,7 @@ class TestMixture:
         np.testing.assert_array_equal(first, again)
         assert np.all(first != other)
 
+    @pytest.mark.large_on_jax
     def test_starts_with_equal_weights_and_unit_variances(self):
         prior = GaussianMixturePrior(2, "zeros")
         z = draws()

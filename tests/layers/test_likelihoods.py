@@ -56,6 +56,7 @@ def test_bernoulli_sums_to_one_over_all_images():
     np.testing.assert_allclose(total, 1.0, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_categorical_sums_to_one_over_all_images():
     x = np.array(list(itertools.product(range(4), repeat=2)), "int32")
     params = np.random.default_rng(0).normal(0.0, 3.0, size=(3, 2, 4)).astype("float32")
@@ -141,6 +142,7 @@ def test_continuous_bernoulli_gradient_near_the_removable_singularity(gradient):
     np.testing.assert_allclose(gradient(value, LOGITS), expected, atol=2e-4)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("likelihood", "x"),
     [
@@ -174,6 +176,7 @@ def test_continuous_bernoulli_mean_against_quadrature():
     np.testing.assert_allclose(ContinuousBernoulli().mean(LOGITS), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("likelihood", "params"),
     [

@@ -113,6 +113,7 @@ def test_tfp_quantized_logistic_is_the_single_component():
     np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2e-6)
 
 
+@pytest.mark.large_on_jax
 def test_tfp_mixture_is_the_case_of_one_channel():
     params = _params(1, 5)
     logits, means, log_scales = params.reshape(3, 5)
@@ -196,6 +197,7 @@ def test_wide_and_narrow_components_have_finite_gradients_at_every_level(gradien
 # -- means and draws -----------------------------------------------------------------------------
 
 
+@pytest.mark.large_on_jax
 def test_mean_of_one_channel_is_exact_to_half_a_bin():
     likelihood = DiscretizedLogisticMixture(1)
     params = _single(*GRID.T)
@@ -205,6 +207,7 @@ def test_mean_of_one_channel_is_exact_to_half_a_bin():
     np.testing.assert_allclose(likelihood.mean(params[wide])[:, 0], exact[wide], atol=2e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("channels", [1, 3])
 def test_draws_follow_the_probabilities(channels):
     count, num_levels = 20_000, 4
@@ -222,6 +225,7 @@ def test_draws_follow_the_probabilities(channels):
     np.testing.assert_array_less(abs(frequency - expected), 4.0 * error + 1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_mean_of_several_channels_is_that_of_the_draws_inside_the_range():
     count, likelihood = 20_000, DiscretizedLogisticMixture(2)
     # Logits; means, log-scales of three channels; three coefficients.
@@ -256,6 +260,7 @@ def test_mode_follows_the_conditional_means_of_the_likeliest_component():
     np.testing.assert_allclose(likelihood.mode(params), expected, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_a_channel_sees_the_channels_before_it_only():
     likelihood, params = DiscretizedLogisticMixture(3), _params(3, 3)
     uniform = np.tile(np.float32([[0.4, 0.3, 0.6, 0.8]]), (4, 1))
@@ -266,6 +271,7 @@ def test_a_channel_sees_the_channels_before_it_only():
     np.testing.assert_array_equal(changed, [[True, True, True], [False, True, True], [0, 0, 1]])
 
 
+@pytest.mark.large_on_jax
 def test_noise_at_its_ends_gives_images():
     likelihood = DiscretizedLogisticMixture(1)
     params = np.tile(_single(*GRID.T), (2, 1))
@@ -277,6 +283,7 @@ def test_noise_at_its_ends_gives_images():
 # -- shapes and errors ---------------------------------------------------------------------------
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(("channels", "values"), [(1, 30), (2, 60), (3, 100)])
 def test_values_a_pixel(channels, values):
     likelihood = DiscretizedLogisticMixture(10)

@@ -180,6 +180,7 @@ def test_later_coordinates_cannot_spoil_earlier_ones(run):
     np.testing.assert_array_equal(z[..., :-1], expected[..., :-1])
 
 
+@pytest.mark.large_on_jax
 def test_context_moves_the_draws_and_is_undone_with_them(run):
     flow = MaskedAutoregressiveFlow(2, (9,))
     flow.build((None, 2, SIZE), (None, CONTEXT))

@@ -227,6 +227,7 @@ def test_positions_in_turn_give_the_whole(evaluate, make, scale):
     np.testing.assert_allclose(single, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     "layer",
     [
@@ -247,6 +248,7 @@ def test_initialization_from_data_standardizes_outputs(layer):
     np.testing.assert_allclose(raw.std(axis=(0, 1, 2)), 0.5, rtol=1e-3)
 
 
+@pytest.mark.large_on_jax
 def test_fully_masked_output_keeps_finite_gradient(gradient):
     layer = MaskedConv2D(2, 1, "A", channel_groups=2, weight_norm=True)
     x = np.random.default_rng(0).normal(size=(2, 3, 3, 2)).astype("float32")

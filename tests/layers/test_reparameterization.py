@@ -104,6 +104,7 @@ def test_training_takes_the_moments_of_the_batch():
     np.testing.assert_allclose(posterior.scale_tril, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_density_of_a_draw():
     """Log q = -|eps|^2 / 2 - D/2 log(2 pi) - sum_d ( log scale_d + log R_dd )."""
     rows, log_scale = _rows(), 0.2 * _rows(1)
@@ -157,6 +158,7 @@ def test_batch_statistics_on_demand(training):
     assert np.array_equal(layer.moving_mean.numpy(), np.ones(DIM)) != training
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("batch", [1, DIM])
 def test_short_training_batch_falls_back_to_running_statistics(batch, gradient):
     layer = _with_statistics(np.ones(DIM), SIGMA, seed=0)
@@ -298,6 +300,7 @@ def test_cholesky_argument_errors(arguments, message):
         CholeskyReparam(**arguments)
 
 
+@pytest.mark.large_on_jax
 def test_rank_deficient_codes_of_large_spread_can_be_factorized():
     rng = np.random.default_rng(0)
     mean = 10.0 * (rng.normal(size=(64, 3)) @ rng.normal(size=(3, 10))).astype("float32")

@@ -30,12 +30,14 @@ def batch():
     return x, rng.normal(0.0, 2.0, (3, 2, 5, 6)).astype("float32")
 
 
+@pytest.mark.large_on_jax
 def test_log_prob_is_the_sum_over_all_symbols_but_the_first_and_padding(batch):
     x, logits = batch
     found = ops.convert_to_numpy(Tokens(6).log_prob(x, logits))
     np.testing.assert_allclose(found, by_hand(x, logits), rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_probabilities_of_all_sentences_sum_to_one():
     # All sentences of 2 symbols behind the start, each given its logits whatever they are.
     x = np.array([[1, a, b] for a in range(1, 4) for b in range(1, 4)], "int32")
@@ -46,6 +48,7 @@ def test_probabilities_of_all_sentences_sum_to_one():
     assert total == pytest.approx(1.0, rel=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_padding_changes_neither_value_nor_count(batch):
     x, logits = batch
     wide = np.pad(x, ((0, 0), (0, 3)))

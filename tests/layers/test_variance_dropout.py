@@ -102,6 +102,7 @@ def test_conditional_entropy_is_not_negative_and_lower_under_dropout():
     np.testing.assert_array_less(abs(with_dropout.mean(0)[3:] - 0.8 * kept), 4.0 * error)
 
 
+@pytest.mark.large_on_jax
 def test_free_variance_settles_between_prior_and_floor(gradient):
     p, layer = 0.8, VarianceDropout(0.8, seed=0)
 

@@ -36,6 +36,7 @@ def statistics(outputs):
     return flat.mean(axis=0), flat.std(axis=0)
 
 
+@pytest.mark.large_on_jax
 def test_kernel_has_the_length_of_its_gain(make, images):
     layer = make()
     layer(images)

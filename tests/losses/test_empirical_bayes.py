@@ -77,6 +77,7 @@ def test_charge_through_the_head(make_terms):
     np.testing.assert_allclose(loss.report["hyper_kl"], 1.306853, atol=2e-5)
 
 
+@pytest.mark.large_on_jax
 def test_kls_of_the_hierarchy_against_the_general_formula(float64):
     rows, dim, scale = _sample(), 3, 0.7
     sigma = np.cov(rows, rowvar=False, bias=True)
@@ -117,6 +118,7 @@ def test_gradient_through_head_and_objective(make_terms, gradient):
     np.testing.assert_allclose(gradient(charged, rows), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("batch", "dim", "expected", "tolerance"), [(128, 10, 0.262, 0.013), (100, 64, 14.38, 0.13)]
 )

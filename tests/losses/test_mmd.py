@@ -29,6 +29,7 @@ def _naive(x, y, kernel, scales, prior_variance):
     return total
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("kernel", "scales", "prior_variance"),
     [("imq", None, 1.0), ("rbf", None, 1.0), ("imq", (0.5, 3.0), 2.0), ("rbf", (0.5, 3.0), 2.0)],
@@ -99,6 +100,7 @@ def test_regularizer_weighs_the_discrepancy_from_fresh_prior_draws(make_terms):
     np.testing.assert_array_equal(again.batch, losses[0].batch)
 
 
+@pytest.mark.large_on_jax
 def test_prior_draws_have_the_prior_variance(make_terms):
     z = np.random.default_rng(0).normal(0.0, 3.0, size=(64, 1, 2)).astype("float32")
     terms = make_terms(z[:, 0], 0.0 * z[:, 0], z=z)

@@ -47,6 +47,7 @@ def test_diagonal_is_left_out_of_both_terms(float64):
     np.testing.assert_allclose(diversity, _softplus(-pairs.mean(0)).sum(), rtol=1e-10)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("reduction", ["mean_of_softplus", "softplus_of_mean"])
 def test_diversity_at_collapse(reduction):
     mean = np.full((6, 32), 0.4, "float32")
@@ -55,6 +56,7 @@ def test_diversity_at_collapse(reduction):
     assert 32 * np.log(2.0) == pytest.approx(22.1807, abs=5e-5)
 
 
+@pytest.mark.large_on_jax
 def test_official_reduction_never_exceeds_that_of_the_paper():
     paper = MutualPosteriorDivergence()
     code = MutualPosteriorDivergence(reduction="softplus_of_mean")
@@ -84,6 +86,7 @@ def test_mirrored_pair_has_no_spread_and_a_finite_gradient(gradient):
     assert np.all(np.isfinite(found))
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("batch", [1, 4])
 def test_collapse_and_single_rows_stay_finite(batch, gradient):
     mean = np.zeros((batch, 3), "float32")

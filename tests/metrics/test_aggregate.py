@@ -103,6 +103,7 @@ def test_it_can_be_written_down():
     assert written["divergence"] == 0.0
 
 
+@pytest.mark.large_on_jax
 def test_model_and_data():
     model = zoo.VAE(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "tanh")]),

@@ -80,6 +80,7 @@ def test_file_holds_the_results_and_is_not_overwritten(evaluation, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["evaluation.json"]
 
 
+@pytest.mark.large_on_jax
 def test_full_collapse_looks_collapsed(digits):
     encoder, decoder = zoo.networks.make("mlp", (64,), 4, hidden_units=(16,))
     head = GaussianHead(4, kernel_initializer="zeros")
@@ -171,6 +172,7 @@ def test_options_are_checked_before_anything_is_measured(model, digits):
         metrics.evaluate(model, x, pairs, ["knn_probe"], train=(x, pairs))
 
 
+@pytest.mark.large_on_jax
 def test_targets_are_scored_and_inputs_encoded(model, digits):
     x, y = digits
     noisy = x + np.random.default_rng(0).normal(0.0, 0.3, x.shape).astype("float32")

@@ -101,6 +101,7 @@ def test_likelihood_of_a_flow_is_that_of_the_gaussian_which_it_is(pinned, twin, 
     assert flow.extra["elbo"] == pytest.approx(-flow.extra["distortion"] - flow.extra["rate"])
 
 
+@pytest.mark.large_on_jax
 def test_entropy_and_rates_of_a_flow_are_closed_forms_within_their_errors(pinned, twin, data):
     plain = metrics.conditional_entropy(twin, data)
     flow = metrics.conditional_entropy(pinned, data, num_samples=50)
@@ -341,6 +342,7 @@ def test_likelihood_is_taken_with_the_image_in_sight(binary):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_likelihood_is_exact_where_the_code_is_empty():
     model = make_chain((2, 2, 1))
     model.decoder.reader.assign(0.0 * model.decoder.reader)

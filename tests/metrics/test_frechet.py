@@ -154,6 +154,7 @@ def test_a_model_generates_means_as_many_as_there_are_data():
     assert frechet_distance(images(50, 7), data, features=FLAT, num_samples=30).count == 30
 
 
+@pytest.mark.large_on_jax
 def test_a_vae_is_scored_by_the_images_it_generates():
     from vaezoo.zoo import VAE, networks
 

@@ -146,6 +146,7 @@ def test_the_sharpest_posteriors_come_in_pairs(kind):
     np.testing.assert_allclose(estimate.per_example, math.log(30), rtol=0, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("posterior", [diagonal(97, 5), full(50, 3)], ids=["diagonal", "full"])
 def test_chunks_change_nothing(posterior):
     whole = mutual_information(posterior, chunk=1000, num_samples=2)
@@ -319,6 +320,7 @@ class ShiftedNormal(Prior):
         return keras.ops.sum(-0.5 * (z - 1.0) ** 2 - 0.5 * math.log(2.0 * math.pi), axis=-1)
 
 
+@pytest.mark.large_on_jax
 def test_models_pairs_and_their_posteriors_agree():
     model = zoo.VAE(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "tanh")]),

@@ -68,6 +68,7 @@ class TestLinearGaussian:
         assert means[1] - means[2] > 2 * np.hypot(errors[1], errors[2])
         assert means[2] > exact - 2 * errors[2]
 
+    @pytest.mark.large_on_jax
     def test_elbo_is_the_one_of_the_wrong_posterior(self, score, linear_gaussian):
         # The gap of the bound is KL(q || true posterior), known for Gaussians.
         variance = linear_gaussian.posterior_variance
@@ -129,6 +130,7 @@ class TestOurModels:
         bound = -model.log_prob(x[:64], CHUNK, seed=3)
         np.testing.assert_allclose(ImportanceWeightedELBO()(terms).per_example, bound, rtol=1e-5)
 
+    @pytest.mark.large_on_jax
     def test_agrees_with_the_models_own_estimate(self, digits_vae):
         model, x = digits_vae
         ours = negative_log_likelihood(model, x, 400)

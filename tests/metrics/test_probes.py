@@ -257,6 +257,7 @@ def test_heads_are_compared_with_the_best_since_the_last_halving(monkeypatch):
     np.testing.assert_array_equal(best[0], np.full((2, 2), 9.0))
 
 
+@pytest.mark.large_on_jax
 def test_classifier_is_that_of_the_paper():
     network = latent_classifier(10)
     assert network.count_params() == 2_120_714
@@ -293,6 +294,7 @@ def test_a_model_encodes_both_sets_to_posterior_means():
     np.testing.assert_array_equal(posterior_means(model, train[0]), TRAIN[0].astype("float64"))
 
 
+@pytest.mark.large_on_jax
 def test_codes_of_a_vae_and_of_the_same_data():
     from vaezoo.zoo import VAE, networks
 

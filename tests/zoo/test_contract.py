@@ -22,8 +22,12 @@ PARTS = {"Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"}
 CONSTRUCTORS = sorted(set(zoo.__all__) - PARTS)
 # What models of a training step of their own log besides.
 STEP_LOGS = {"AggVAE": {"aggressive", "inner_steps"}, "SAVAE": {"refinement_gain"}}
-# One of each kind of training step and of head; TensorFlow takes all in the quick tests.
-OF_EACH_KIND = {"AggVAE", "DUVAE", "HEBAE", "IAFVAE", "SAVAE", "TextVAE", "VAEAS"}
+# With a training step or networks of their own: in the quick tests of both backends. Of the others
+# each is in the quick tests of one, and in the large ones of the other.
+OF_THEIR_OWN = ["AggVAE", "SAVAE", "TextVAE", "VAEAS"]
+OTHERS = [name for name in CONSTRUCTORS if name not in OF_THEIR_OWN]
+QUICK = {*OF_THEIR_OWN, *OTHERS[keras.backend.backend() == "jax" :: 2]}
+MARKED = [pytest.param(n, marks=() if n in QUICK else pytest.mark.large) for n in CONSTRUCTORS]
 
 
 def traced(function, x):
@@ -37,11 +41,6 @@ def traced(function, x):
             return function(x)
 
     return jax.eval_shape(stateless, x)
-
-
-def of_each_kind(name):
-    large = keras.backend.backend() == "jax" and name not in OF_EACH_KIND
-    return pytest.param(name, marks=pytest.mark.large if large else ())
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +63,7 @@ def parts_of(small_parts, text_networks, dense_networks, sentences, binary_data)
     return parts
 
 
-@pytest.fixture(scope="module", params=[of_each_kind(name) for name in CONSTRUCTORS])
+@pytest.fixture(scope="module", params=MARKED)
 def contract(request, parts_of):
     keras.utils.set_random_seed(0)
     parts = parts_of(request.param)

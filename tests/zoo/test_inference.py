@@ -77,6 +77,7 @@ def test_thirty_numbers_of_rows_take_few_compilations(dense_networks, binary_dat
         assert max(counter.runs, after.runs) - before <= (5 if JAX else 1) * 2, name
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("name", ["StandardNormal", "flow", "mixture", "VampPrior"])
 def test_first_rows_of_prior_draws_do_not_depend_on_those_that_follow(name, dense_networks):
     priors = {

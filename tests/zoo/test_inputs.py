@@ -438,6 +438,7 @@ def test_weights_in_batches(point, name):
                 call()
 
 
+@pytest.mark.large_on_jax
 def test_a_step_refuses_weights_of_another_shape(vae):
     output = vae(ops.convert_to_tensor(ROWS))
     with pytest.raises(ValueError, match=r"`sample_weight` must have shape \(batch,\)"):

@@ -105,6 +105,7 @@ def test_other_settings_do_not(one_step, plain_step):
 # -- weights on the rate -----------------------------------------------------------------------
 
 
+@pytest.mark.large_on_jax
 def test_beta_vae_charges_the_rate_beta_times(make, values_of):
     loss = values_of(make(zoo.BetaVAE, beta=3.0))
     np.testing.assert_allclose(loss[1], loss[0].distortion + 3.0 * loss[0].kl, rtol=1e-5)
@@ -130,6 +131,7 @@ def test_free_bits_are_free_in_training_and_charged_in_evaluation(make, values_o
     np.testing.assert_allclose(total(evaluation), np.mean(terms.distortion + terms.kl), rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_delta_vae_keeps_its_rate(make, binary_data, to_numpy):
     model = make(zoo.DeltaVAE, delta=0.2)
     # Weights far off their start push the head to both ends of its range.
@@ -170,6 +172,7 @@ def test_bn_vae_means_have_the_gain_as_their_standard_deviation(make, values_of)
     assert all("gamma" not in variable.path for variable in model.trainable_variables)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(("gamma_mode", "trained"), [("rms", True), ("fixed", False)])
 def test_du_vae_pins_its_gains(make, binary_data, gamma_mode, trained):
     model = make(zoo.DUVAE, gamma=0.5, gamma_mode=gamma_mode)
@@ -347,6 +350,7 @@ def test_ae_pays_no_rate_and_still_reports_it(make, values_of):
     assert np.mean(terms.kl) > 0.1
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("constructor", "settings"), [(zoo.AE, {"deterministic": True}), (zoo.WAE, {})]
 )

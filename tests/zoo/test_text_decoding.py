@@ -168,6 +168,7 @@ def test_generated_sentences_are_well_formed_and_repeat_by_seed(model):
     assert np.any(model.generate(40, seed=1) != x)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("options", [{"temperature": 1e-5}, {"top_k": 1}, {"top_p": 1e-3}])
 def test_the_sharpest_draw_is_greedy(model, options):
     z = model.prior.sample(40, StatelessSeed(3))

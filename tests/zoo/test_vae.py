@@ -105,6 +105,7 @@ def reference(binary_data, dense_networks):
     return rewind, x, weights(model), model.history.history["loss"]
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
 @pytest.mark.parametrize("content", ["x", "x and labels", "x and target"])
 def test_every_source_of_data_trains_alike(reference, kind, content):
@@ -412,6 +413,7 @@ def test_saved_model_opens_in_a_new_process_on_the_other_backend(
 # -- use -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.large_on_jax
 def test_only_training_takes_from_its_noise(make_vae, binary_data):
     model, x = make_vae(), binary_data(8)
     before = noise_state(model)
@@ -447,6 +449,7 @@ def test_decode_takes_codes_with_and_without_a_sample_axis(make_vae, to_numpy):
     np.testing.assert_allclose(model.decode(z, batch_size=2), both, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_reconstruct_decodes_the_posterior_mean(make_vae, binary_data, to_numpy):
     model, x = make_vae(), binary_data(7)
     expected = to_numpy(model.decode(model.encode(x).mean))
@@ -536,6 +539,7 @@ def test_log_prob_follows_its_seed(make_vae, binary_data):
     assert len(np.unique(model.log_prob(rows, 3, batch_size=3))) == 9
 
 
+@pytest.mark.large_on_jax
 def test_log_terms_are_those_of_the_prior_posterior_and_likelihood(make_vae, binary_data, to_numpy):
     model, x = make_vae(), binary_data(5)
     terms = to_numpy(model.log_terms(x, num_samples=4, seed=0))

@@ -46,6 +46,7 @@ def outputs(model, names, x):
     return [ops.convert_to_numpy(value) for value in values]
 
 
+@pytest.mark.large_on_jax
 def test_default_encoder_has_the_published_shapes_and_size():
     encoder = densenet_encoder()
     assert encoder.output_shape == (None, 2 * 8 * 8 * 16)
@@ -105,6 +106,7 @@ def test_windows_of_stride_2_are_centered_on_even_pixels():
         np.testing.assert_allclose(after[:, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_first_batch_standardizes_the_maps(see_first_batch):
     encoder = densenet_encoder(**TINY)
     x = np.random.default_rng(2).random((32, 8, 4, 2)).astype("float32")
@@ -116,6 +118,7 @@ def test_first_batch_standardizes_the_maps(see_first_batch):
     np.testing.assert_allclose(maps.std(axis=(0, 1, 2)), 1.0, rtol=1e-4)
 
 
+@pytest.mark.large_on_jax
 def test_saves_and_reloads(tmp_path):
     tiny().save(tmp_path / "encoder.keras")
     reloaded = keras.models.load_model(tmp_path / "encoder.keras")

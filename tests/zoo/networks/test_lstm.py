@@ -38,6 +38,7 @@ def weights(layer):
     return [ops.convert_to_numpy(variable) for variable in layer.weights]
 
 
+@pytest.mark.large_on_jax
 def test_encoder_gives_the_state_at_the_end_symbol():
     encoder = lstm_encoder((None,), 7, embedding_dim=3, units=4)
     embeddings, *cell = weights(encoder)
@@ -48,6 +49,7 @@ def test_encoder_gives_the_state_at_the_end_symbol():
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("initial_state", ["cell", "hidden", None])
 @pytest.mark.parametrize("every_step", [True, False])
 def test_code_enters_where_it_is_said_to(initial_state, every_step):

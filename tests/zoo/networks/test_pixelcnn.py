@@ -114,6 +114,7 @@ CAUSAL = {
 }
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
 def test_outputs_depend_on_earlier_pixels_and_channels_alone(make, dependence):
     decoder = make()
@@ -135,6 +136,7 @@ def test_outputs_depend_on_earlier_pixels_and_channels_alone(make, dependence):
         assert (sizes[position, -1, position, 0] > 0.0).all()
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("make", [CAUSAL["residual"], CAUSAL["gated_channels"]])
 def test_changed_pixel_leaves_outputs_up_to_its_own_unchanged(make):
     decoder = make()
@@ -174,11 +176,13 @@ def test_blind_spot_of_the_published_decoder(gradient):
     assert visible(decoder, gradient, 20, 14) == 552
 
 
+@pytest.mark.large_on_jax
 def test_gated_decoder_sees_all_574_earlier_pixels(gradient):
     decoder = GatedPixelCNN(1, (28, 28, 1), filters=1)
     assert visible(decoder, gradient, 20, 14) == 574
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("make", [residual, gated])
 def test_every_position_depends_on_the_code(make):
     decoder = make()
@@ -186,6 +190,7 @@ def test_every_position_depends_on_the_code(make):
     assert (abs(first - second) > 1e-7).all()
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("direct", [True, False])
 def test_residual_network_follows_its_equations(direct):
     decoder = residual(kernels=(3, 3, 3, 5, 3), normalization=None, direct=direct)
@@ -218,6 +223,7 @@ def test_residual_network_follows_its_equations(direct):
     np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.large_on_jax
 def test_gated_network_follows_its_equations():
     decoder = gated(kernels=(5, 3))
     z, x = codes(2), images(2)

@@ -279,6 +279,7 @@ def test_default_sizes_in_the_documentation():
         assert f"{size:,}" in PixelCNNPlusPlus.__doc__
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("field", FIELDS)
 def test_first_batch_standardizes_the_outputs_and_reaches_every_layer(decoder, field):
     assert not awaits_initialization(decoder(field))
