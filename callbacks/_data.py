@@ -1,12 +1,19 @@
 """What callbacks watch: held-out data as `fit` takes them, read once."""
 
+from __future__ import annotations
+
 import inspect
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 
 from ..metrics.subject import check_array
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import ArrayLike
 
 
 class Watched(NamedTuple):
@@ -18,12 +25,12 @@ class Watched(NamedTuple):
         labels: What else goes with x, or None.
     """
 
-    x: object
-    target: object = None
-    labels: object = None
+    x: Any
+    target: Any = None
+    labels: Any = None
 
 
-def watched_data(data):
+def watched_data(data: ArrayLike) -> Any:
     """Reads what `fit` would take as validation data, save a generator.
 
     Args:
@@ -51,7 +58,7 @@ def watched_data(data):
         if isinstance(data, tuple)
         else (data, None, None)
     )
-    x, y = (v.to_numpy() if hasattr(v, "to_numpy") else v for v in (x, y))
+    x, y = (v if v is None or not hasattr(v, "to_numpy") else v.to_numpy() for v in (x, y))
     x = check_array("data", x)
     if isinstance(y, dict):
         y = y.get("y")

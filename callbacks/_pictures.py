@@ -1,6 +1,16 @@
 """Pictures for TensorBoard: arrays in, images in [0, 1] or 8 bits out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Shape, Tensor
 
 #: Least height of a single image; smaller ones are enlarged, for the eye.
 _MIN_HEIGHT = 32
@@ -8,12 +18,12 @@ _MIN_HEIGHT = 32
 _PALETTES = (("tab10", 10), ("tab20", 20))
 
 
-def is_image(shape):
+def is_image(shape: Shape) -> bool:
     """Whether an event of this shape can be shown: `(H, W, 1)` or `(H, W, 3)`."""
     return len(shape) == 3 and shape[-1] in (1, 3)
 
 
-def value_range(images):
+def value_range(images: Tensor) -> tuple[float, float]:
     """The interval that the values of images fill: the usual ones where they fit."""
     low, high = float(np.min(images)), float(np.max(images))
     for usual in ((0.0, 1.0), (-1.0, 1.0)):
@@ -22,7 +32,7 @@ def value_range(images):
     return low, high
 
 
-def tile(images, columns, limits):
+def tile(images: Tensor, columns: int, limits: tuple[float, float]) -> Array:
     """Lays images `(N, H, W, C)` out in rows of `columns`, as one framed float image in [0, 1]."""
     low, high = limits
     images = np.clip((np.asarray(images, "float32") - low) / (high - low), 0.0, 1.0)
@@ -36,7 +46,7 @@ def tile(images, columns, limits):
     return grid.reshape(rows * height, columns * width, channels)
 
 
-def draw_traversals(grid, dimensions, values):
+def draw_traversals(grid: Array, dimensions: Sequence[int], values: Any) -> Array:
     """A grid whose rows are latent dimensions and whose columns are values, with its axes."""
     height, width = grid.shape[0] / len(dimensions), grid.shape[1] / len(values)
     # Cells of 0.6 inches, with room for the names.
@@ -48,7 +58,7 @@ def draw_traversals(grid, dimensions, values):
     return _rendered(figure)
 
 
-def draw_means(means, labels=None):
+def draw_means(means: Any, labels: ArrayLike = None) -> Array:
     """Posterior means `(N, D)` as points, colored by label; two principal axes where D > 2."""
     points, names = _in_two_dimensions(means)
     figure, axes = _figure(4.5, 4.3, left=0.7, right=0.8)

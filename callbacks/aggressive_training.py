@@ -1,7 +1,10 @@
 """The end of an aggressive training: when the code says no more about the data than before."""
 
+from __future__ import annotations
+
 import inspect
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -9,6 +12,11 @@ from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_seed
 from ..metrics import mutual_information
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Examples
 
 STOPS = ("auto", "drop", "patience")
 
@@ -48,7 +56,14 @@ class AggressiveTraining(keras.callbacks.Callback):
     for texts, as in the official code.
     """
 
-    def __init__(self, validation_data=None, stop="auto", patience=5, batch_size=32, seed=0):
+    def __init__(
+        self,
+        validation_data: Examples | None = None,
+        stop: str = "auto",
+        patience: int = 5,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         check_choice("stop", stop, STOPS)
         first = validation_data
@@ -66,14 +81,15 @@ class AggressiveTraining(keras.callbacks.Callback):
         self.patience = check_integer("patience", patience)
         self.batch_size = check_integer("batch_size", batch_size)
         self.seed = check_seed("seed", seed, optional=False)
-        self._data, self.history = None, []
+        self._data: Any = None
+        self.history: list[dict[str, Any]] = []
 
-    def use(self, validation_data):
+    def use(self, validation_data: Examples) -> None:
         """Takes the validation data of `fit`, unless there are some of its own."""
         own = self.validation_data
         self._data = validation_data if own is None else own
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Finds the phase and the data."""
         phase = self._phase()
         data = self.validation_data if self._data is None else self._data
@@ -85,7 +101,7 @@ class AggressiveTraining(keras.callbacks.Callback):
             )
         self._data, self.history = data, []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, and ends the phase if it is time."""
         phase = self._phase()
         if not phase.active:

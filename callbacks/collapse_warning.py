@@ -1,6 +1,9 @@
 """An early warning of posterior collapse."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -12,6 +15,11 @@ from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
 from ..metrics.subject import as_subject, check_finite, check_shape
 from ._data import watched_data
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import ArrayLike
 
 #: What `act` may be.
 ACTIONS = ("raise_free_bits", "slow_ramp")
@@ -69,17 +77,17 @@ class CollapseWarning(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data,
-        start_epoch=1,
-        patience=2,
-        min_rate=0.1,
-        min_share=0.5,
-        threshold=0.01,
-        act=None,
-        factor=2.0,
-        max_actions=3,
-        batch_size=256,
-    ):
+        data: ArrayLike,
+        start_epoch: int = 1,
+        patience: int = 2,
+        min_rate: float = 0.1,
+        min_share: float = 0.5,
+        threshold: float = 0.01,
+        act: str | None = None,
+        factor: float = 2.0,
+        max_actions: int = 3,
+        batch_size: int = 256,
+    ) -> None:
         super().__init__()
         self.data = check_finite("data", watched_data(data).x)
         self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
@@ -92,9 +100,10 @@ class CollapseWarning(keras.callbacks.Callback):
         self.max_actions = check_integer("max_actions", max_actions)
         self.batch_size = check_integer("batch_size", batch_size)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Tries the data on the model, and looks for what can be acted on."""
-        self.history, self.actions = [], []
+        self.history: list[Any] = []
+        self.actions: list[Any] = []
         self._warned, self._due = False, False
         check_shape(self.model.encoder, self.data)
         self._measure()
@@ -111,13 +120,13 @@ class CollapseWarning(keras.callbacks.Callback):
                 f"{type(objective).__name__} without one"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Does what the last warning asked for."""
         if self._due:
             self._due = False
             self.actions.append({"epoch": epoch, "action": self.act, "value": self._do()})
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, and warns if need be."""
         active, rate = self._measure()
         if logs is not None:

@@ -1,10 +1,17 @@
 """Gains of a normalization layer, held at a given root mean square."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..core.checks import check_kind, check_real
 from ..losses import RootMeanSquare
 from ._gains import gain_statistics, has_gain, normalization_layers, target_of
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class GammaRenormalization(keras.callbacks.Callback):
@@ -40,7 +47,7 @@ class GammaRenormalization(keras.callbacks.Callback):
     callback to `fit` again.
     """
 
-    def __init__(self, gamma=None, layers=None):
+    def __init__(self, gamma: float | None = None, layers: Any = None) -> None:
         super().__init__()
         gamma = check_real("gamma", gamma, "(0, inf)", optional=True)
         if isinstance(layers, (str, keras.layers.Layer)):
@@ -54,7 +61,7 @@ class GammaRenormalization(keras.callbacks.Callback):
                 check_kind("layers", item, (str, keras.layers.Layer), rule)
         self.gamma, self.layers = gamma, layers
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Installs the constraint where it is missing."""
         known = normalization_layers(self.model)
         chosen = (
@@ -68,7 +75,7 @@ class GammaRenormalization(keras.callbacks.Callback):
             # A step that an earlier `fit` compiled knows of no constraint.
             self.model.make_train_function(force=True)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks and logs the gains."""
         for layer, target in self._targets:
             statistics = gain_statistics(layer)

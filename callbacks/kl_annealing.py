@@ -1,6 +1,9 @@
 """A weight of the rate that changes from epoch to epoch."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,9 @@ from keras import ops
 from ..core.checks import check_integer, check_kind
 from ..core.replicas import host_value
 from ..losses import LinearSchedule, final_value
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class KLAnnealing(keras.callbacks.Callback):
@@ -38,7 +44,14 @@ class KLAnnealing(keras.callbacks.Callback):
     Reference: Bowman et al. (2016), section 3.1, arXiv:1511.06349.
     """
 
-    def __init__(self, epochs=None, start=0.0, stop=1.0, *, schedule=None):
+    def __init__(
+        self,
+        epochs: int | None = None,
+        start: float = 0.0,
+        stop: float = 1.0,
+        *,
+        schedule: Any = None,
+    ) -> None:
         super().__init__()
         if (epochs is None) == (schedule is None):
             raise ValueError(
@@ -56,31 +69,31 @@ class KLAnnealing(keras.callbacks.Callback):
         in_epochs = getattr(self.schedule, "counts_epochs", False)
         return self.schedule.at_epoch(epoch) if in_epochs else self.schedule(epoch)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Finds the weight."""
         self._variable()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the weight of this epoch."""
         self._beta = _checked(self._at(epoch), f"in epoch {epoch}")
         self._variable().assign(self._beta)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the weight."""
         if logs is not None:
             logs["beta"] = self._beta
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Sets the weight of evaluations."""
         variable = self._variable()
         self._interrupted = float(host_value(variable))
         variable.assign(self.final)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the weight of the epoch back."""
         self._variable().assign(self._interrupted)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the weight of evaluations."""
         self._variable().assign(self.final)
 

@@ -1,8 +1,11 @@
 """The latent code, watched in TensorBoard while it forms."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -23,6 +26,12 @@ from ..metrics.subject import as_subject, check_finite, check_shape
 from . import _pictures
 from ._data import watched_data
 from ._gains import gain_statistics, normalization_layers, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, FilePath
 
 
 class LatentMonitor(keras.callbacks.Callback):
@@ -93,20 +102,20 @@ class LatentMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data,
-        labels=None,
-        log_dir="logs",
-        frequency=1,
-        image_frequency=10,
-        num_images=16,
-        num_traversals=10,
-        traversal_range=(-3.0, 3.0),
-        threshold=0.01,
-        max_dimensions=64,
-        batch_size=256,
-        seed=0,
-        to_text=None,
-    ):
+        data: ArrayLike,
+        labels: ArrayLike = None,
+        log_dir: FilePath = "logs",
+        frequency: int = 1,
+        image_frequency: int | None = 10,
+        num_images: int = 16,
+        num_traversals: int = 10,
+        traversal_range: Sequence[float] = (-3.0, 3.0),
+        threshold: float = 0.01,
+        max_dimensions: int = 64,
+        batch_size: int = 256,
+        seed: int = 0,
+        to_text: Callable[[Array], list[str]] | None = None,
+    ) -> None:
         super().__init__()
         self.data, self.target, found = watched_data(data)
         check_finite("data", self.data)
@@ -142,15 +151,15 @@ class LatentMonitor(keras.callbacks.Callback):
         self.max_dimensions, self.batch_size, self.seed = max_dimensions, batch_size, seed
         self.to_text = to_text
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Tries the data on the model, and opens the event file."""
         self._terms()
         check_writable(self.log_dir, folder=True)
         self._summary = _tensorflow().summary
         self._writer = self._summary.create_file_writer(self.log_dir)
-        self._undrawn = None
+        self._undrawn: int | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes what is due after this epoch."""
         scalars = epoch % self.frequency == 0
         images = self.image_frequency is not None and epoch % self.image_frequency == 0
@@ -160,7 +169,7 @@ class LatentMonitor(keras.callbacks.Callback):
         if scalars:
             self._write_auxiliary(epoch, logs or {})
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Draws the final state and closes the event file."""
         if self.image_frequency is not None and self._undrawn is not None:
             self._write(self._undrawn, scalars=False, images=True)

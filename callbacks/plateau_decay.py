@@ -1,11 +1,20 @@
 """A learning rate that falls where the validation bound stops improving."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from ..core.checks import check_choice, check_flag, check_integer, check_real
 from ..core.replicas import host_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Array
 
 
 class PlateauDecay(keras.callbacks.Callback):
@@ -72,19 +81,19 @@ class PlateauDecay(keras.callbacks.Callback):
 
     def __init__(
         self,
-        factor=0.5,
-        patience=5,
-        monitor="val_distortion+val_rate",
-        start_epoch=0,
-        max_decays=5,
-        min_relative_rate=0.0,
-        step_factor=1.0,
-        restore_best=True,
-        reset_optimizer=True,
-        warm_up=0,
-        compare_with="best",
-        repeat=False,
-    ):
+        factor: float = 0.5,
+        patience: int = 5,
+        monitor: str = "val_distortion+val_rate",
+        start_epoch: int = 0,
+        max_decays: int | None = 5,
+        min_relative_rate: float = 0.0,
+        step_factor: float = 1.0,
+        restore_best: bool = True,
+        reset_optimizer: bool = True,
+        warm_up: int = 0,
+        compare_with: str = "best",
+        repeat: bool = False,
+    ) -> None:
         super().__init__()
         names = [name.strip() for name in monitor.split("+")] if isinstance(monitor, str) else [""]
         if not all(names):
@@ -106,11 +115,11 @@ class PlateauDecay(keras.callbacks.Callback):
         self._names = names
 
     @property
-    def first_decay(self):
+    def first_decay(self) -> int:
         """First epoch, counted from 0, whose end may lower the learning rate."""
         return max(self.start_epoch, self.warm_up + self.patience)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts to count."""
         if not isinstance(self.model.optimizer.learning_rate, keras.Variable):
             raise ValueError(
@@ -118,11 +127,14 @@ class PlateauDecay(keras.callbacks.Callback):
                 "schedule; `step_factor` lowers it from step to step. Received: optimizer "
                 f"{self.model.optimizer.name!r} with a schedule"
             )
-        self.best, self.best_epoch, self.decays = math.inf, None, []
-        self._reference, self._stalled, self._kept = math.inf, 0, None
+        self.best = math.inf
+        self.best_epoch: int | None = None
+        self.decays: list[dict[str, Any]] = []
+        self._reference, self._stalled = math.inf, 0
+        self._kept: list[Any] | None = None
         self._first_rate, self._ended = self._current_rate(), False
 
-    def get_state(self):
+    def get_state(self) -> tuple[dict[str, Any], list[Array]]:
         """Returns what it remembers between epochs, for a checkpoint.
 
         Returns:
@@ -140,7 +152,7 @@ class PlateauDecay(keras.callbacks.Callback):
         }
         return values, list(self._kept or ())
 
-    def set_state(self, values, arrays):
+    def set_state(self, values: Any, arrays: Sequence[Any]) -> None:
         """Goes on from what `get_state` returned, once the training has begun.
 
         Args:
@@ -172,11 +184,11 @@ class PlateauDecay(keras.callbacks.Callback):
             ) from error
         self._kept = list(arrays) or None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the step that the epoch begins with."""
         self._step = self._steps()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch with the best one, and decays if need be."""
         logs = {} if logs is None else logs
         value = self._value(logs)
@@ -199,7 +211,7 @@ class PlateauDecay(keras.callbacks.Callback):
         if len(self.decays) == self.max_decays or rate < self.min_relative_rate * self._first_rate:
             self._ended = self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the best weights."""
         self._restore()
         averages = self._averages()

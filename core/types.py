@@ -23,6 +23,8 @@ Seed: TypeAlias = Any
 Config: TypeAlias = "dict[str, Any]"
 #: One of the posterior values of `core.posteriors`.
 Posterior: TypeAlias = Any
+#: `VAE`, path of an exported SavedModel, or encoder `x -> (mean, log_var)`, any callable.
+Model: TypeAlias = Any
 #: Number, or schedule of the training step.
 Weighting: TypeAlias = "float | Callable[[Any], Any]"
 #: Name, configuration or object of Keras: an initializer, an activation, an optimizer.

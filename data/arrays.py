@@ -1,12 +1,21 @@
 """Images in arrays: scikit-learn's digits, `.npz`, `.npy` and `.mat` files."""
 
+from __future__ import annotations
+
 import math
 import re
 import zipfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .source import SPLIT_NAMES, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
 
 ARRAY_KEYS = "[xy](_(train|validation|valid|val|test))?"
 CHUNK = 4096
@@ -21,7 +30,7 @@ class ArraySource(Source):
         arrays: `{split: (x, y)}`, y possibly None.
     """
 
-    def __init__(self, name, kind, arrays):
+    def __init__(self, name: str, kind: str, arrays: Mapping[str, Any]) -> None:
         self.name, self.kind = name, kind
         self._x = {split: x for split, (x, _) in arrays.items()}
         self._y = {split: _check_labels(y, x, name) for split, (x, y) in arrays.items()}
@@ -40,16 +49,16 @@ class ArraySource(Source):
         whole = bool(labels) and all(np.issubdtype(y.dtype, np.integer) for y in labels)
         self.num_classes = int(max(y.max() for y in labels)) + 1 if whole else None
 
-    def dtype(self, part):
+    def dtype(self, part: Any) -> Any:
         """Returns the dtype of stored images."""
         return "float32" if np.issubdtype(self._x[part.base].dtype, np.floating) else "uint8"
 
-    def labels(self, part):
+    def labels(self, part: Any) -> Any:
         """Returns the labels of a part, or None."""
         y = self._y[part.base]
         return None if y is None else y[part.index]
 
-    def reader(self, part, geometry):
+    def reader(self, part: Any, geometry: Any) -> Callable[..., Any]:
         """Returns a function from rows of the part to their stored images."""
         x = self._x[part.base]
 
@@ -112,7 +121,7 @@ def _check_labels(y, x, name):
     return y.astype("float32" if np.issubdtype(y.dtype, np.floating) else "int32")
 
 
-def digits():
+def digits() -> Any:
     """Returns scikit-learn's digits, split by class with a fixed seed."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -125,7 +134,7 @@ def digits():
     return ArraySource("digits", "embedded", splits)
 
 
-def array_file(path):
+def array_file(path: Path) -> Source:
     """Opens an `.npz` or `.npy` file; never unpickles."""
     kind, content = path.suffix[1:], {}
     try:
@@ -156,7 +165,7 @@ def array_file(path):
     return ArraySource(str(path), kind, splits)
 
 
-def mat_file(path):
+def mat_file(path: Path) -> Source:
     """Opens a MATLAB file laid out as OMNIGLOT's `chardata.mat`.
 
     Each column of `data` and of `testdata` is an image, stored column by column; `target` and
@@ -196,7 +205,7 @@ def mat_file(path):
 class _MatSource(ArraySource):
     """Images of OMNIGLOT, labeled by alphabet, or by alphabet and character."""
 
-    def __init__(self, name, splits, characters):
+    def __init__(self, name: str, splits: Any, characters: dict[str, Any]) -> None:
         super().__init__(name, "mat", splits)
         self._splits, self._characters = splits, characters
 

@@ -1,14 +1,23 @@
 """Order and backend of batches of any kind of examples."""
 
+from __future__ import annotations
+
 import importlib.util
+from typing import TYPE_CHECKING
 
 import keras
 
 from ..core.checks import check_choice, check_flag
 from .source import tensorflow
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
-def batch_of(x, y=None, index=None):
+    from ..core.types import Tensor
+
+
+def batch_of(x: Tensor, y: Tensor = None, index: Tensor = None) -> Any:
     """Returns what is handed out.
 
     Args:
@@ -24,7 +33,7 @@ def batch_of(x, y=None, index=None):
     return x if y is None else (x, y)
 
 
-def resolved_backend(backend):
+def resolved_backend(backend: str) -> str:
     """Returns "tf" or "numpy" for the argument `backend`, and raises unless there is that one."""
     check_choice("backend", backend, ("auto", "tf", "numpy"))
     if backend == "auto":
@@ -34,7 +43,9 @@ def resolved_backend(backend):
     return backend
 
 
-def resolved_order(split, shuffle, drop_remainder, batch_size, count):
+def resolved_order(
+    split: str, shuffle: bool | None, drop_remainder: bool | None, batch_size: int, count: Any
+) -> tuple[bool, bool]:
     """Returns `shuffle` and `drop_remainder` with their defaults filled in.
 
     Raises:
@@ -62,28 +73,28 @@ class PlannedBatches(keras.utils.PyDataset):
         plan: Object with `num_batches`, and with `order(epoch)`, the order of an epoch.
     """
 
-    def __init__(self, plan):
+    def __init__(self, plan: Any) -> None:
         super().__init__()
         self.plan = plan
         self._epoch, self._order = 0, plan.order(0)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Batches of an epoch."""
         return self.plan.num_batches
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         """Returns batch `i` of the present epoch."""
         if not 0 <= i < len(self):
             raise IndexError(f"Batch {i} of {len(self)}")
         return self._batch(i, self._epoch, self._order)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         """Iterates over an epoch; the next iteration is the next epoch."""
         epoch, order = self._epoch, self._order
         self.on_epoch_end()
         return (self._batch(i, epoch, order) for i in range(len(self)))
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Goes on to the next epoch."""
         self._epoch += 1
         self._order = self.plan.order(self._epoch)

@@ -1,14 +1,23 @@
 """Text files of a sentence a line: read in one pass, then sentence by sentence."""
 
+from __future__ import annotations
+
 import mmap
 import os
 import re
 from array import array
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.checks import wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from ..core.types import ArrayLike, FilePath
 
 BOM = b"\xef\xbb\xbf"
 LARGEST_LABEL = 2**31 - 1
@@ -36,7 +45,17 @@ class Corpus:
         first_unknown: Place and beginning of the first sentence with an unknown word, or None.
     """
 
-    def __init__(self, path, encode, unknown_id, labels, num_classes, max_length, too_long, memory):
+    def __init__(
+        self,
+        path: FilePath,
+        encode: Callable[..., Any],
+        unknown_id: int | None,
+        labels: ArrayLike,
+        num_classes: int | None,
+        max_length: int | None,
+        too_long: str,
+        memory: int,
+    ) -> None:
         self.path, self._encode, self._max_length = path, encode, max_length
         offsets, lengths, unknown, found = array("q"), array("i"), array("i"), array("i")
         ids, memory = array("i"), memory // 4
@@ -65,7 +84,7 @@ class Corpus:
             if fits:
                 ids.extend(own)
                 fits = len(ids) <= memory
-                ids = ids if fits else None
+                ids = ids if fits else array("i")
         if not offsets:
             raise ValueError(
                 f"Every line of '{path}' is longer than the limit {max_length}: none is left"
@@ -74,7 +93,7 @@ class Corpus:
         self.lengths = np.frombuffer(lengths, "int32")
         self.unknown = np.frombuffer(unknown, "int32")
         self.labels = np.frombuffer(found, "int32") if found else None
-        self._ids = None
+        self._ids: Any = None
         if fits:
             self._ids = np.frombuffer(ids, "int32")
             self._starts = np.concatenate([[0], np.cumsum(self.lengths - 2, dtype="int64")])
@@ -82,15 +101,15 @@ class Corpus:
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
     @property
-    def in_memory(self):
+    def in_memory(self) -> bool:
         """Whether the ids are held in memory."""
         return self._ids is not None
 
-    def sentence(self, place):
+    def sentence(self, place: int) -> Any:
         """Returns the ids of a sentence, without those of start and end."""
         if self.in_memory:
             return self._ids[self._starts[place] : self._starts[place + 1]]
@@ -110,12 +129,12 @@ class Corpus:
         return ids
 
 
-def sentences_of(lines_or_file, labels="auto"):
+def sentences_of(lines_or_file: Any, labels: bool | str = "auto") -> Iterator[tuple[str, str]]:
     """Yields `(place, sentence)` of a file or of an iterable of lines, without labels."""
     return ((place, sentence) for place, _, _, sentence in _examples(lines_or_file, labels))
 
 
-def tokens(tokenize, sentence, place):
+def tokens(tokenize: Callable[[str], Any], sentence: Any, place: str) -> Any:
     """Returns the tokens of a sentence; an error says of which line."""
     try:
         found = tokenize(sentence)
@@ -127,7 +146,7 @@ def tokens(tokenize, sentence, place):
     return found
 
 
-def decoded(raw, place):
+def decoded(raw: bytes, place: str) -> str:
     """Returns bytes as text, or says where they are not UTF-8."""
     try:
         return raw.decode("utf-8")
@@ -137,7 +156,7 @@ def decoded(raw, place):
         ) from error
 
 
-def check_labels(labels):
+def check_labels(labels: ArrayLike) -> None:
     """Raises unless `labels` is "auto", True or False."""
     if not (isinstance(labels, bool) or (isinstance(labels, str) and labels == "auto")):
         raise wrong("labels", "'auto', True or False", labels)

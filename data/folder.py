@@ -1,12 +1,20 @@
 """Images in folders of PNG and JPEG files."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .source import SPLIT_NAMES, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 #: What whole files end in.
@@ -24,7 +32,7 @@ class FolderSource(Source):
 
     kind, streamed = "folder", True
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.name = str(path)
         folders = {entry.name: entry for entry in path.iterdir() if entry.is_dir()}
         names = ("train", "validation", "valid", "val", "test")
@@ -39,7 +47,7 @@ class FolderSource(Source):
                 f"The folder '{path}' holds images both in class folders and outside them"
             )
         self.classes = None if None in classes else sorted(classes)
-        self.num_classes = self.classes and len(self.classes)
+        self.num_classes = None if self.classes is None else len(self.classes)
         self._files = {
             split: np.array([file for file, _ in files]) for split, files in found.items()
         }
@@ -58,7 +66,7 @@ class FolderSource(Source):
             raise ValueError(f"Images must have 8 bits a channel. Received: '{path}', mode {mode}")
         return height, width, 1 if mode in ("1", "L", "LA") else 3
 
-    def check_sizes(self, geometry):
+    def check_sizes(self, geometry: Any) -> None:
         """Raises unless all images will have one size; reads headers where none is imposed."""
         if geometry.crop or geometry.size:
             return
@@ -71,12 +79,12 @@ class FolderSource(Source):
                     f"{self.shape[0]}x{self.shape[1]} in the first"
                 )
 
-    def labels(self, part):
+    def labels(self, part: Any) -> Any:
         """Returns the labels of a part, or None."""
         y = self._labels[part.base]
         return None if y is None else y[part.index]
 
-    def reader(self, part, geometry):
+    def reader(self, part: Any, geometry: Any) -> Callable[..., Any]:
         """Returns a function from rows of the part to their stored images."""
         files = self._files[part.base][part.index]
         mode = "L" if self.shape[-1] == 1 else "RGB"
@@ -91,7 +99,7 @@ class FolderSource(Source):
 
         return read
 
-    def stream(self, part, geometry, ticks, plan):
+    def stream(self, part: Any, geometry: Any, ticks: Any, plan: Any) -> Any:
         """Returns a `tf.data.Dataset` of `(image, [label], row, tick)`, decoded in parallel."""
         import tensorflow as tf
 

@@ -1,13 +1,21 @@
 """Geometry and binarization of stored images: uint8 in 0..255 or float32 in [0, 1]."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, Shape, Tensor
+    from .source import Part
 
 LUMA = (0.299, 0.587, 0.114)
 
 
-def scaled(x):
+def scaled(x: Tensor) -> Array:
     """Returns stored images as float32 in [0, 1]."""
     return x.astype("float32") / np.float32(255) if x.dtype == np.uint8 else x
 
@@ -27,12 +35,12 @@ class Geometry(NamedTuple):
     channels: int | None = None
     invert: bool = False
 
-    def shape(self, shape):
+    def shape(self, shape: Shape) -> tuple[int | None, ...]:
         """Returns the shape that examples of `shape` will have."""
         space = self.size or self.crop or shape[:-1]
         return (*space, self.channels or shape[-1])
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         """Maps stored images `(B, H, W, C)` to stored images of the same dtype."""
         top = 255 if images.dtype == np.uint8 else np.float32(1)
         if self.crop:
@@ -54,7 +62,7 @@ class Geometry(NamedTuple):
             images = np.stack([_resize(image, self.size) for image in images])
         return top - images if self.invert else images
 
-    def tensor(self, image):
+    def tensor(self, image: Any) -> Any:
         """Maps one uint8 tensor `(H, W, C)`, H and W possibly unknown, inside `tf.data`."""
         import tensorflow as tf
 
@@ -86,7 +94,7 @@ def _resize(image, size):
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)
 
 
-def fixed_draw(x, index, stream, seed, copy=0):
+def fixed_draw(x: Tensor, index: Tensor, stream: int, seed: int, copy: int = 0) -> Array:
     """Draws Bernoulli(pixel) once for each example, as a function of its place in its split.
 
     Args:
@@ -113,7 +121,7 @@ def fixed_draw(x, index, stream, seed, copy=0):
     return drawn * np.uint8(255)
 
 
-def fixed_draws(x, part, seed, copies):
+def fixed_draws(x: Tensor, part: Part, seed: int, copies: int) -> Array:
     """The fixed draws of all examples of a part, one copy after the other.
 
     Args:

@@ -1,10 +1,17 @@
 """`with_index`: numbers the examples of a `tf.data.Dataset`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .batches import batch_of
 from .source import tensorflow
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def with_index(dataset):
+
+def with_index(dataset: Any) -> Any:
     """Gives each example of a `tf.data.Dataset` its index, as `load(..., with_index=True)` does.
 
     Apply it to single examples in their stored order, before `shuffle`, `repeat` and `batch`:

@@ -1,6 +1,8 @@
 """`load`: any set of images or text as training batches; `load_arrays`: the same as arrays."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from .selection import select
 from .sources import open_source
 from .spec import FIELDS, OF_BATCHES, DataSpec, described_by, pair
 from .text import describe_text, load_text, load_text_arrays, text_path
+
+if TYPE_CHECKING:
+    from typing import Any
 
 MEMORY_LIMIT = 512 * 2**20
 
@@ -37,7 +42,7 @@ class DataInfo(NamedTuple):
 
 
 @described_by(DataSpec, [name for name in FIELDS if name != "length"])
-def load(spec):
+def load(spec: DataSpec) -> Any:
     """Reads images or text from any source as batches for `fit` and `evaluate`.
 
     Sources, by name or path:
@@ -142,7 +147,7 @@ def load(spec):
 
 
 @described_by(DataSpec, [name for name in FIELDS if name not in OF_BATCHES])
-def load_arrays(spec):
+def load_arrays(spec: DataSpec) -> tuple[Any, Any]:
     """Reads images or text from any source as arrays, in the order in which they are stored.
 
     Returns:
@@ -155,8 +160,7 @@ def load_arrays(spec):
     text = text_path(spec.name_or_path, spec.data_dir)
     if text is not None:
         spec.refuse("text")
-        text = spec.replace(name_or_path=text, labels=_text_labels(spec.labels))
-        return load_text_arrays(text)
+        return load_text_arrays(spec.replace(name_or_path=text, labels=_text_labels(spec.labels)))
     spec.refuse("images")
     check_choice("binarize", spec.binarize, (None, "fixed"))
     source = _open(spec)
@@ -177,7 +181,7 @@ _DESCRIBED = (
 
 
 @described_by(DataSpec, _DESCRIBED, positional=("name_or_path", "split", "data_dir"))
-def describe(spec):
+def describe(spec: DataSpec) -> DataInfo:
     """Says what `load` would read, without reading the images of TFDS sets and folders.
 
     Returns:
@@ -189,8 +193,8 @@ def describe(spec):
         spec.refuse("text")
         # Whatever the size of its batches, a set can be described.
         labels = _text_labels(spec.labels)
-        text = spec.replace(name_or_path=text, labels=labels, drop_remainder=False)
-        return describe_text(text.replace(batch_size=None))
+        whole = spec.replace(name_or_path=text, labels=labels, drop_remainder=False)
+        return describe_text(whole.replace(batch_size=None))
     spec.refuse("images")
     source = _open(spec.replace(download=False))
     part = select(source, spec.split, spec.validation_split, spec.limit)

@@ -1,13 +1,21 @@
 """Batches from examples: one order and one set of seeds for `tf.data` and for plain numpy."""
 
+from __future__ import annotations
+
 import itertools
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .batches import PlannedBatches, batch_of
 from .images import scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Tensor
 
 
 class BatchPlan(NamedTuple):
@@ -27,7 +35,7 @@ class BatchPlan(NamedTuple):
             batches without it.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]
     shape: tuple
     batch_size: int
     shuffle: bool
@@ -35,26 +43,26 @@ class BatchPlan(NamedTuple):
     seed: int
     binarize: str | None
     binarize_seed: int
-    value_range: tuple
+    value_range: Sequence[float]
     num_indices: int | None = None
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         """Batches of an epoch."""
         whole, rest = divmod(self.count, self.batch_size)
         return whole + (rest > 0 and not self.drop_remainder)
 
-    def nbytes(self, dtype):
+    def nbytes(self, dtype: Any) -> int:
         """Returns the bytes that the stored examples take."""
         return self.count * math.prod(self.shape) * np.dtype(dtype).itemsize
 
-    def order(self, epoch):
+    def order(self, epoch: int) -> Any:
         """Returns the rows `(count,)` in the order of an epoch."""
         if not self.shuffle:
             return np.arange(self.count)
         return np.random.default_rng([self.seed, epoch]).permutation(self.count)
 
-    def index(self, rows):
+    def index(self, rows: Any) -> Any:  # type: ignore[override]
         """Returns the indices of the examples in rows `(b,)`, or None for batches without."""
         return None if self.num_indices is None else rows % self.num_indices
 
@@ -68,7 +76,7 @@ class ImageBatches(PlannedBatches):
         plan: `BatchPlan`.
     """
 
-    def __init__(self, read, y, plan):
+    def __init__(self, read: Callable[..., Any], y: Tensor, plan: BatchPlan) -> None:
         super().__init__(plan)
         self._read, self._y = read, y
 
@@ -84,13 +92,13 @@ class ImageBatches(PlannedBatches):
         return batch_of(x, y, plan.index(rows.astype("int32")))
 
 
-def to_range(x, value_range):
+def to_range(x: Tensor, value_range: Sequence[float]) -> Any:
     """Maps [0, 1] to `value_range`."""
     low, high = value_range
     return x if (low, high) == (0.0, 1.0) else x * (high - low) + low
 
 
-def ticks(plan):
+def ticks(plan: Any) -> Any:
     """Returns a `tf.data.Dataset` of `epoch * count + row`, all rows of an epoch in its order.
 
     The number is the only thing that random draws depend on, so that batches are a function of the
@@ -108,7 +116,7 @@ def ticks(plan):
     return tf.data.Dataset.from_generator(orders, output_signature=spec).unbatch()
 
 
-def array_batches(x, y, plan):
+def array_batches(x: Tensor, y: Tensor, plan: Any) -> Any:
     """Returns a `tf.data.Dataset` that gathers batches from arrays in memory."""
     import tensorflow as tf
 
@@ -123,7 +131,7 @@ def array_batches(x, y, plan):
     return _batches(ticks(plan), plan, gather)
 
 
-def reader_batches(read, y, dtype, plan):
+def reader_batches(read: Callable[..., Any], y: Tensor, dtype: Any, plan: Any) -> Any:
     """Returns a `tf.data.Dataset` that calls a numpy reader for each batch."""
     import tensorflow as tf
 
@@ -139,7 +147,7 @@ def reader_batches(read, y, dtype, plan):
     return _batches(ticks(plan), plan, fetch)
 
 
-def element_batches(elements, part, plan, with_labels):
+def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> Any:
     """Returns a `tf.data.Dataset` of batches from `(image, [label], row, tick)` elements."""
     import tensorflow as tf
 

@@ -1,17 +1,23 @@
 """Finds the examples that a split, a slice and a limit select."""
 
+from __future__ import annotations
+
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.checks import check_integer, is_real
 from .source import Part
 
+if TYPE_CHECKING:
+    from .source import Source
+
 VALIDATION_FRACTION = 1 / 12
 
 
-def select(source, split, validation_split, limit):
+def select(source: Source, split: str, validation_split: float | None, limit: int | None) -> Part:
     """Returns the `Part` of a source that `split`, `validation_split` and `limit` name."""
     pattern = r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?"
     match = re.fullmatch(pattern, split) if isinstance(split, str) else None

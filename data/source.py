@@ -1,11 +1,17 @@
 """Base class of image sources."""
 
+from __future__ import annotations
+
 import zlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .images import Geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 
@@ -14,10 +20,10 @@ class Part(NamedTuple):
     """Examples at the sorted places `index (n,)` of the stored split `base`."""
 
     base: str
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]
 
     @property
-    def stream(self):
+    def stream(self) -> int:
         """Int that tells the random streams of the splits apart."""
         return zlib.crc32(self.base.encode())
 
@@ -35,19 +41,27 @@ class Source:
         mixed: Whether the order within a split is random already.
     """
 
+    name: str
+    kind: str
+    counts: dict[str, int]
+    shape: tuple[Any, ...]
+    num_classes: int | None
+    reader: Callable[..., Any]
+    labels: Callable[..., Any]
     streamed, mixed = False, False
-    crop, invert = None, False
+    crop: Any = None
+    invert = False
 
-    def dtype(self, part):
+    def dtype(self, part: Any) -> Any:
         """Returns the dtype of stored images."""
         return "uint8"
 
-    def read(self, part, geometry):
+    def read(self, part: Any, geometry: Any) -> Any:
         """Returns stored images `(n, ...)` and labels `(n, ...)` or None, all in memory."""
         rows = np.arange(len(part.index))
         return self.reader(part, geometry)(rows), self.labels(part)
 
-    def geometry(self, crop, size, channels, invert):
+    def geometry(self, crop: Any, size: Any, channels: int, invert: bool | None) -> Geometry:
         """Returns the `Geometry` of a request, the source's own habits filled in."""
         crop = self.crop if crop is None else crop
         invert = self.invert if invert is None else invert
@@ -68,7 +82,7 @@ class Source:
             )
         return Geometry(crop, size, channels, invert)
 
-    def check_sizes(self, geometry):
+    def check_sizes(self, geometry: Any) -> None:
         """Raises unless all images will have one size."""
         if None in geometry.shape(self.shape):
             raise ValueError(
@@ -76,7 +90,7 @@ class Source:
             )
 
 
-def tensorflow(purpose):
+def tensorflow(purpose: str) -> Any:
     """Imports TensorFlow, or says what needed it."""
     try:
         import tensorflow as tf

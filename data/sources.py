@@ -1,15 +1,29 @@
 """Finds the source that a name or path means."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.checks import shown
 from .arrays import array_file, digits, mat_file
 from .folder import FolderSource
 from .tfds import nearest, open_tfds
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def open_source(name_or_path, data_dir=None, download=False, label=None):
+    from ..core.types import FilePath
+    from .source import Source
+
+
+def open_source(
+    name_or_path: FilePath,
+    data_dir: FilePath | None = None,
+    download: bool = False,
+    label: Any = None,
+) -> Source:
     """Finds a data set by name or path, without reading its images."""
     text = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else None
     if not text:

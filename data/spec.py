@@ -1,5 +1,7 @@
 """`DataSpec`: which data, and how they are read and batched, described once."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect
@@ -134,7 +136,7 @@ class DataSpec:
     buckets: Sequence[int] | None = None
     length: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks whatever needs no data, and stores it as plain Python."""
         value_range = self.value_range
         for name, check in _CHECKS.items():
@@ -149,7 +151,7 @@ class DataSpec:
                 f"Received: binarize={self.binarize!r}, value_range={value_range!r}"
             )
 
-    def replace(self, **changes: Any) -> "DataSpec":
+    def replace(self, **changes: Any) -> DataSpec:
         """Returns a copy with some fields changed."""
         check_keys("`changes`", changes, FIELDS)
         return dataclasses.replace(self, **changes)
@@ -162,7 +164,7 @@ class DataSpec:
             if type(value := getattr(self, name)) is not type(default) or value != default
         }
 
-    def refuse(self, held: str):
+    def refuse(self, held: str) -> None:
         """Raises a `ValueError` if a field is given that is of no use to what the set holds.
 
         Args:
@@ -178,7 +180,7 @@ class DataSpec:
                 )
 
 
-def pair(name, value):
+def pair(name: str, value: Any) -> tuple[int, int] | None:
     """Checks sizes, and returns `(height, width)` or None: an int is that of both sides."""
     sides = (value, value) if is_integer(value) else value
     rule = "a positive integer or a pair of them"

@@ -1,9 +1,11 @@
 """`load_text`: text files as batches of a few static shapes."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,11 @@ from .source import SPLIT_NAMES
 from .spec import SHORTEST, DataSpec, described_by
 from .text_pipeline import Reader, TextBatches, TextPlan, dataset_of, padded
 from .vocabulary import TokenizerVocabulary, Vocabulary, as_vocabulary, encoder
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, FilePath
 
 MEMORY_LIMIT = 512 * 2**20
 #: How the names of text files end that `load` takes.
@@ -64,7 +71,7 @@ class TextInfo(NamedTuple):
     in_memory: bool
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int | None, ...]:
         """Shape of one example, `(None,)`: sentences differ in length."""
         return (None,)
 
@@ -95,7 +102,7 @@ def _described(*names):
 
 
 @_described(*_BATCHES, "seed", "with_index", "backend")
-def load_text(spec):
+def load_text(spec: DataSpec) -> Any:
     """Reads text as batches of ids for `fit` and `evaluate`.
 
     A file holds a sentence a line, in UTF-8, possibly after a label and a tab. A folder holds the
@@ -141,7 +148,7 @@ def load_text(spec):
 
 
 @_described("length")
-def load_text_arrays(spec):
+def load_text_arrays(spec: DataSpec) -> tuple[Any, Any]:
     """Reads text as arrays of ids, in the order in which it is stored.
 
     Returns:
@@ -161,7 +168,7 @@ def load_text_arrays(spec):
 
 
 @_described(*_BATCHES)
-def describe_text(spec):
+def describe_text(spec: DataSpec) -> TextInfo:
     """Says what `load_text` would read with the same arguments.
 
         info = vaezoo.data.describe_text("yelp")
@@ -184,7 +191,7 @@ def describe_text(spec):
         name=source.name,
         split=spec.split,
         num_examples=len(part.index),
-        num_classes=counts and len(counts),
+        num_classes=None if counts is None else len(counts),
         label_counts=counts,
         vocabulary=source.vocabulary,
         vocabulary_size=len(source.vocabulary),
@@ -197,7 +204,9 @@ def describe_text(spec):
     )
 
 
-def to_ids(sentences, vocabulary=None, tokenizer=None, length=None):
+def to_ids(
+    sentences: Any, vocabulary: Any = None, tokenizer: Any = None, length: int | None = None
+) -> Array:
     """Returns sentences as ids, as `load_text` has them.
 
     Args:
@@ -232,7 +241,7 @@ def to_ids(sentences, vocabulary=None, tokenizer=None, length=None):
     return padded(encoded, vocabulary, length or longest)
 
 
-def to_text(ids, vocabulary=None, tokenizer=None):
+def to_text(ids: Any, vocabulary: Any = None, tokenizer: Any = None) -> list[str]:
     """Returns ids as text, each row up to its first `</s>`.
 
     Args:
@@ -277,13 +286,20 @@ class TextSource:
     mixed = False
 
     def __init__(
-        self, path, files, base, corpus=None, vocabulary=None, with_labels=False, buckets=None
-    ):
+        self,
+        path: FilePath,
+        files: dict[str, Path],
+        base: str,
+        corpus: Any = None,
+        vocabulary: Any = None,
+        with_labels: bool = False,
+        buckets: Any = None,
+    ) -> None:
         self.name, self.corpus, self.vocabulary = str(path), corpus, vocabulary
         self.buckets, self._with_labels = buckets, with_labels
         self.counts = {split: len(corpus) if split == base else 0 for split in files}
 
-    def labels(self, part):
+    def labels(self, part: Any) -> Any:
         """Returns the labels of a part that are to be handed out, or None."""
         labels = self.corpus.labels if self._with_labels else None
         return None if labels is None else labels[part.index]
@@ -332,7 +348,7 @@ def _open(spec):
     return TextSource(path, files, base, corpus, vocabulary, labels is not False, buckets)
 
 
-def text_path(name_or_path, data_dir=None):
+def text_path(name_or_path: FilePath, data_dir: FilePath | None = None) -> Path | None:
     """Finds the text that a name or path means.
 
     Args:

@@ -1,12 +1,20 @@
 """Batches from sentences: one order for `tf.data` and for plain numpy, and few shapes."""
 
+from __future__ import annotations
+
 import itertools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .batches import PlannedBatches, batch_of
 from .vocabulary import PAD
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Tensor
+    from .corpus import Corpus
 
 
 class TextPlan(NamedTuple):
@@ -29,19 +37,19 @@ class TextPlan(NamedTuple):
     seed: int
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         """Batches of an epoch."""
         whole, rest = divmod(len(self.lengths), self.batch_size)
         return whole + (rest > 0 and not self.drop_remainder)
 
     @property
-    def num_shapes(self):
+    def num_shapes(self) -> int:
         """Number of different shapes of batches: at most one a bucket, and one of the rest."""
         rows, widths = self.order(0)
         sizes = np.count_nonzero(rows >= 0, axis=1)
         return len(np.unique(np.stack([sizes, widths]), axis=1).T)
 
-    def order(self, epoch):
+    def order(self, epoch: int) -> Any:
         """Returns the batches of an epoch.
 
         Returns:
@@ -52,7 +60,8 @@ class TextPlan(NamedTuple):
         count, size = len(self.lengths), self.batch_size
         order = rng.permutation(count) if self.shuffle else np.arange(count)
         bucket = np.searchsorted(self.buckets, self.lengths)[order]
-        rows, widths = [], []
+        rows: Any = []
+        widths: Any = []
         for place, width in enumerate(self.buckets):
             own = order[bucket == place]
             rest = len(own) % size
@@ -84,12 +93,12 @@ class TextBatches(PlannedBatches):
         plan: `TextPlan`.
     """
 
-    def __init__(self, reader, plan):
+    def __init__(self, reader: Reader, plan: TextPlan) -> None:
         super().__init__(plan)
         self._reader = reader
 
     @property
-    def num_shapes(self):
+    def num_shapes(self) -> int:
         """Number of different shapes of batches."""
         return self.plan.num_shapes
 
@@ -109,23 +118,25 @@ class Reader:
         with_index: Whether each example goes with its place 0..n-1.
     """
 
-    def __init__(self, corpus, index, labels, vocabulary, with_index):
+    def __init__(
+        self, corpus: Corpus, index: Tensor, labels: ArrayLike, vocabulary: Any, with_index: bool
+    ) -> None:
         self._corpus, self._index, self._vocabulary = corpus, index, vocabulary
         self.labels, self.with_index = labels, with_index
 
-    def ids(self, rows, width):
+    def ids(self, rows: Any, width: int) -> Any:
         """Returns the padded ids `(b, width)` of rows `(b,)`."""
         sentences = [self._corpus.sentence(place) for place in self._index[rows]]
         return padded(sentences, self._vocabulary, int(width))
 
-    def batch(self, rows, width):
+    def batch(self, rows: Any, width: int) -> Any:
         """Returns the batch of rows `(b,)`."""
         y = None if self.labels is None else self.labels[rows]
         index = rows.astype("int32") if self.with_index else None
         return batch_of(self.ids(rows, width), y, index)
 
 
-def dataset_of(reader, plan):
+def dataset_of(reader: Any, plan: Any) -> Any:
     """Returns a `tf.data.Dataset` that calls a reader for each batch."""
     import tensorflow as tf
 
@@ -150,7 +161,7 @@ def dataset_of(reader, plan):
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def padded(sentences, vocabulary, width):
+def padded(sentences: Any, vocabulary: Any, width: int) -> Array:
     """Returns lists of ids as `(n, width)`, with start, end and padding."""
     x = np.full((len(sentences), width), PAD, "int32")
     x[:, 0] = vocabulary.start_id

@@ -1,11 +1,19 @@
 """Image sets of tensorflow-datasets."""
 
+from __future__ import annotations
+
 import difflib
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .source import Source, tensorflow
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import FilePath
 
 SHUFFLE_BUFFER = 10_000
 
@@ -21,7 +29,7 @@ class TFDSSource(Source):
 
     kind, streamed, mixed = "tfds", True, True
 
-    def __init__(self, name, builder, label=None):
+    def __init__(self, name: str, builder: Any, label: str | None = None) -> None:
         self.name, self._builder = name, builder
         features = builder.info.features
         if features["image"].np_dtype != np.uint8:
@@ -97,10 +105,12 @@ class TFDSSource(Source):
             elements = elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
         return elements.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def read(self, part, geometry):
+    def read(self, part: Any, geometry: Any) -> Any:
         """Returns stored images `(n, H, W, C)` and labels `(n,)` or None, all in memory."""
         tensorflow(f"reading {self.name!r}")
-        count, x, y, row = len(part.index), None, None, 0
+        count, row = len(part.index), 0
+        x: Any = None
+        y: Any = None
         for images, *labels, _ in self._elements(part, geometry).batch(1024).as_numpy_iterator():
             if x is None:
                 x = np.empty((count, *images.shape[1:]), images.dtype)
@@ -113,14 +123,14 @@ class TFDSSource(Source):
             raise ValueError(f"{self.name!r} announces {count} examples, but holds {row}")
         return x, y
 
-    def reader(self, part, geometry):
+    def reader(self, part: Any, geometry: Any) -> None:
         """Refuses: the stored files are read in sequence."""
         raise ValueError(
             f"{self.name!r} does not fit in memory and can only be streamed by `backend='tf'`: "
             "use that, a `limit`, or `in_memory=True`. Received: backend='numpy'"
         )
 
-    def stream(self, part, geometry, ticks, plan):
+    def stream(self, part: Any, geometry: Any, ticks: Any, plan: Any) -> Any:
         """Returns a `tf.data.Dataset` of `(image, [label], row, tick)` from the stored files."""
         import tensorflow as tf
 
@@ -162,7 +172,7 @@ def _narrow(label):
     return tf.cast(label, tf.float32 if label.dtype.is_floating else tf.int32)
 
 
-def open_tfds(name, data_dir, download, label):
+def open_tfds(name: str, data_dir: FilePath | None, download: bool, label: Any) -> Any:
     """Opens a prepared set, or prepares it; raises LookupError on a name unknown to TFDS."""
     try:
         import tensorflow_datasets as tfds
@@ -195,7 +205,7 @@ def open_tfds(name, data_dir, download, label):
     return TFDSSource(name, builder, label)
 
 
-def nearest(name):
+def nearest(name: str) -> list[str]:
     """Returns up to three known names that resemble an unknown one."""
     import tensorflow_datasets as tfds
 

@@ -1,15 +1,24 @@
 """`Vocabulary`: words and their ids; tokenizers that come with ids of their own."""
 
+from __future__ import annotations
+
 import collections
 import collections.abc
 import operator
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.checks import check_integer, check_path, shown
 from .corpus import decoded, sentences_of, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import FilePath
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -31,7 +40,7 @@ class Vocabulary:
 
     pad_id, start_id, end_id, unknown_id = PAD, START, END, UNKNOWN
 
-    def __init__(self, words):
+    def __init__(self, words: Any) -> None:
         if isinstance(words, (str, bytes)) or not isinstance(words, collections.abc.Iterable):
             # The letters of a string would each become a word.
             raise TypeError(f"`words` must be a list of words. Received: words={shown(words)}")
@@ -46,7 +55,14 @@ class Vocabulary:
                 )
 
     @classmethod
-    def build(cls, lines_or_file, tokenizer=None, max_size=None, min_count=1, labels="auto"):
+    def build(
+        cls,
+        lines_or_file: Any,
+        tokenizer: Any = None,
+        max_size: int | None = None,
+        min_count: int = 1,
+        labels: bool | str = "auto",
+    ) -> Vocabulary:
         """Collects the words of a corpus.
 
         Args:
@@ -71,7 +87,7 @@ class Vocabulary:
         min_count = check_integer("min_count", min_count, 1)
         max_size = check_integer("max_size", max_size, len(SPECIALS) + 1, optional=True)
         split = words_of(tokenizer)
-        counts = collections.Counter()
+        counts: collections.Counter[str] = collections.Counter()
         for place, sentence in sentences_of(lines_or_file, labels):
             counts.update(tokens(split, sentence, place))
         for special in SPECIALS:
@@ -83,7 +99,7 @@ class Vocabulary:
         return cls(kept)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: FilePath) -> Vocabulary:
         """Reads a vocabulary from a UTF-8 file, whose line n (from 0) is the word of id n.
 
         Args:
@@ -105,7 +121,7 @@ class Vocabulary:
         raw = Path(path).read_bytes().split(b"\n")
         if not raw[-1]:
             raw.pop()
-        lines = {}
+        lines: dict[str, int] = {}
         for number, line in enumerate(raw, 1):
             place = f"'{path}', line {number}"
             word = decoded(line, place).removesuffix("\r")
@@ -122,39 +138,39 @@ class Vocabulary:
                 )
         return cls(words[len(SPECIALS) :])
 
-    def save(self, path):
+    def save(self, path: FilePath) -> None:
         """Writes the words to a UTF-8 file, a word a line, for `load`."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{word}\n" for word in self._words)
 
     @property
-    def words(self):
+    def words(self) -> tuple[str, ...]:
         """All words as a tuple, the special ones included: that of id n at place n."""
         return tuple(self._words)
 
-    def encode(self, words):
+    def encode(self, words: Any) -> Any:
         """Returns the ids `(n,)`, int32, of a list of words, without `<s>` and `</s>`."""
         if isinstance(words, str):
             raise TypeError(f"`words` must be a list of words. Received: words={words!r}")
         get = self._ids.get
         return np.array([get(word, UNKNOWN) for word in words], "int32")
 
-    def decode(self, ids):
+    def decode(self, ids: Any) -> list[str]:
         """Returns the words of ids `(n,)` up to `</s>`, without `<s>` and `<pad>`."""
         return [self._words[i] for i in sentence_ids(ids, self)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._words)
 
-    def __contains__(self, word):
+    def __contains__(self, word: str) -> bool:
         return word in self._ids
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self._words == other._words
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Vocabulary({len(self)} ids)"
 
 
@@ -175,7 +191,7 @@ class TokenizerVocabulary:
 
     pad_id = PAD
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         size = len(tokenizer) if hasattr(tokenizer, "__len__") else None
         size = getattr(tokenizer, "vocab_size", None) if size is None else size
@@ -196,7 +212,7 @@ class TokenizerVocabulary:
         self.start_id, self.end_id = self._exchanged(start), self._exchanged(end)
         self.unknown_id = None if unknown is None else self._exchanged(unknown)
 
-    def encode(self, sentence):
+    def encode(self, sentence: Any) -> Any:
         """Returns the ids of a text as a list, without those of start and end."""
         ids = self.tokenizer.encode(sentence, add_special_tokens=False)
         ids = [_id("encode(...)", i) for i in ids]
@@ -215,17 +231,17 @@ class TokenizerVocabulary:
             )
         return [self.unknown_id if i in reserved else i for i in ids]
 
-    def text(self, ids):
+    def text(self, ids: Any) -> str:
         """Returns the text of ids `(n,)` up to that of the end, as a string."""
         return self.tokenizer.decode([self._exchanged(i) for i in sentence_ids(ids, self)])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._size
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenizerVocabulary) and self.tokenizer is other.tokenizer
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def _exchanged(self, i):
         """Changes 0 and the tokenizer's id of padding for one another, in either direction."""
@@ -248,12 +264,12 @@ class TokenizerVocabulary:
         return value
 
 
-def has_ids(tokenizer):
+def has_ids(tokenizer: Any) -> bool:
     """Whether a tokenizer gives ids rather than words."""
     return hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
 
 
-def encoder(vocabulary, tokenizer):
+def encoder(vocabulary: Any, tokenizer: Any) -> Callable[[str], Any]:
     """Returns a function from a sentence to the list of its ids, without start and end."""
     if isinstance(vocabulary, TokenizerVocabulary):
         return vocabulary.encode
@@ -261,7 +277,7 @@ def encoder(vocabulary, tokenizer):
     return lambda sentence: [get(word, UNKNOWN) for word in split(sentence)]
 
 
-def words_of(tokenizer):
+def words_of(tokenizer: Any) -> Callable[[str], list[str]]:
     """Returns a function from a sentence to a list of words; checks what `tokenizer` returns."""
     if tokenizer is None:
         return str.split
@@ -283,7 +299,7 @@ def words_of(tokenizer):
     return split
 
 
-def sentence_ids(ids, vocabulary):
+def sentence_ids(ids: Any, vocabulary: Any) -> list[int]:
     """Returns ids `(n,)` as a list: those between the start and the first end, without padding."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
@@ -322,7 +338,7 @@ def _id(name, value):
     return number
 
 
-def as_vocabulary(vocabulary, tokenizer):
+def as_vocabulary(vocabulary: Any, tokenizer: Any) -> Any:
     """Returns the vocabulary that two arguments mean, or None if it is yet to be built."""
     if isinstance(vocabulary, str | os.PathLike):
         vocabulary = Vocabulary.load(vocabulary)

@@ -1,5 +1,9 @@
 """Active units: the latent dimensions that respond to the data."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,10 +14,23 @@ from ..losses import FlowGaussian
 from .estimate import Estimate
 from .inputs import Encoded, encoded, means_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Tensor
+    from ..layers.likelihoods import Likelihood
+
 
 def active_dimensions(
-    means, data=None, threshold=0.01, batch_size=256, *, decoder=None, likelihood=None
-):
+    means: Any,
+    data: ArrayLike = None,
+    threshold: float = 0.01,
+    batch_size: int = 256,
+    *,
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+) -> Array:
     """Counts the latent dimensions whose posterior mean depends on x.
 
         active_d = Var_x( mean_d(x) ) >= threshold
@@ -47,8 +64,14 @@ def active_dimensions(
 
 
 def active_units(
-    means, data=None, threshold=0.01, batch_size=256, *, decoder=None, likelihood=None
-):
+    means: Any,
+    data: ArrayLike = None,
+    threshold: float = 0.01,
+    batch_size: int = 256,
+    *,
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+) -> Estimate:
     """Number of latent dimensions that carry information about x.
 
         AU = #{ d : Var_x( mean_d(x) ) >= threshold }
@@ -125,7 +148,9 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
     (1983), "Algorithms for computing the sample variance", eq. 2.1.
     """
 
-    def __init__(self, latent_dim, threshold=0.01, name="active_units", **kwargs):
+    def __init__(
+        self, latent_dim: int, threshold: float = 0.01, name: str = "active_units", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         latent_dim = check_integer("latent_dim", latent_dim)
         threshold = check_real("threshold", threshold, "[0, inf)")
@@ -134,7 +159,7 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
         self.center = self.add_variable((latent_dim,), "zeros", name="center")
         self.squares = self.add_variable((latent_dim,), "zeros", name="squares")
 
-    def update_state(self, mean):
+    def update_state(self, mean: Tensor) -> None:
         """Adds the posterior means `(batch, D)` of a batch."""
         mean = ops.cast(ops.convert_to_tensor(mean), self.dtype)
         if len(mean.shape) != 2 or mean.shape[1] != self.latent_dim:
@@ -152,10 +177,10 @@ class ActiveUnits(ArgumentsConfig, keras.metrics.Metric):
         self.center.assign(self.center + shift * share)
         self.count.assign(count)
 
-    def variance(self):
+    def variance(self) -> Tensor:
         """Unbiased variance of each dimension's posterior means so far, `(D,)`."""
         return self.squares / ops.maximum(self.count - 1.0, 1.0)
 
-    def result(self):
+    def result(self) -> Tensor:
         active = ops.logical_and(self.variance() >= self.threshold, self.count >= 2.0)
         return ops.sum(ops.cast(active, self.dtype))

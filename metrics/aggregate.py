@@ -1,6 +1,9 @@
 """First and second moments of the aggregate posterior, against those of the prior."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -10,6 +13,14 @@ from ..layers import IsotropicNormal, StandardNormal
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from .estimate import to_json
 from .inputs import NUM_SAMPLES, encoded, flow_subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Model, Posterior, Seed
+    from ..layers.likelihoods import Likelihood
+    from .subject import ModelAdapter
 
 #: Draws from a learned prior that its moments are taken of, and their noise, apart from that of
 #: any posterior's.
@@ -41,21 +52,21 @@ class AggregateMoments:
     covariance: np.ndarray
     covariance_of_means: np.ndarray
     count: int
-    prior_mean: object = None
-    prior_covariance: object = None
+    prior_mean: Any = None
+    prior_covariance: Any = None
 
     @property
-    def eigenvalues(self):
+    def eigenvalues(self) -> Array:
         """Of the covariance of z, ascending, `(D,)`; all 1 if it is the prior's."""
         return np.linalg.eigvalsh(self.covariance)
 
     @property
-    def eigenvalues_of_means(self):
+    def eigenvalues_of_means(self) -> Array:
         """Of the covariance of posterior means, ascending, `(D,)`; all 0 after full collapse."""
         return np.linalg.eigvalsh(self.covariance_of_means)
 
     @property
-    def mean_absolute_correlation(self):
+    def mean_absolute_correlation(self) -> float:
         """Mean of |correlation| of z over all pairs of dimensions; 0 if D = 1.
 
         Dimensions without spread count as uncorrelated.
@@ -63,7 +74,7 @@ class AggregateMoments:
         return _mean_absolute_correlation(self.covariance) if len(self.mean) > 1 else 0.0
 
     @property
-    def mean_absolute_correlation_of_means(self):
+    def mean_absolute_correlation_of_means(self) -> float:
         """Mean of |correlation| of posterior means over pairs of active dimensions.
 
         Active are those with Var(mean_d) >= 0.01; NaN if there are fewer than two.
@@ -74,7 +85,7 @@ class AggregateMoments:
         return _mean_absolute_correlation(self.covariance_of_means[np.ix_(active, active)])
 
     @property
-    def divergence(self):
+    def divergence(self) -> float:
         """KL of the Gaussian with these moments to that with the prior's, in nats.
 
             1/2 ( tr P^-1 C + (m - p)^T P^-1 (m - p) - D - log det P^-1 C )
@@ -92,7 +103,7 @@ class AggregateMoments:
             return float("inf")
         return float(0.5 * (np.trace(covariance) + shift @ shift - len(shift) - log_det))
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
         names = (
             "eigenvalues",
@@ -112,15 +123,15 @@ def _mean_absolute_correlation(covariance):
 
 
 def aggregate_moments(
-    model_or_posterior,
-    data=None,
+    model_or_posterior: Model,
+    data: ArrayLike = None,
     *,
-    decoder=None,
-    likelihood=None,
-    num_samples=NUM_SAMPLES,
-    seed=0,
-    batch_size=256,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> AggregateMoments:
     """Mean and covariance of the aggregate posterior.
 
         m = mean_j mean_j,   C = mean_j Cov(z|x_j) + mean_j (mean_j - m)(mean_j - m)^T
@@ -180,7 +191,9 @@ def aggregate_moments(
     return AggregateMoments(mean, within + between, between, len(means), *prior)
 
 
-def moments_of_draws(posterior, subject, num_samples, batch_size, seed):
+def moments_of_draws(
+    posterior: Posterior, subject: ModelAdapter, num_samples: int, batch_size: int, seed: Seed
+) -> tuple[Array, Array, Array]:
     """Means and unbiased variances of K draws from each posterior, and their mean covariance.
 
     Returns:
@@ -191,7 +204,7 @@ def moments_of_draws(posterior, subject, num_samples, batch_size, seed):
     return found.mean.astype("float64"), found.variance.astype("float64"), within
 
 
-def prior_moments(subject, seed):
+def prior_moments(subject: ModelAdapter, seed: Seed) -> tuple[Array | None, Array | None]:
     """Mean and covariance of a prior, a learned one's by draws; a pair of None for N(0, I)."""
     if isinstance(subject.prior, StandardNormal):
         return None, None

@@ -1,13 +1,20 @@
 """Dependence of latent coordinates on another variable: MIC and TIC of the MINE family."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..core.checks import check_integer, check_real, check_seed
 from .estimate import Estimate
 from .inputs import means_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import ArrayLike, Tensor
 
 #: Rows of the dynamic program at once: such a block of a large table stays in the cache.
 _ROWS = 128
@@ -27,7 +34,9 @@ class InformationCoefficients(NamedTuple):
     num_grids: int
 
 
-def characteristic_matrix(x, y, alpha=0.6, clumps=15):
+def characteristic_matrix(
+    x: Tensor, y: Tensor, alpha: float = 0.6, clumps: float = 15
+) -> dict[tuple[int, int], float]:
     """Normalized mutual information of the best grid of each size over two variables.
 
         M[a, b] = max_G I(x; y | G) / log min(a, b),   a, b >= 2,   a b <= max(n^alpha, 4)
@@ -71,7 +80,9 @@ def characteristic_matrix(x, y, alpha=0.6, clumps=15):
     }
 
 
-def information_coefficients(x, y, alpha=0.6, clumps=15):
+def information_coefficients(
+    x: Tensor, y: Tensor, alpha: float = 0.6, clumps: int = 15
+) -> InformationCoefficients:
     """Maximal and total information coefficient of two variables.
 
         MIC = max_{a,b} M[a, b],   TIC = sum_{a,b} M[a, b]
@@ -98,17 +109,17 @@ def information_coefficients(x, y, alpha=0.6, clumps=15):
 
 
 def latent_dependence(
-    means,
-    data=None,
+    means: Any,
+    data: ArrayLike = None,
     *,
-    variable=None,
-    alpha=0.6,
-    clumps=15,
-    max_samples=None,
-    num_permutations=0,
-    seed=0,
-    batch_size=256,
-):
+    variable: Any = None,
+    alpha: float = 0.6,
+    clumps: int = 15,
+    max_samples: int | None = None,
+    num_permutations: int = 0,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """MIC and TIC between a variable and each latent coordinate, averaged over coordinates.
 
         value = mean_d MIC(v, z_d),   extra["tic"] = mean_d TIC(v, z_d)

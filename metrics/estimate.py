@@ -1,9 +1,15 @@
 """The result of every estimator: a number with its error and the way it was made."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,24 +34,24 @@ class Estimate:
     estimator: str = ""
     unit: str = ""
     settings: dict = dataclasses.field(default_factory=dict)
-    per_example: object = dataclasses.field(default=None, repr=False, compare=False)
+    per_example: Any = dataclasses.field(default=None, repr=False, compare=False)
     extra: dict = dataclasses.field(default_factory=dict)
 
-    def __float__(self):
+    def __float__(self) -> float:
         return self.value
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self.value)
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         spec = spec or ".4g"
         error = f" +- {self.standard_error:.2g}" if math.isfinite(self.standard_error) else ""
         return f"{self.value:{spec}}{error}" + (f" {self.unit}" if self.unit else "")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self}"
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Everything but the values per example, as JSON knows it: no NaN, no infinity."""
         fields = {
             field.name: getattr(self, field.name)
@@ -55,7 +61,7 @@ class Estimate:
         return to_json(fields)
 
 
-def mean_estimate(values, **fields):
+def mean_estimate(values: Any, **fields: Any) -> Estimate:
     """The mean of independent values per example, with its standard error.
 
         value = mean(v),   standard_error = sd(v) / sqrt(n)
@@ -75,7 +81,7 @@ def mean_estimate(values, **fields):
     )
 
 
-def to_json(value):
+def to_json(value: Any) -> Any:
     """`value` in what JSON can hold; numbers that are not finite become None."""
     if isinstance(value, Estimate):
         return value.to_dict()

@@ -1,5 +1,7 @@
 """Everything that can be measured of a model, in one table and one file."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime
 import difflib
@@ -10,6 +12,7 @@ import inspect
 import json
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -41,6 +44,14 @@ from .probes import (
 )
 from .rate import rate_per_dimension
 from .subject import as_subject, with_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import ArrayLike, FilePath, Model, Seed, Tensor
+    from ..layers.likelihoods import Likelihood
+    from .subject import ModelAdapter
 
 #: What `evaluate` measures unless told otherwise: all that needs no labels.
 STANDARD = (
@@ -105,10 +116,10 @@ class Evaluation:
     skipped: dict
     provenance: dict
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         return self.results[name]
 
-    def table(self):
+    def table(self) -> Any:
         """The results as a `rich` table."""
         table = Table("quantity", "value", "standard error", "unit", "n", "estimator")
         for name, result in self.results.items():
@@ -127,19 +138,19 @@ class Evaluation:
             table.add_row(*map(Text, (name, "-", "", "", "", reason)))
         return table
 
-    def __str__(self):
+    def __str__(self) -> str:
         console = Console(width=110, color_system=None)
         with console.capture() as capture:
             console.print(self.table())
         return capture.get()
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values, without the values per example."""
         return to_json(
             {"results": self.results, "skipped": self.skipped, "provenance": self.provenance}
         )
 
-    def save(self, path, overwrite=False):
+    def save(self, path: FilePath, overwrite: bool = False) -> None:
         """Writes `to_dict()` to a JSON file.
 
         Raises:
@@ -155,24 +166,24 @@ class Evaluation:
 
 
 def evaluate(
-    model,
-    data,
-    labels=None,
-    metrics=STANDARD,
+    model: Model,
+    data: ArrayLike,
+    labels: ArrayLike = None,
+    metrics: Sequence[str] = STANDARD,
     *,
-    decoder=None,
-    likelihood=None,
-    target=None,
-    train=None,
-    validation=None,
-    num_samples=500,
-    num_images=None,
-    seed=0,
-    batch_size=256,
-    options=None,
-    source=None,
-    progress=False,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    target: ArrayLike = None,
+    train: Any = None,
+    validation: Any = None,
+    num_samples: int = 500,
+    num_images: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    options: dict[str, Any] | None = None,
+    source: str | None = None,
+    progress: bool = False,
+) -> Evaluation:
     """Measures a model on data it was not trained on.
 
     The quantities of `STANDARD` need only data: `negative_log_likelihood` (with `elbo`,
@@ -266,7 +277,20 @@ def evaluate(
 class _Measure:
     """Runs one metric after the other on the same model and data."""
 
-    def __init__(self, subject, data, labels, train, num_samples, seed, batch_size, progress):
+    validation: Any
+    num_images: int | None
+
+    def __init__(
+        self,
+        subject: ModelAdapter,
+        data: ArrayLike,
+        labels: ArrayLike,
+        train: Any,
+        num_samples: int,
+        seed: Seed,
+        batch_size: int,
+        progress: bool,
+    ) -> None:
         self.subject, self.data, self.labels, self.train = subject, data, labels, train
         self.num_samples, self.seed, self.batch_size = num_samples, seed, batch_size
         self.progress = progress
@@ -276,7 +300,7 @@ class _Measure:
         """Encodes the data once, for all metrics that need nothing else."""
         return Encoded(self.subject.encode(self.data, self.batch_size), self.subject)
 
-    def __call__(self, name, options):
+    def __call__(self, name: str, options: dict[str, Any]) -> Tensor:
         if name in _PROBES:
             return {name: self._probe(_PROBES[name], options)}
         if name in _SAMPLES:

@@ -1,14 +1,23 @@
 """Feature networks: the spaces in which generated images are compared with real ones."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
 from ..core.checks import check_classes, check_integer, check_path, check_real, check_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import ArrayLike, FilePath, Seed, Tensor
 
 _FEATURE_LAYER = "features"
 _OPTIONS = (
@@ -35,7 +44,14 @@ class FeatureNetwork:
         ValueError: If there is no name.
     """
 
-    def __init__(self, function, name=None, preprocessing="none", details=None, lazy=False):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        preprocessing: str = "none",
+        details: dict[str, Any] | None = None,
+        lazy: bool = False,
+    ) -> None:
         if not callable(function):
             raise TypeError(
                 "`features` must be a Keras model, a callable or a name. Received: "
@@ -48,25 +64,26 @@ class FeatureNetwork:
                 f"FeatureNetwork(function, name=...). Received: name={name!r}"
             )
         self.name, self.preprocessing, self.details = name, preprocessing, dict(details or {})
-        self._function, self._make = (None, function) if lazy else (function, None)
-        self._weights_hash = None
+        self._function: Any = None if lazy else function
+        self._make: Any = function if lazy else None
+        self._weights_hash: str | None = None
 
     @property
-    def function(self):
+    def function(self) -> Callable[..., Any]:
         """The network, made now if it has not been."""
         if self._function is None:
             self._function = self._make()
         return self._function
 
     @property
-    def weights_hash(self):
+    def weights_hash(self) -> str | None:
         """Short hash of a Keras network's weights; None for other callables."""
         network = getattr(self.function, "network", self.function)
         if self._weights_hash is None and isinstance(network, keras.layers.Layer):
             self._weights_hash = array_hash(*network.get_weights())
         return self._weights_hash
 
-    def __call__(self, images, batch_size=256):
+    def __call__(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Features of images.
 
         Args:
@@ -102,7 +119,7 @@ class FeatureNetwork:
         return features
 
 
-def array_hash(*arrays):
+def array_hash(*arrays: Any) -> str:
     """Short hash of the shapes, kinds and values of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
@@ -112,7 +129,9 @@ def array_hash(*arrays):
     return digest.hexdigest()[:16]
 
 
-def get_features(features, data, labels=None, seed=0):
+def get_features(
+    features: Any, data: ArrayLike, labels: Tensor = None, seed: int = 0
+) -> FeatureNetwork:
     """The `FeatureNetwork` meant by a name, a model, a callable or None.
 
     Args:
@@ -143,7 +162,7 @@ def get_features(features, data, labels=None, seed=0):
     return FeatureNetwork(features)
 
 
-def inception_features(weights="imagenet"):
+def inception_features(weights: FilePath = "imagenet") -> FeatureNetwork:
     """InceptionV3's 2,048 averaged features, of natural images resized to 299x299.
 
         f(x) = mean over the 8x8 grid of the last mixed block at 2 resize(x) - 1
@@ -187,10 +206,10 @@ def inception_features(weights="imagenet"):
 
 
 class _Inception:
-    def __init__(self, network):
+    def __init__(self, network: Any) -> None:
         self.network = network
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
             raise ValueError(
                 "`data` must be images (N, H, W, 1 or 3) for InceptionV3. Received: "
@@ -204,17 +223,17 @@ class _Inception:
 
 
 def classifier_features(
-    data,
-    labels,
+    data: ArrayLike,
+    labels: Tensor,
     *,
-    num_features=128,
-    epochs=10,
-    learning_rate=1e-3,
-    batch_size=128,
-    held_out=0.1,
-    seed=0,
-    save_to=None,
-):
+    num_features: int = 128,
+    epochs: int = 10,
+    learning_rate: float = 1e-3,
+    batch_size: int = 128,
+    held_out: float = 0.1,
+    seed: int = 0,
+    save_to: FilePath | None = None,
+) -> FeatureNetwork:
     """The penultimate layer of a small convolutional classifier trained on the data set itself.
 
     Three 3x3 convolutions of 32, 64 and 128 filters, strides 1, 2, 2, mean over the grid, a dense
@@ -285,7 +304,7 @@ def classifier_features(
     return _penultimate(model, details)
 
 
-def load_features(path):
+def load_features(path: FilePath) -> FeatureNetwork:
     """The classifier's features that `classifier_features` saved.
 
     Args:
@@ -329,20 +348,20 @@ class ShuffledBatches(keras.utils.PyDataset):
     last batch is filled up from the start of the order.
     """
 
-    def __init__(self, x, y, batch_size, seed):
+    def __init__(self, x: Tensor, y: Tensor, batch_size: int, seed: Seed) -> None:
         super().__init__()
         self.x, self.y, self.batch_size = x, y, batch_size
         self.rng = np.random.default_rng(seed)
         self.on_epoch_end()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Tensor) -> Any:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.x[rows], self.y[rows]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Draws the order of the next epoch."""
         self.order = np.resize(self.rng.permutation(len(self.x)), len(self) * self.batch_size)
 

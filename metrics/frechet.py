@@ -1,8 +1,11 @@
 """Sample quality: distances between the features of generated and of real images."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -11,12 +14,20 @@ from ..core.checks import check_integer, check_range, check_seed
 from .estimate import Estimate
 from .features import array_hash, get_features
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Seed, Tensor
+
 _MAX_SAMPLES = 10_000
 #: Added to the diagonals of both covariances if one is singular.
 _JITTER = 1e-6
 
 
-def gaussian_frechet_distance(mean1, cov1, mean2, cov2, jitter=0.0):
+def gaussian_frechet_distance(
+    mean1: Array, cov1: Array, mean2: Array, cov2: Array, jitter: float = 0.0
+) -> float:
     """Squared Frechet (2-Wasserstein) distance between two Gaussians.
 
         d = ||mean1 - mean2||^2 + tr( cov1 + cov2 - 2 (cov1 cov2)^(1/2) )
@@ -62,17 +73,17 @@ def gaussian_frechet_distance(mean1, cov1, mean2, cov2, jitter=0.0):
 
 
 def frechet_distance(
-    generated,
-    data,
+    generated: Any,
+    data: ArrayLike,
     *,
-    features=None,
-    labels=None,
-    num_samples=None,
-    value_range=(0.0, 1.0),
-    num_blocks=10,
-    seed=0,
-    batch_size=256,
-):
+    features: Any = None,
+    labels: Tensor = None,
+    num_samples: int | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    num_blocks: int = 10,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Frechet distance between the features of generated and of real images (FID).
 
         FID = ||m1 - m2||^2 + tr( C1 + C2 - 2 (C1 C2)^(1/2) )
@@ -132,7 +143,7 @@ def frechet_distance(
     covariances = [moment.all()[1] for moment in moments]
     singular = any(_singular(cov) for cov in covariances)
     jitter = _JITTER if singular else 0.0
-    value = gaussian_frechet_distance(*moments[0].all(), *moments[1].all(), jitter)
+    value = gaussian_frechet_distance(*moments[0].all(), *moments[1].all(), jitter=jitter)
     extra = {**details, "jitter": jitter}
     error = math.nan
     if num_blocks:
@@ -140,7 +151,7 @@ def frechet_distance(
         left_out = np.array(
             [
                 gaussian_frechet_distance(
-                    *moments[0].without(rows1), *moments[1].without(rows2), jitter
+                    *moments[0].without(rows1), *moments[1].without(rows2), jitter=jitter
                 )
                 for rows1, rows2 in blocks
             ]
@@ -159,17 +170,17 @@ def frechet_distance(
 
 
 def kernel_distance(
-    generated,
-    data,
+    generated: Any,
+    data: ArrayLike,
     *,
-    features=None,
-    labels=None,
-    num_samples=None,
-    value_range=(0.0, 1.0),
-    num_blocks=None,
-    seed=0,
-    batch_size=256,
-):
+    features: Any = None,
+    labels: ArrayLike = None,
+    num_samples: int | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    num_blocks: int | None = None,
+    seed: Seed = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Kernel distance between the features of generated and of real images (KID).
 
         KID = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
@@ -259,7 +270,7 @@ def _polynomial_discrepancy(x, y):
 class _Moments:
     """Mean and unbiased covariance of rows, also without some of them."""
 
-    def __init__(self, features):
+    def __init__(self, features: Tensor) -> None:
         # Sums about the common mean: the square of a mean never cancels.
         self.center = features.mean(axis=0)
         self.rows = features - self.center

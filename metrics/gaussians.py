@@ -1,9 +1,12 @@
 """The posteriors of a data set in float64, and sums over all pairs of them in little memory."""
 
+from __future__ import annotations
+
 import functools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -11,6 +14,11 @@ from rich.progress import track
 
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from .inputs import NotMeasurable
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import Array, Posterior, Seed, Tensor
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -35,34 +43,36 @@ class Gaussians:
         scale_tril: `(N, D, D)`, of full covariances; or None.
     """
 
-    def __init__(self, mean, log_var=None, scale_tril=None):
+    def __init__(
+        self, mean: Tensor, log_var: Tensor = None, scale_tril: Array | None = None
+    ) -> None:
         self.mean = np.asarray(mean, "float64")
-        self.log_var = None if log_var is None else np.asarray(log_var, "float64")
+        self.log_var: Any = None if log_var is None else np.asarray(log_var, "float64")
         # Large, so converted in parts.
-        self.scale_tril = scale_tril
+        self.scale_tril: Any = scale_tril
         self.center = self.mean.mean(axis=0)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.mean)
 
     @property
-    def latent_dim(self):
+    def latent_dim(self) -> int:
         """D."""
         return self.mean.shape[1]
 
     @property
-    def diagonal(self):
+    def diagonal(self) -> bool:
         """Whether the covariances are."""
         return self.scale_tril is None
 
-    def take(self, index):
+    def take(self, index: Tensor) -> Gaussians:
         """Those of an index or slice."""
         covariances = (self.log_var, self.scale_tril)
         return Gaussians(
             self.mean[index], *(None if part is None else part[index] for part in covariances)
         )
 
-    def entropy(self):
+    def entropy(self) -> Array:
         """H(q(z|x_j)), `(N,)`."""
         return 0.5 * (self.latent_dim * (1.0 + LOG_2PI) + self._log_det())
 
@@ -72,7 +82,7 @@ class Gaussians:
         scales = np.abs(np.diagonal(self.scale_tril, axis1=1, axis2=2)).astype("float64")
         return 2.0 * np.sum(np.log(scales), axis=1)
 
-    def sample(self, num_samples, rng):
+    def sample(self, num_samples: int, rng: np.random.Generator) -> Tensor:
         """Draws `(N, K, D)`."""
         eps = rng.standard_normal((len(self), num_samples, self.latent_dim))
         if self.diagonal:
@@ -81,7 +91,7 @@ class Gaussians:
             eps = np.matmul(eps, np.swapaxes(self.scale_tril, 1, 2))
         return self.mean[:, None] + eps
 
-    def own_log_prob(self, z):
+    def own_log_prob(self, z: Tensor) -> Tensor:
         """Log q(z_jk|x_j), `(N, K)`, of `z (N, K, D)`."""
         difference = z - self.mean[:, None]
         if self.diagonal:
@@ -93,7 +103,7 @@ class Gaussians:
             squares = np.sum(columns**2, axis=1)
         return -0.5 * (squares + self._log_det()[:, None] + self.latent_dim * LOG_2PI)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         """Log q(z_b|x_j) by differences, `(n, N)`, of `z (n, D)`."""
         squares = np.zeros((len(z), len(self)))
         if self.diagonal:
@@ -106,19 +116,19 @@ class Gaussians:
                 squares[:, column] = np.sum(((z - mean) @ whitening.T) ** 2, axis=1)
         return -0.5 * (squares + self._log_det() + self.latent_dim * LOG_2PI)
 
-    def features(self, z, center):
+    def features(self, z: Tensor, center: Tensor) -> Array:
         """Phi of `z (n, D)` relative to `center`: `(n, F)`."""
         z = z - center
         return self._monomials(z, z**2 if self.diagonal else _outer(z))
 
-    def expected_features(self, center):
+    def expected_features(self, center: Tensor) -> Array:
         """E phi(z) under each posterior, `(N, F)`: of the second moments mean^2 + variance."""
         mean = self.mean - center
         if self.diagonal:
             return self._monomials(mean, mean**2 + np.exp(self.log_var))
         return self._monomials(mean, _outer(mean) + self.covariance())
 
-    def coefficients(self, center):
+    def coefficients(self, center: Tensor) -> Array:
         """The c_j for z relative to `center`, `(N, F)`."""
         mean = self.mean - center
         if self.diagonal:
@@ -134,12 +144,12 @@ class Gaussians:
         )
         return np.concatenate([second, slope, constant[:, None]], axis=1)
 
-    def covariance(self):
+    def covariance(self) -> Array:
         """Of each posterior, `(N, D, D)`; for full covariances."""
         scale = self.scale_tril.astype("float64")
         return np.matmul(scale, np.swapaxes(scale, 1, 2))
 
-    def precision(self):
+    def precision(self) -> Array:
         """Inverse of the covariance of each posterior, `(N, D, D)`; for full covariances."""
         inverse = self._inverse_scale()
         return np.matmul(np.swapaxes(inverse, 1, 2), inverse)
@@ -156,7 +166,7 @@ class Gaussians:
         return matrices[:, rows, columns]
 
 
-def generator(seed, purpose):
+def generator(seed: Seed, purpose: str) -> np.random.Generator:
     """NumPy's generator for one purpose.
 
     Not that of the seed alone, which callers are likely to have made their data with: draws would
@@ -165,7 +175,7 @@ def generator(seed, purpose):
     return np.random.default_rng((seed, *purpose.encode()))
 
 
-def gaussians_of(posterior, name="posterior"):
+def gaussians_of(posterior: Posterior, name: str = "posterior") -> Gaussians:
     """The `Gaussians` of a posterior value over tensors or arrays.
 
     Raises:
@@ -215,7 +225,9 @@ def gaussians_of(posterior, name="posterior"):
     return Gaussians(arrays[0], scale_tril=arrays[1])
 
 
-def log_sum_of_others(gaussians, z, owners, chunk, progress=False):
+def log_sum_of_others(
+    gaussians: Gaussians, z: Tensor, owners: Tensor, chunk: int, progress: bool = False
+) -> Array:
     """Log of the sum over all posteriors but a draw's own of the density of the draw.
 
         log sum_{j != owner(b)} q(z_b|x_j)
@@ -252,7 +264,9 @@ def log_sum_of_others(gaussians, z, owners, chunk, progress=False):
     return total
 
 
-def squared_spread(gaussians, center, chunk, progress=False):
+def squared_spread(
+    gaussians: Gaussians, center: Tensor, chunk: int, progress: bool = False
+) -> float:
     """Sum over distinct ordered pairs of ( KL(q_i || q_j) - center )^2."""
     entropy = gaussians.entropy()
     sums = np.zeros(len(gaussians))

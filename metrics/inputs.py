@@ -1,6 +1,8 @@
 """Inputs of every metric: precomputed values, or a model and data."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -8,6 +10,15 @@ from keras import ops
 from ..core.checks import check_integer
 from ..losses import FlowGaussian
 from .subject import as_subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.posteriors import DiagonalGaussian
+    from ..core.types import Array, ArrayLike, Posterior
+    from ..layers.likelihoods import Likelihood
+    from .subject import ModelAdapter
 
 #: Draws per example where a quantity of a flow, or of a learned prior, has no closed form.
 NUM_SAMPLES = 16
@@ -20,7 +31,7 @@ class NotMeasurable(TypeError):
         reason: The reason in few words.
     """
 
-    def __init__(self, message, reason):
+    def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -28,11 +39,17 @@ class NotMeasurable(TypeError):
 class Encoded(NamedTuple):
     """A posterior value with the `ModelAdapter` that it is of."""
 
-    posterior: object
-    subject: object
+    posterior: Any
+    subject: Any
 
 
-def encoded(source, data=None, batch_size=256, decoder=None, likelihood=None):
+def encoded(
+    source: Any,
+    data: ArrayLike = None,
+    batch_size: int = 256,
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+) -> tuple[Any, Any]:
     """The posterior value given, or the one that a model encodes `data` to, and the model.
 
     Args:
@@ -72,7 +89,7 @@ def _is_path(source):
     return isinstance(source, str) or hasattr(source, "__fspath__")
 
 
-def flow_subject(posterior, subject, name):
+def flow_subject(posterior: Posterior, subject: ModelAdapter | None, name: str) -> ModelAdapter:
     """The `ModelAdapter` of a flow's posterior.
 
     Raises:
@@ -88,12 +105,18 @@ def flow_subject(posterior, subject, name):
     return subject
 
 
-def base_of(posterior, subject=None):
+def base_of(posterior: Posterior, subject: ModelAdapter | None = None) -> DiagonalGaussian:
     """The Gaussian below a flow's posterior, in the order of the code if the subject is known."""
     return posterior.base if subject is None else subject.base(posterior)
 
 
-def means_of(means, data=None, batch_size=256, decoder=None, likelihood=None):
+def means_of(
+    means: Any,
+    data: ArrayLike = None,
+    batch_size: int = 256,
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+) -> Array:
     """Posterior means, float64 `(N, D)`, of an array or of a model and data; a flow's base means.
 
     Raises:

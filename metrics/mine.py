@@ -1,6 +1,9 @@
 """An estimate of the mutual information that needs no density: a critic is trained to find it."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -14,6 +17,13 @@ from .estimate import Estimate
 from .gaussians import gaussians_of, generator
 from .inputs import encoded, flow_subject
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Tensor
+    from ..layers.likelihoods import Likelihood
+
 #: Cyclic shifts of the held-out codes, for pairs that do not belong together.
 _SHIFTS = 32
 #: Pairs scored at once.
@@ -21,20 +31,20 @@ _ROWS = 4096
 
 
 def mine(
-    model_or_x,
-    data_or_z,
+    model_or_x: Any,
+    data_or_z: Any,
     *,
-    decoder=None,
-    likelihood=None,
-    hidden_units=(64, 64),
-    epochs=20,
-    learning_rate=1e-3,
-    decay=0.99,
-    held_out=0.25,
-    batch_size=256,
-    seed=0,
-    verbose=0,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    hidden_units: Sequence[int] = (64, 64),
+    epochs: int = 20,
+    learning_rate: float = 1e-3,
+    decay: float = 0.99,
+    held_out: float = 0.25,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+) -> Estimate:
     """Lower bound of the mutual information of x and z by a trained critic T (MINE).
 
         I >= E_{p(x, z)} T(x, z) - log E_{p(x) p(z)} exp T(x, z)    (nats)
@@ -136,7 +146,15 @@ class MutualInformationCritic(ArgumentsConfig, keras.Model):
         T of the pairs as they are and of those that do not belong together, `(batch, 2)`.
     """
 
-    def __init__(self, x_size, z_size, hidden_units=(64, 64), decay=0.99, seed=0, **kwargs):
+    def __init__(
+        self,
+        x_size: int,
+        z_size: int,
+        hidden_units: Sequence[int] = (64, 64),
+        decay: float = 0.99,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.x_size, self.z_size, self.hidden_units = x_size, z_size, hidden_units
         self.decay, self.seed = decay, seed
@@ -158,16 +176,23 @@ class MutualInformationCritic(ArgumentsConfig, keras.Model):
         )
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x, z = inputs[:, : self.x_size], inputs[:, self.x_size :]
         apart = ops.concatenate([x, ops.roll(z, 1, axis=0)], axis=1)
         return ops.concatenate([self.network(inputs), self.network(apart)], axis=1)
 
-    def score(self, pairs):
+    def score(self, pairs: Any) -> Tensor:
         """T of pairs `(n, F + D)`, `(n, 1)`."""
         return self.network(pairs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         """The negative bound's surrogate: its gradient has the moving average below it."""
         together, apart = y_pred[:, 0], y_pred[:, 1]
         size = ops.cast(ops.shape(apart)[0], "float32")
@@ -183,15 +208,15 @@ class MutualInformationCritic(ArgumentsConfig, keras.Model):
 class _Batches(keras.utils.PyDataset):
     """Full batches in an order that follows from the seed: Keras' own is of a global generator."""
 
-    def __init__(self, pairs, batch_size, rng):
+    def __init__(self, pairs: Any, batch_size: int, rng: np.random.Generator) -> None:
         super().__init__()
         self.pairs, self.batch_size, self.rng = pairs, min(batch_size, len(pairs)), rng
         self.on_epoch_end()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs) // self.batch_size
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Tensor) -> Any:
         first = index * self.batch_size
         return (self.pairs[self.order[first : first + self.batch_size]],)
 

@@ -1,7 +1,10 @@
 """Mutual information between code and data, and divergence of the aggregate posterior."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,23 +14,31 @@ from .estimate import mean_estimate
 from .gaussians import LOG_2PI, gaussians_of, generator, log_sum_of_others
 from .inputs import encoded
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import ArrayLike, Model
+    from ..layers.likelihoods import Likelihood
+    from .estimate import Estimate
+
 ESTIMATORS = ("same_sample", "code", "batch")
 
 
 def mutual_information(
-    model_or_posterior,
-    data=None,
+    model_or_posterior: Model,
+    data: ArrayLike = None,
     *,
-    decoder=None,
-    likelihood=None,
-    estimator="same_sample",
-    num_samples=1,
-    aggregate_size=None,
-    seed=0,
-    batch_size=256,
-    chunk=1024,
-    progress=False,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    estimator: str = "same_sample",
+    num_samples: int = 1,
+    aggregate_size: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    chunk: int = 1024,
+    progress: bool = False,
+) -> Estimate:
     """Mutual information of x and z under the encoder, over the examples given.
 
         I = mean_b [ log q(z_b|x_b) - log q(z_b) ],   q(z) = 1/N sum_j q(z|x_j),   z_b ~ q(z|x_b)
@@ -96,19 +107,19 @@ def mutual_information(
 
 
 def marginal_divergence(
-    model_or_posterior,
-    data=None,
+    model_or_posterior: Any,
+    data: ArrayLike = None,
     *,
-    decoder=None,
-    likelihood=None,
-    estimator="same_sample",
-    num_samples=1,
-    aggregate_size=None,
-    seed=0,
-    batch_size=256,
-    chunk=1024,
-    progress=False,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    estimator: str = "same_sample",
+    num_samples: int = 1,
+    aggregate_size: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    chunk: int = 1024,
+    progress: bool = False,
+) -> Estimate:
     """Divergence of the aggregate posterior from the prior.
 
         MD = mean_b [ log q(z_b) - log p(z_b) ],   q(z) = 1/N sum_j q(z|x_j),   z_b ~ q(z|x_b)

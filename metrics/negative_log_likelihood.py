@@ -1,9 +1,12 @@
 """The importance-weighted estimate of the likelihood, with error bars."""
 
+from __future__ import annotations
+
 import functools
 import math
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -16,6 +19,15 @@ from ..losses.importance_weighting import CHUNK, weigh_draws
 from .estimate import mean_estimate
 from .subject import as_subject, event_size, with_target
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Model
+    from ..layers.likelihoods import Likelihood
+    from .estimate import Estimate
+    from .subject import ModelAdapter
+
 #: Bytes that one call may use for draws and what the decoder makes of them.
 MEMORY = 128 * 2**20
 #: Examples at once where the memory allows it, as in `VAE.log_prob`.
@@ -27,19 +39,19 @@ MANY = 50
 
 
 def negative_log_likelihood(
-    model,
-    data,
-    num_samples=500,
+    model: Model,
+    data: ArrayLike,
+    num_samples: int = 500,
     *,
-    decoder=None,
-    likelihood=None,
-    target=None,
-    seed=0,
-    batch_size=None,
-    memory=MEMORY,
-    num_tokens=None,
-    progress=False,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    target: ArrayLike = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    memory: int = MEMORY,
+    num_tokens: int | None = None,
+    progress: bool = False,
+) -> Estimate:
     """Importance-weighted estimate of the negative log-likelihood.
 
         NLL_K(x) = log K - logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ],  z_k ~ q(z|x)
@@ -171,12 +183,12 @@ def _duration(seconds):
     return f"{seconds:.0f} seconds"
 
 
-def predicted_tokens(subject, data):
+def predicted_tokens(subject: ModelAdapter, data: ArrayLike) -> Array:
     """Returns the number of predicted tokens of each sentence, float64 `(N,)`."""
     return ops.convert_to_numpy(subject.likelihood.num_predicted(data)).astype("float64")
 
 
-def bounded_exp(value):
+def bounded_exp(value: Any) -> float:
     """exp(value) as a float that is finite."""
     return math.exp(min(value, 700.0))
 
@@ -192,7 +204,9 @@ def _weighted(subject, x, num_samples, seed, start):
     return weigh_draws(densities, posterior.mean[:, 0], num_samples, seed, start, loop=subject.loop)
 
 
-def draws_at_once(subject, data, memory=MEMORY, gradients=False):
+def draws_at_once(
+    subject: ModelAdapter, data: ArrayLike, memory: int = MEMORY, gradients: bool = False
+) -> int:
     """Estimates how many draws, over all examples, fit the memory; at least 1.
 
     Args:

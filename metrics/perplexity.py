@@ -1,15 +1,31 @@
 """The perplexity of sentences, with error bars."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .negative_log_likelihood import bounded_exp, negative_log_likelihood, predicted_tokens
 from .subject import as_subject, check_array
 
+if TYPE_CHECKING:
+    from ..core.types import Model, Tensor
+    from .estimate import Estimate
+    from .subject import ModelAdapter
 
-def perplexity(model, data, num_samples=500, *, seed=0, batch_size=None, progress=False):
+
+def perplexity(
+    model: Model,
+    data: Tensor,
+    num_samples: int = 500,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Estimate:
     """Importance-weighted estimate of a sentence model's perplexity.
 
         exp( sum_i NLL_K(x_i) / sum_i n_i )
@@ -46,7 +62,7 @@ def perplexity(model, data, num_samples=500, *, seed=0, batch_size=None, progres
     return perplexity_of(estimate, subject, check_array("data", data))
 
 
-def perplexity_of(estimate, subject, data):
+def perplexity_of(estimate: Estimate, subject: ModelAdapter, data: Tensor) -> Estimate:
     """The perplexity behind an `Estimate` of the negative log-likelihood.
 
     Args:

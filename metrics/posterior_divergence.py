@@ -1,7 +1,10 @@
 """Divergence between posteriors of different examples, and their widths."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,23 +14,31 @@ from .estimate import mean_estimate
 from .gaussians import gaussians_of, generator, squared_spread
 from .inputs import NUM_SAMPLES, base_of, encoded, flow_subject
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import ArrayLike, Model
+    from ..layers.likelihoods import Likelihood
+    from .estimate import Estimate
+
 #: Floats that the covariances of one part of the posteriors may take.
 _PART = 2**22
 
 
 def mutual_posterior_divergence(
-    model_or_posterior,
-    data=None,
+    model_or_posterior: Model,
+    data: ArrayLike = None,
     *,
-    decoder=None,
-    likelihood=None,
-    pairs="distinct",
-    max_examples=10_000,
-    seed=0,
-    batch_size=256,
-    chunk=1024,
-    progress=False,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    pairs: str = "distinct",
+    max_examples: int = 10_000,
+    seed: int = 0,
+    batch_size: int = 256,
+    chunk: int = 1024,
+    progress: bool = False,
+) -> Estimate:
     """Mean divergence between the posteriors of two examples.
 
         MPD = mean_{i != j} KL( q(z|x_i) || q(z|x_j) )    (nats)
@@ -106,15 +117,15 @@ def mutual_posterior_divergence(
 
 
 def conditional_entropy(
-    model_or_posterior,
-    data=None,
+    model_or_posterior: Model,
+    data: ArrayLike = None,
     *,
-    decoder=None,
-    likelihood=None,
-    num_samples=NUM_SAMPLES,
-    seed=0,
-    batch_size=256,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Mean entropy of the posteriors.
 
         CE = E_x H( q(z|x) ) = D/2 log(2 pi e) + 1/2 E_x log det Cov(z|x)    (nats)
@@ -148,7 +159,7 @@ def conditional_entropy(
     num_samples = check_integer("num_samples", num_samples)
     seed = check_seed("seed", seed, optional=False)
     posterior, subject = encoded(model_or_posterior, data, batch_size, decoder, likelihood)
-    fields = {"unit": "nats", "settings": {"batch_size": batch_size}}
+    fields: dict[str, Any] = {"unit": "nats", "settings": {"batch_size": batch_size}}
     if not isinstance(posterior, FlowGaussian):
         entropies = gaussians_of(posterior, "model_or_posterior").entropy()
         return mean_estimate(entropies, estimator="closed_form", **fields)

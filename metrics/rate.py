@@ -1,6 +1,9 @@
 """Rate of each latent dimension."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -11,17 +14,25 @@ from ..losses import FlowGaussian, kl_per_dimension
 from .estimate import Estimate, mean_estimate
 from .inputs import NUM_SAMPLES, NotMeasurable, encoded, flow_subject
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core.types import ArrayLike, Posterior, Seed, Tensor
+    from ..layers.likelihoods import Likelihood
+    from .subject import ModelAdapter
+
 
 def rate_per_dimension(
-    posterior,
-    data=None,
-    batch_size=256,
+    posterior: Posterior,
+    data: ArrayLike = None,
+    batch_size: int = 256,
     *,
-    decoder=None,
-    likelihood=None,
-    num_samples=NUM_SAMPLES,
-    seed=0,
-):
+    decoder: Callable[..., Any] | None = None,
+    likelihood: str | Likelihood | None = None,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+) -> Estimate:
     """Mean rate of each latent dimension against the model's prior.
 
         R_d = E_x KL( q(z_d|x) || p(z_d) )    (nats)
@@ -69,7 +80,9 @@ def rate_per_dimension(
         errors = np.std(rates, axis=0, ddof=1) / np.sqrt(len(rates))
         total = mean_estimate(np.sum(rates, axis=1))
     scale = _normal_scale(subject)
-    settings = {"prior": type(subject.prior).__name__ if scale is None else f"N(0, {scale**2:g})"}
+    settings: dict[str, Any] = {
+        "prior": type(subject.prior).__name__ if scale is None else f"N(0, {scale**2:g})"
+    }
     if estimator == "sampled":
         settings |= {"num_samples": num_samples, "seed": seed}
     return dataclasses.replace(
@@ -85,7 +98,9 @@ def rate_per_dimension(
     )
 
 
-def rates_of(posterior, subject, num_samples, batch_size, seed):
+def rates_of(
+    posterior: Posterior, subject: ModelAdapter, num_samples: int, batch_size: int, seed: Seed
+) -> Any:
     """Rates by example and dimension, float64 `(N, D)`, and how they were found.
 
     Raises:
@@ -120,7 +135,13 @@ def _normal_scale(subject):
     return float(subject.prior.scale) if isinstance(subject.prior, IsotropicNormal) else None
 
 
-def rate_per_example(posterior, subject, num_samples=NUM_SAMPLES, batch_size=256, seed=0):
+def rate_per_example(
+    posterior: Posterior,
+    subject: ModelAdapter,
+    num_samples: int = NUM_SAMPLES,
+    batch_size: int = 256,
+    seed: Seed = 0,
+) -> Tensor:
     """KL of each posterior to the model's prior, float64 `(N,)`, and how it was found.
 
     In closed form, or as the mean of log q(z_k|x) - log p(z_k) over draws.

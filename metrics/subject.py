@@ -1,9 +1,11 @@
 """A VAE as the instruments see it: ours, anybody's encoder and decoder, or a SavedModel."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
@@ -20,6 +22,14 @@ from ..losses import (
     log_prob_per_dimension,
     reparameterize,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..core.types import Array, ArrayLike, Model, Posterior, Seed, Tensor
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 #: Probabilities are kept this far from 0 and 1 before they are turned into logits.
 PROBABILITY_MARGIN = 1e-6
@@ -39,12 +49,12 @@ class DrawStatistics(NamedTuple):
         rate_per_dimension: The same per dimension, `(N, D)`, or None without coordinates.
     """
 
-    mean: object
-    variance: object
-    scatter: object
-    entropy: object
-    rate: object
-    rate_per_dimension: object
+    mean: Any
+    variance: Any
+    scatter: Any
+    entropy: Any
+    rate: Any
+    rate_per_dimension: Any
 
 
 class ModelAdapter:
@@ -60,39 +70,51 @@ class ModelAdapter:
         notes: Strings: what was assumed about a foreign model.
     """
 
-    def __init__(self, name, latent_dim, variables, likelihood, prior, model=None):
+    def __init__(
+        self,
+        name: str,
+        latent_dim: int,
+        variables: Sequence[Any],
+        likelihood: Likelihood,
+        prior: Prior,
+        model: Any = None,
+    ) -> None:
         self.name, self.latent_dim, self.variables = name, latent_dim, variables
         self.likelihood, self.prior, self.model = likelihood, prior, model
-        self.notes = []
-        self._functions = {}
+        self.notes: list[str] = []
+        self._functions: dict[str, Callable[..., Any]] = {}
 
     #: Whether gradients can be taken of its functions.
     differentiable = True
 
     # -- on tensors ------------------------------------------------------------------------------
 
-    def posterior(self, x):
+    def posterior(self, x: Tensor) -> Posterior:
         """The posterior value q(z|x) over `(batch, D)`, in inference mode."""
         raise NotImplementedError
 
-    def params(self, z, x):
+    def params(self, z: Tensor, x: Tensor) -> bool:
         """The likelihood's parameters `(batch, K, *event)` of `z (batch, K, D)`.
 
         An autoregressive decoder is shown `x (batch, *event)`; others do not look at it.
         """
         raise NotImplementedError
 
-    def sample(self, posterior, num_samples, seed):
+    def sample(self, posterior: Posterior, num_samples: int, seed: Seed) -> Tensor:
         """Posterior draws `(batch, K, D)` with a seed generator such as `StatelessSeed`."""
         return self.sample_and_log_prob(posterior, num_samples, seed)[0]
 
-    def sample_and_log_prob(self, posterior, num_samples, seed):
+    def sample_and_log_prob(
+        self, posterior: Posterior, num_samples: int, seed: Seed
+    ) -> tuple[Tensor, Tensor]:
         """Posterior draws and log q(z_k|x), `(batch, K, D)`, or `(batch, K, 1)` for the latter."""
         shape = (ops.shape(posterior.mean)[0], num_samples, self.latent_dim)
         z = reparameterize(posterior, keras.random.normal(shape, dtype="float32", seed=seed))
         return z, log_prob_per_dimension(posterior, z)
 
-    def sample_and_log_qz(self, posterior, num_samples, seed):
+    def sample_and_log_qz(
+        self, posterior: Posterior, num_samples: int, seed: Seed
+    ) -> tuple[Tensor, Tensor]:
         """Posterior draws `(batch, K, D)` and log q(z_k|x), `(batch, K)`.
 
         A flow knows the density of its own draws; that of others takes its inverse.
@@ -100,40 +122,48 @@ class ModelAdapter:
         z, per_dimension = self.sample_and_log_prob(posterior, num_samples, seed)
         return z, ops.sum(per_dimension, axis=-1)
 
-    def log_pz(self, z):
+    def log_pz(self, z: Tensor) -> Tensor:
         """Log p(z_k), `(batch, K)`."""
         return self.prior.log_prob(z)
 
-    def log_px(self, x, z):
+    def log_px(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z_k), `(batch, K)`."""
         return self.likelihood.log_prob(x, self.params(z, x))
 
-    def base(self, posterior):
+    def base(self, posterior: Posterior) -> DiagonalGaussian:
         """The Gaussian that a flow bends, per dimension of the code that each descends from."""
         return posterior.base
 
     @property
-    def has_density(self):
+    def has_density(self) -> bool:
         """Whether q(z|x) has a density."""
         return True
 
     @property
-    def autoregressive(self):
+    def autoregressive(self) -> bool:
         """Whether the decoder sees x."""
         return False
 
     @property
-    def of_text(self):
+    def of_text(self) -> bool:
         """Whether the data are sentences of token ids, possibly padded."""
         return isinstance(self.likelihood, Tokens)
 
     # -- over whole arrays -----------------------------------------------------------------------
 
-    def encode(self, data, batch_size=256):
+    def encode(self, data: ArrayLike, batch_size: int = 256) -> Any:
         """The posterior value of all examples, in NumPy."""
         return self.run("posterior", self.posterior, data, batch_size=batch_size, by_row=True)
 
-    def run(self, name, function, *arrays, batch_size=256, seed=None, by_row=False):
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arrays: Any,
+        batch_size: int = 256,
+        seed: int | None = None,
+        by_row: bool = False,
+    ) -> Any:
         """Applies a function of tensors to arrays, a compiled batch at a time.
 
         Args:
@@ -155,7 +185,9 @@ class ModelAdapter:
         parts = []
         for start in range(0, length, batch_size):
             rows = min(batch_size, length - start)
-            batch = [array[start : start + rows] for array in keras.tree.flatten(arrays)]
+            batch: Sequence[Any] = [
+                array[start : start + rows] for array in keras.tree.flatten(arrays)
+            ]
             if by_row and self.compiles:
                 size = rows_to_compile(rows, batch_size, noise=seed is not None)
                 # A batch of this size has been compiled for by now.
@@ -172,7 +204,9 @@ class ModelAdapter:
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
         )
 
-    def draw_statistics(self, posterior, num_samples, batch_size=256, seed=0):
+    def draw_statistics(
+        self, posterior: Posterior, num_samples: int, batch_size: int = 256, seed: int = 0
+    ) -> DrawStatistics:
         """`DrawStatistics` of K draws from each posterior, in NumPy.
 
         All in one function: a metric more is cheaper than a function more to compile.
@@ -207,26 +241,26 @@ class ModelAdapter:
         name = f"draw_statistics_{num_samples}"
         return self.run(name, statistics, posterior, batch_size=batch_size, seed=seed)
 
-    def sample_prior(self, num_samples, seed, stream=0):
+    def sample_prior(self, num_samples: int, seed: Seed, stream: int = 0) -> Array:
         """Draws from the prior, NumPy float32 `(num_samples, D)`."""
         return ops.convert_to_numpy(self.prior.sample(num_samples, StatelessSeed(seed, stream)))
 
-    def compile(self, name, function):
+    def compile(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(*tensors)` compiled once, kept under `name`."""
         key = f"metrics/{name}"
         if key not in self._functions:
             self._functions[key] = compiled(self, function)
         return self._functions[key]
 
-    def loop(self, count, body, state):
+    def loop(self, count: Any, body: Callable[..., Any], state: Any) -> Any:
         """`state = body(i, state)` for i from 0 to `count - 1`."""
         return ops.fori_loop(0, count, body, state)
 
-    def observed(self, data):
+    def observed(self, data: ArrayLike) -> Any:
         """Returns what is scored of data: all of it, or the targets."""
         return data
 
-    def inputs(self, data):
+    def inputs(self, data: ArrayLike) -> Any:
         """Returns what is encoded of data: all of it, or what is to be turned into targets."""
         return data
 
@@ -234,11 +268,11 @@ class ModelAdapter:
     compiles = True
 
     @property
-    def of_inputs(self):
+    def of_inputs(self) -> ModelAdapter:
         """The `ModelAdapter` of what is encoded alone."""
         return self
 
-    def check(self, data):
+    def check(self, data: ArrayLike) -> Array:
         """Raises an error unless `data` is an array that the likelihood can observe."""
         array = check_shape(getattr(self, "encoder", None), check_array("data", data))
         try:
@@ -247,7 +281,7 @@ class ModelAdapter:
             raise ValueError(str(error).replace("`x`", "`data`", 1)) from None
         return array
 
-    def check_inputs(self, data):
+    def check_inputs(self, data: ArrayLike) -> Array:
         """Raises an error unless `data` is an array that can be encoded.
 
         Of a model that was trained to turn its inputs into targets these need not lie in the
@@ -266,7 +300,7 @@ class _TargetSubject(ModelAdapter):
         subject: `ModelAdapter` of the model.
     """
 
-    def __init__(self, subject):
+    def __init__(self, subject: ModelAdapter) -> None:
         super().__init__(
             subject.name,
             subject.latent_dim,
@@ -321,7 +355,9 @@ class _TargetSubject(ModelAdapter):
         return self.subject.autoregressive
 
 
-def with_target(subject, data, target=None):
+def with_target(
+    subject: ModelAdapter, data: ArrayLike, target: ArrayLike = None
+) -> tuple[ModelAdapter, Array]:
     """Returns a subject and checked data of it: pairs where `data` are to be turned into `target`.
 
     Raises:
@@ -342,7 +378,7 @@ def with_target(subject, data, target=None):
 
 
 class _OurSubject(ModelAdapter):
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         super().__init__(
             model.name, model.latent_dim, model.variables, model.likelihood, model.prior, model
         )
@@ -374,7 +410,15 @@ class _OurSubject(ModelAdapter):
 class _PairSubject(ModelAdapter):
     """An encoder `x -> (mean, log_var)` and a decoder `z -> parameters`, any callables."""
 
-    def __init__(self, encoder, decoder, likelihood, latent_dim, probabilities, name):
+    def __init__(
+        self,
+        encoder: Callable[..., Any],
+        decoder: Callable[..., Any],
+        likelihood: Likelihood,
+        latent_dim: int,
+        probabilities: Any,
+        name: str,
+    ) -> None:
         variables = [
             variable for part in (encoder, decoder) for variable in getattr(part, "variables", [])
         ]
@@ -415,7 +459,13 @@ class _ForeignSubject(_PairSubject):
         return state
 
 
-def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None):
+def as_subject(
+    model: Model,
+    decoder: Callable[..., Any] | None = None,
+    data: ArrayLike = None,
+    likelihood: str | Likelihood | None = None,
+    latent_dim: int | None = None,
+) -> ModelAdapter:
     """The `ModelAdapter` behind what a user hands to an instrument.
 
     Args:
@@ -455,7 +505,7 @@ def as_subject(model, decoder=None, data=None, likelihood=None, latent_dim=None)
     )
 
 
-def posterior_from(outputs):
+def posterior_from(outputs: Any) -> Posterior:
     """The posterior value in an encoder's outputs.
 
     `(mean, log_var)`, with further outputs such as a draw behind; a dict with `mean` and `log_var`,
@@ -643,7 +693,7 @@ def _to_numpy(value):
     return None if value is None else ops.convert_to_numpy(value)
 
 
-def check_array(name, value):
+def check_array(name: str, value: Any) -> Array:
     """The array `(N, *event)` of at least two examples that `value` is, in NumPy.
 
     Raises:
@@ -665,7 +715,7 @@ def check_array(name, value):
     return array
 
 
-def check_finite(name, array):
+def check_finite(name: str, array: Array) -> Array:
     """Returns an array of finite numbers as it is.
 
     Raises:
@@ -678,7 +728,7 @@ def check_finite(name, array):
     return array
 
 
-def check_shape(encoder, data):
+def check_shape(encoder: Any, data: ArrayLike) -> Array:
     """Returns an array as it is.
 
     Raises:
@@ -696,6 +746,6 @@ def check_shape(encoder, data):
     return data
 
 
-def event_size(data):
+def event_size(data: ArrayLike) -> int:
     """Returns the number of values of an example."""
     return math.prod(data.shape[1:])

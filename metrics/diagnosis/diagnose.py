@@ -1,9 +1,12 @@
 """The collapse doctor: what ails a VAE, by what evidence, and what to change."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -14,6 +17,13 @@ from ..subject import as_subject, with_target
 from . import rules
 from .measure import measure
 from .remedies import remedies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ...core.types import ArrayLike, FilePath, Model
+    from ...layers.likelihoods import Likelihood
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
@@ -81,12 +91,12 @@ class Diagnosis:
     pictures: dict = dataclasses.field(default_factory=dict, repr=False)
 
     @property
-    def healthy(self):
+    def healthy(self) -> bool:
         """Whether no fault was found."""
         return self.verdict == "healthy"
 
     @property
-    def subject(self):
+    def subject(self) -> str:
         """One line on what was examined."""
         size, used = self.settings["latent_dim"], self.settings["examples"]
         return (
@@ -94,7 +104,7 @@ class Diagnosis:
             f"{self.settings['available']} examples"
         )
 
-    def summary(self):
+    def summary(self) -> list[tuple[str, str]]:
         """Pairs `(label, text)` of the measurements that were taken."""
         return [
             (label, f"{self.measurements[name]:.4g}")
@@ -102,7 +112,7 @@ class Diagnosis:
             if name in self.measurements
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.title}  [{self.verdict}]", self.subject, "", *_wrapped(self.meaning)]
         lines += ["", "Evidence", *_bullets(self.evidence)]
         for finding in self.findings[1:]:
@@ -122,7 +132,7 @@ class Diagnosis:
             lines += ["", "Notes", *_bullets(self.notes)]
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures and the points of plots, as JSON knows it."""
         shown = {name: array for name, array in self.arrays.items() if not name.startswith("shown")}
         return to_json(
@@ -141,7 +151,7 @@ class Diagnosis:
             }
         )
 
-    def to_json(self, path=None):
+    def to_json(self, path: FilePath | None = None) -> str:
         """The diagnosis in JSON; written to `path` if given.
 
         Returns:
@@ -152,7 +162,7 @@ class Diagnosis:
             Path(path).write_text(text, "utf-8")
         return text
 
-    def to_html(self, path=None):
+    def to_html(self, path: FilePath | None = None) -> str:
         """One page with plots that needs nothing else to be read; written to `path` if given.
 
         Returns:
@@ -167,17 +177,17 @@ class Diagnosis:
 
 
 def diagnose(
-    model,
-    decoder=None,
-    data=None,
-    likelihood=None,
+    model: Model,
+    decoder: Callable[..., Any] | None = None,
+    data: ArrayLike = None,
+    likelihood: str | Likelihood | None = None,
     *,
-    target=None,
-    max_examples=2000,
-    refinement_steps=50,
-    batch_size=256,
-    seed=0,
-):
+    target: ArrayLike = None,
+    max_examples: int = 2000,
+    refinement_steps: int = 50,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Diagnosis:
     """Examines a VAE for collapse and its relatives.
 
     Called as `diagnose(model, data)` or `diagnose(encoder, decoder, data, likelihood=...)`. It

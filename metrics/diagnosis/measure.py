@@ -1,8 +1,10 @@
 """Measurements of the collapse diagnosis; `rules` judges them."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -20,6 +22,10 @@ from ..posterior_divergence import conditional_entropy, mutual_posterior_diverge
 from ..rate import rates_of
 from .memory import rows_at_once
 from .refine import refine
+
+if TYPE_CHECKING:
+    from ...core.types import ArrayLike, Seed
+    from ..subject import ModelAdapter
 
 #: Decoded codes that a likelihood gap is averaged over, at least.
 DECODED = 2000
@@ -55,17 +61,19 @@ class Measurements:
     notes: list = dataclasses.field(default_factory=list)
     traits: frozenset = frozenset()
 
-    def value(self, name):
+    def value(self, name: str) -> float:
         """Value of an estimate; NaN for one that was not measured."""
         return self.estimates[name].value if name in self.estimates else math.nan
 
-    def error(self, name):
+    def error(self, name: str) -> float:
         """Its standard error; 0 where there is none."""
         error = self.estimates[name].standard_error if name in self.estimates else 0.0
         return error if math.isfinite(error) else 0.0
 
 
-def measure(subject, data, seed, refinement_steps, batch_size):
+def measure(
+    subject: ModelAdapter, data: ArrayLike, seed: Seed, refinement_steps: int, batch_size: int
+) -> Measurements:
     """All measurements of a `ModelAdapter` on checked data."""
     posterior = subject.encode(data, batch_size)
     kinds = {

@@ -1,11 +1,19 @@
 """The diagnosis as one HTML page that needs nothing else."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .diagnose import Diagnosis
 
 #: Ink of the plots, replaced by the page's own so that they suit light and dark alike.
 INK = "#010203"
@@ -34,7 +42,7 @@ li { margin: .25rem 0; }
 """
 
 
-def page(diagnosis):
+def page(diagnosis: Diagnosis) -> str:
     """HTML text of a `Diagnosis`."""
     mark = ACTIVE if diagnosis.healthy else SILENT
     title = f"{diagnosis.title}: {diagnosis.settings['model']}"
@@ -134,7 +142,7 @@ def _states(diagnosis):
 # -- plots -----------------------------------------------------------------------------------------
 
 
-def figures(diagnosis):
+def figures(diagnosis: Diagnosis) -> list[tuple[str, Any]]:
     """List of `(caption, matplotlib Figure)`."""
     if "prior_variance" not in diagnosis.arrays:
         return []

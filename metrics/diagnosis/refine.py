@@ -1,7 +1,10 @@
 """Refinement of posteriors: the bound that gradient steps on each one alone would gain."""
 
+from __future__ import annotations
+
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -12,6 +15,13 @@ from ...losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, vari
 from ..estimate import Estimate, mean_estimate
 from .memory import rows_at_once
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import ArrayLike, Seed
+    from ..subject import ModelAdapter
+    from .measure import Measurements
+
 #: Examples whose posteriors are refined; fewer of an autoregressive decoder, a pass through which
 #: costs a hundred times that of another.
 REFINED, REFINED_AUTOREGRESSIVE = 256, 64
@@ -21,7 +31,9 @@ STEP_DRAWS, EVALUATION_DRAWS, GRADIENT_DRAWS = 4, 16, 16
 STEP_SIZE = 0.15
 
 
-def refine(found, subject, data, seed, steps):
+def refine(
+    found: Measurements, subject: ModelAdapter, data: ArrayLike, seed: Seed, steps: Any
+) -> None:
     """Measures how far gradient steps on each posterior alone raise the bound."""
     if not subject.differentiable:
         found.notes.append(

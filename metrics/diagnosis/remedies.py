@@ -1,9 +1,18 @@
 """What to do about a finding: settings and parts that help, each with its line of code."""
 
+from __future__ import annotations
+
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 from .rules import decoder_reads, dimensions, presses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .measure import Measurements
+    from .rules import Finding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Remedy:
     code: str
 
 
-def remedies(findings, found):
+def remedies(findings: Sequence[Finding], found: Measurements) -> tuple[Remedy, ...]:
     """Ranked remedies for the faults that are no mere consequence of others, without repeats."""
     size = len(found.arrays["capacity"]) if "capacity" in found.arrays else 32
     chosen = []

@@ -3,10 +3,16 @@
 All thresholds stand here, each with the reason for it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .measure import Measurements
 
 #: Nats of information about x below which a code is empty: 0.1 nats cannot tell two halves of the
 #: data apart (log 2 = 0.69), and the estimator gives exactly 0 when all posteriors coincide.
@@ -153,15 +159,15 @@ class Finding:
 
     name: str
     evidence: tuple
-    consequence_of: object = None
+    consequence_of: str | None = None
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The name as a person reads it."""
         return TITLES[self.name]
 
 
-def dimensions(found):
+def dimensions(found: Measurements) -> dict[str, list[int]]:
     """Sorted lists of dimensions: `active`, `collapsed` (`silent` or `unread`)."""
     spread = found.arrays["variance_of_means"]
     silent = (spread < INACTIVE_VARIANCE) & (found.arrays["capacity"] < SILENT_CAPACITY)
@@ -172,7 +178,7 @@ def dimensions(found):
     return {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
 
 
-def find(found):
+def find(found: Measurements) -> list[Finding]:
     """The faults in `Measurements`, causes before their consequences; none for a healthy model."""
     for name, what in (
         ("not_finite", "of the posterior means and variances are"),
@@ -192,7 +198,8 @@ def find(found):
         "lagging_encoder": _lagging_encoder,
         "partial_collapse": _partial_collapse,
     }
-    findings, faults = [], {name: rule(found) for name, rule in rules.items()}
+    findings: list[Finding] = []
+    faults = {name: rule(found) for name, rule in rules.items()}
     scales = {
         "scale_too_large": _scale_too_large(found, faults),
         "scale_too_small": _scale_too_small(found, faults),
@@ -204,7 +211,7 @@ def find(found):
     return sorted(findings, key=lambda finding: finding.consequence_of is not None)
 
 
-def healthy_evidence(found):
+def healthy_evidence(found: Measurements) -> list[str]:
     """Sentences on every check that was passed."""
     evidence = []
     if _known(found, "mutual_information"):
@@ -499,7 +506,7 @@ def _information(found):
     return min(limit, found.value("rate"), float(np.sum(found.arrays["capacity"])))
 
 
-def presses(found):
+def presses(found: Measurements) -> bool:
     """Returns whether the KL weight may have pressed dimensions out."""
     weight, error = found.value("implied_weight"), found.error("implied_weight")
     return weight - GAIN_ERRORS * error > PRESSING_WEIGHT and _explained(found)
@@ -509,7 +516,7 @@ def _known(found, name):
     return math.isfinite(found.value(name))
 
 
-def decoder_reads(found):
+def decoder_reads(found: Measurements) -> bool:
     """Returns whether the likelihood depends on whose code the decoder is given."""
     return found.value("sensitivity") > EMPTY_INFORMATION
 

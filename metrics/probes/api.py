@@ -11,9 +11,12 @@ answering the commonest training label; and `test_standard_error`, that of one a
 set of this size.
 """
 
+from __future__ import annotations
+
 import math
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -33,8 +36,16 @@ from ..features import ShuffledBatches
 from ..inputs import Encoded, encoded, means_of
 from .heads import adam_head, head_logits, latent_classifier, sgd_head
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-def posterior_means(model, data, batch_size=256, flow="both"):
+    from ...core.types import ArrayLike, Model
+
+
+def posterior_means(
+    model: Model, data: ArrayLike, batch_size: int = 256, flow: str = "both"
+) -> Any:
     """Codes of data: the posterior means, float64 `(N, D)`.
 
     Args:
@@ -61,16 +72,16 @@ def posterior_means(model, data, batch_size=256, flow="both"):
 
 @renamed_arguments(labelling=("labeling", {}))
 def kmeans_probe(
-    train,
-    test,
+    train: Any,
+    test: Any,
     *,
-    model=None,
-    num_clusters=10,
-    labeling="nearest_sample",
-    runs=5,
-    seed=0,
-    batch_size=256,
-):
+    model: Model = None,
+    num_clusters: int = 10,
+    labeling: str = "nearest_sample",
+    runs: int = 5,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of labels that k-means clusters of the training codes give to test codes.
 
     Each run is one k-means++ start of its own seed; a test code is given the label of the nearest
@@ -133,16 +144,16 @@ def kmeans_probe(
 
 
 def knn_probe(
-    train,
-    test,
+    train: Any,
+    test: Any,
     *,
-    model=None,
-    num_neighbors=10,
-    num_labels=None,
-    runs=5,
-    seed=0,
-    batch_size=256,
-):
+    model: Model = None,
+    num_neighbors: int = 10,
+    num_labels: int | None = None,
+    runs: int = 5,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of the vote of the nearest labeled training codes, in Euclidean distance.
 
     Args:
@@ -185,16 +196,16 @@ def knn_probe(
 
 
 def linear_probe(
-    train,
-    test,
+    train: Any,
+    test: Any,
     *,
-    model=None,
-    num_labels=None,
-    regularization=1.0,
-    runs=5,
-    seed=0,
-    batch_size=256,
-):
+    model: Model = None,
+    num_labels: int | None = None,
+    regularization: float = 1.0,
+    runs: int = 5,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of multinomial logistic regression on codes.
 
         minimize  1/2 ||W||^2 + C sum_i -log softmax(W z_i + b)[y_i]
@@ -240,18 +251,18 @@ def linear_probe(
 
 
 def alphabet_probe(
-    train,
-    test,
+    train: Any,
+    test: Any,
     *,
-    model=None,
-    num_drawings=15,
-    num_test_drawings=5,
-    epochs=300,
-    learning_rate=1e-3,
-    runs=1,
-    seed=0,
-    batch_size=256,
-):
+    model: Model = None,
+    num_drawings: int = 15,
+    num_test_drawings: int = 5,
+    epochs: int = 300,
+    learning_rate: float = 1e-3,
+    runs: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of linear heads that tell the characters of an alphabet apart, one head each.
 
     The head of each alphabet is trained on `num_drawings` codes of each of its characters with
@@ -336,19 +347,19 @@ def alphabet_probe(
 
 
 def few_label_probe(
-    train,
-    validation,
-    test,
+    train: Any,
+    validation: Any,
+    test: Any,
     *,
-    num_labels,
-    model=None,
-    balanced=False,
-    learning_rate=1.0,
-    epochs=100,
-    runs=1,
-    seed=783435,
-    batch_size=256,
-):
+    num_labels: int,
+    model: Model = None,
+    balanced: bool = False,
+    learning_rate: float = 1.0,
+    epochs: int = 100,
+    runs: int = 1,
+    seed: int = 783435,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of a linear head trained by SGD on a few labeled codes.
 
     Batches of 16, mean cross-entropy, gradients clipped to norm 5. After 2 epochs without a better
@@ -415,17 +426,17 @@ def few_label_probe(
 
 
 def classifier_probe(
-    train,
-    test,
+    train: Any,
+    test: Any,
     *,
-    model=None,
-    hidden_units=(1024, 1024, 1024),
-    epochs=100,
-    learning_rate=1e-4,
-    runs=1,
-    seed=0,
-    batch_size=256,
-):
+    model: Model = None,
+    hidden_units: Sequence[int] = (1024, 1024, 1024),
+    epochs: int = 100,
+    learning_rate: float = 1e-4,
+    runs: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:
     """Accuracy of a dense classifier on codes.
 
     D-1024-1024-1024-classes with leaky ReLU (slope 0.2), weights from N(0, 2 / fan_in); Adam in

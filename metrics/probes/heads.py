@@ -1,14 +1,30 @@
 """The linear heads and the network that probes train."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...layers.classifier import dense_classifier
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-def latent_classifier(latent_dim, num_classes=10, hidden_units=(1024, 1024, 1024), seed=0):
+    import keras
+
+    from ...core.types import Array, Seed, Tensor
+
+
+def latent_classifier(
+    latent_dim: int,
+    num_classes: int = 10,
+    hidden_units: Sequence[int] = (1024, 1024, 1024),
+    seed: int = 0,
+) -> keras.Model:
     """The uncompiled network of `classifier_probe`, which returns logits.
 
     2,120,714 parameters for 10 dimensions and 10 classes.
@@ -27,7 +43,7 @@ def latent_classifier(latent_dim, num_classes=10, hidden_units=(1024, 1024, 1024
     )
 
 
-def adam_head(x, y, epochs, learning_rate, seed):
+def adam_head(x: Tensor, y: Tensor, epochs: int, learning_rate: float, seed: Seed) -> Any:
     """Trains a linear head by Adam on the summed cross-entropy; returns its `predict`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -52,13 +68,13 @@ def adam_head(x, y, epochs, learning_rate, seed):
         return head.fit(x, y).predict
 
 
-def head_logits(head, x):
+def head_logits(head: Any, x: Tensor) -> Array:
     """Returns the logits of a head `(weights, bias)`, `(n, classes)`."""
     weights, bias = head
     return x @ weights + bias
 
 
-def mean_cross_entropy(head, x, y):
+def mean_cross_entropy(head: Any, x: Tensor, y: Tensor) -> float:
     """Returns the mean cross-entropy of a head."""
     logits = head_logits(head, x)
     peak = logits.max(axis=1, keepdims=True)
@@ -66,7 +82,16 @@ def mean_cross_entropy(head, x, y):
     return np.mean(log_total - logits[np.arange(len(y)), y])
 
 
-def sgd_head(x, y, val_x, val_y, num_classes, learning_rate, epochs, rng):
+def sgd_head(
+    x: Tensor,
+    y: Tensor,
+    val_x: Array,
+    val_y: Array,
+    num_classes: int,
+    learning_rate: float,
+    epochs: int,
+    rng: np.random.Generator,
+) -> Any:
     """Trains a linear head by SGD as `few_label_probe` says; returns the best one."""
     bound = 1.0 / math.sqrt(x.shape[1])
     head = (
@@ -94,7 +119,7 @@ def sgd_head(x, y, val_x, val_y, num_classes, learning_rate, epochs, rng):
     return best
 
 
-def sgd_step(head, x, y, learning_rate):
+def sgd_step(head: Any, x: Tensor, y: Tensor, learning_rate: float) -> Any:
     """Returns a head after one step on a batch, its gradient clipped to norm 5."""
     logits = head_logits(head, x)
     slope = np.exp(logits - logits.max(axis=1, keepdims=True))
