@@ -60,7 +60,7 @@ class VarianceDropout(SavesNoise, Clock, ArgumentsConfig, keras.layers.Layer):
         keep_prob: float,
         floor: float = ENTROPY_FLOOR,
         seed: int | None = None,
-        start_step: int = 0,
+        start_step: float = 0,
         unit: str = "steps",
         **kwargs: Any,
     ) -> None:

@@ -1,6 +1,9 @@
 """The models, their networks and their presets."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from ..core.checks import check_kind, check_name
 from ..core.renamed import with_names_of_today
@@ -28,6 +31,10 @@ from .vae import VAE, Output
 from .vae_as import VAEAS, auxiliary_softmax
 from .vlae import VLAE
 from .wae import WAE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "VAEAS",
@@ -72,7 +79,7 @@ def _models():
             yield model, constructor, found
 
 
-def presets():
+def presets() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """All presets: dict of name to `(constructor, settings)`."""
     return {
         f"{model}_{preset}": (constructor, settings)
@@ -81,7 +88,14 @@ def presets():
     }
 
 
-def load(preset, *, model=None, networks=None, training=None, data=None):
+def load(
+    preset: str,
+    *,
+    model: dict[str, Any] | None = None,
+    networks: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> Preset:
     """Builds a model with its compile arguments and data settings from a preset.
 
     Example:
@@ -110,11 +124,11 @@ def load(preset, *, model=None, networks=None, training=None, data=None):
     check_kind("preset", preset, str, "the name of a preset")
     check_name("preset", preset, known, "one of the zoo's")
     constructor, settings = known[preset]
-    overrides = {"model": model, "networks": networks, "training": training, "data": data}
-    for section, value in overrides.items():
+    given = {"model": model, "networks": networks, "training": training, "data": data}
+    for section, value in given.items():
         check_kind(section, value, dict, "a dict of overrides", optional=True)
         for key in value or ():
             check_kind(section, key, str, "a dict of overrides by their names")
-    overrides = {section: value or {} for section, value in overrides.items()}
+    overrides = {section: value or {} for section, value in given.items()}
     overrides["model"] = with_names_of_today(constructor, overrides["model"])
     return build_preset(preset, constructor, settings, overrides)

@@ -1,10 +1,19 @@
 """Auto-encoder: no rate at all."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core.checks import check_flag
 from ..layers import GaussianHead, PointHead
 from ..losses import ELBO
 from .recipes import digits_mlp, mnist_mlp, text_lstm, text_tiny
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..layers.likelihoods import Likelihood
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
@@ -17,16 +26,16 @@ PRESETS = {
 
 
 def AE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    deterministic=False,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="ae",
-):
+    latent_dim: int = 32,
+    deterministic: bool = False,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "ae",
+) -> VAE:
     """VAE whose rate is free.
 
         loss = E_q[-log p(x|z)]    (nats per example)

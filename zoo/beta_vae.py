@@ -1,5 +1,9 @@
 """Beta-VAE: one price between rate and distortion."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..losses import ELBO
 from .recipes import (
     SQUARED_ERROR,
@@ -11,6 +15,13 @@ from .recipes import (
     text_tiny,
 )
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", beta=4.0),
@@ -28,17 +39,17 @@ PRESETS = {
 
 
 def BetaVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=10,
-    beta=4.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="beta_vae",
-):
+    latent_dim: int = 10,
+    beta: Weighting = 4.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "beta_vae",
+) -> VAE:
     """VAE whose rate is charged `beta` times.
 
         loss = E_q[-log p(x|z)] + beta * KL(q(z|x) || p(z))    (nats per example)

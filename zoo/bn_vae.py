@@ -1,5 +1,9 @@
 """BN-VAE: batch-normalized posterior means with a fixed gain."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..layers import GaussianHead, MeanBatchNorm
 from ..losses import ELBO
 from .recipes import (
@@ -11,6 +15,13 @@ from .recipes import (
     text_tiny,
 )
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", gamma=0.5),
@@ -25,18 +36,18 @@ PRESETS = {
 
 
 def BNVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    gamma=0.6,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="bn_vae",
-):
+    latent_dim: int = 32,
+    gamma: float = 0.6,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "bn_vae",
+) -> VAE:
     """VAE whose means are batch-normalized with the same gain in every dimension.
 
         mean_d = gamma * normalize_B(m_d) + beta_d,   hence   E_B[KL] >= D gamma^2 / 2

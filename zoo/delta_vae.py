@@ -1,9 +1,20 @@
 """Delta-VAE: a posterior that cannot reach the prior."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..layers import DeltaHead
 from ..losses import ELBO
 from .recipes import digits_mlp, mnist_mlp, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", delta=0.1),
@@ -17,18 +28,18 @@ PRESETS = {
 
 
 def DeltaVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    delta=0.1,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="delta_vae",
-):
+    latent_dim: int = 32,
+    delta: float = 0.1,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "delta_vae",
+) -> VAE:
     """VAE whose posterior family keeps `delta` nats a dimension away from the prior.
 
         KL(q(z_d|x) || p(z_d)) >= delta

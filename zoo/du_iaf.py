@@ -1,5 +1,9 @@
 """DU-IAF: diverse and uncertain posteriors under inverse autoregressive flows."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core.renamed import renamed_arguments
 from ..layers import ENTROPY_FLOOR, FlowHead
 from ..losses import ELBO
@@ -7,6 +11,13 @@ from .du_vae import du_regularizers
 from .iaf_vae import _iaf
 from .recipes import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("DU-IAF (0.5, 0.85)", gamma=0.5, keep_prob=0.85),
@@ -28,25 +39,25 @@ PRESETS = {
 
 @renamed_arguments(gamma_norm=("gamma_mode", {"per_dim": "fixed"}))
 def DUIAF(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    num_blocks=2,
-    flow_width=60,
-    context_layers="first",
-    gamma=0.5,
-    keep_prob=0.85,
-    gamma_mode="rms",
-    floor=ENTROPY_FLOOR,
-    beta=1.0,
-    reg_start_weight=0.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="du_iaf",
-):
+    latent_dim: int = 32,
+    num_blocks: int = 2,
+    flow_width: int = 60,
+    context_layers: str = "first",
+    gamma: float | None = 0.5,
+    keep_prob: float = 0.85,
+    gamma_mode: str = "rms",
+    floor: float = ENTROPY_FLOOR,
+    beta: Weighting = 1.0,
+    reg_start_weight: float = 0.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "du_iaf",
+) -> VAE:
     """IAF-VAE with DU-VAE's regularizers on the Gaussian that the flows bend.
 
         mean_d = gamma_d * normalize_B(m_d) + beta_d,    sqrt(mean_d gamma_d^2) = gamma

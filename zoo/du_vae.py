@@ -1,5 +1,9 @@
 """DU-VAE: diverse posteriors that stay uncertain."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core.checks import check_choice, check_real
 from ..core.renamed import renamed_arguments
 from ..layers import ENTROPY_FLOOR, GaussianHead, MeanBatchNorm, VarianceDropout
@@ -13,6 +17,13 @@ from .recipes import (
     text_tiny,
 )
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Seed, Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp(
@@ -35,22 +46,22 @@ PRESETS = {
 
 @renamed_arguments(gamma_norm=("gamma_mode", {"per_dim": "fixed"}))
 def DUVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    gamma=0.5,
-    keep_prob=0.9,
-    gamma_mode="rms",
-    floor=ENTROPY_FLOOR,
-    beta=1.0,
-    reg_start_weight=0.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="du_vae",
-):
+    latent_dim: int = 32,
+    gamma: float | None = 0.5,
+    keep_prob: float = 0.9,
+    gamma_mode: str = "rms",
+    floor: float = ENTROPY_FLOOR,
+    beta: Weighting = 1.0,
+    reg_start_weight: float = 0.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "du_vae",
+) -> VAE:
     """VAE with batch-normalized means of renormalized gain and dropout on its variances.
 
         mean_d = gamma_d * normalize_B(m_d) + beta_d,   sqrt(mean_d gamma_d^2) = gamma
@@ -101,8 +112,15 @@ def DUVAE(
 
 
 def du_regularizers(
-    gamma, keep_prob, gamma_mode, floor, beta, reg_start_weight, seed, epsilon=1e-5
-):
+    gamma: float | None,
+    keep_prob: float,
+    gamma_mode: str,
+    floor: float,
+    beta: Weighting,
+    reg_start_weight: float,
+    seed: Seed,
+    epsilon: float = 1e-5,
+) -> tuple[MeanBatchNorm | None, VarianceDropout]:
     """The layers on the posterior's mean and variance, with the arguments of `DUVAE`.
 
     Args:
@@ -126,7 +144,8 @@ def du_regularizers(
     if not callable(beta):
         beta = check_real("beta", beta, "[0, inf)", also="a schedule of the training step")
     norm = None if gamma is None else MeanBatchNorm(gamma, mode=gamma_mode, epsilon=epsilon)
-    start_step, unit = 0, "steps"
+    start_step: float = 0
+    unit = "steps"
     if isinstance(beta, Schedule):
         start_step, unit = beta.first_step_at(reg_start_weight), beta.unit
     elif callable(beta):

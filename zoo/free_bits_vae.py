@@ -1,5 +1,9 @@
 """Free bits: a rate that costs nothing below a floor."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..losses import FreeBits
 from .recipes import (
     digits_mlp,
@@ -10,6 +14,13 @@ from .recipes import (
     text_tiny,
 )
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths", free_bits=0.1),
@@ -24,19 +35,19 @@ PRESETS = {
 
 
 def FreeBitsVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    free_bits=0.1,
-    variant="dim_batch_max",
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="free_bits_vae",
-):
+    latent_dim: int = 32,
+    free_bits: float = 0.1,
+    variant: str = "dim_batch_max",
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "free_bits_vae",
+) -> VAE:
     """VAE whose rate is charged above a floor only.
 
         loss = E_q[-log p(x|z)] + beta * sum_d max( mean_b KL_bd, free_bits )    (nats per example)

@@ -1,5 +1,9 @@
 """HEBAE: a hierarchical empirical Bayes auto-encoder with a full covariance."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..core.checks import check_choice
@@ -8,6 +12,10 @@ from ..layers import CholeskyReparam, Gaussian, GaussianHead
 from ..losses import EmpiricalBayesELBO, InEpochs
 from .recipes import digits_mlp, mnist_hebae
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
 
 PRESETS = {
     "mnist_mlp": mnist_hebae("Cheng et al. (2020), HEBAE, appendix, MNIST (k = 20)"),
@@ -37,21 +45,21 @@ PRESETS = {
 
 @renamed_arguments(sigma=("scale", {}))
 def HEBAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=20,
-    weight=1.0,
-    scale="vector",
-    sampling="cholesky",
-    stop_gradient=False,
-    statistics="running",
-    shrinkage=0.0,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="hebae",
-):
+    latent_dim: int = 20,
+    weight: Weighting = 1.0,
+    scale: str = "vector",
+    sampling: str = "cholesky",
+    stop_gradient: bool = False,
+    statistics: str = "running",
+    shrinkage: float = 0.0,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "hebae",
+) -> VAE:
     """Auto-encoder whose posterior means are one population, drawn to the prior as a whole.
 
         beta, Sigma = mean and covariance of mean_i over the batch,   Sigma = R R^T

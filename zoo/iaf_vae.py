@@ -1,5 +1,9 @@
 """IAF-VAE: a posterior bent by inverse autoregressive flows."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..core.checks import check_integer, check_real
@@ -7,6 +11,11 @@ from ..layers import FlowHead, InverseAutoregressiveFlow, MeanBatchNorm
 from ..losses import ELBO, FreeBits
 from .recipes import digits_pixelcnn, omniglot_resnet_pixelcnn, text_lstm, text_tiny
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "omniglot": omniglot_resnet_pixelcnn("IAF+FB (0.15)", free_bits=0.15),
@@ -28,22 +37,22 @@ PRESETS = {
 
 
 def IAFVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    num_blocks=2,
-    flow_width=60,
-    context_layers="first",
-    gamma=None,
-    free_bits=0.0,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="iaf_vae",
-):
+    latent_dim: int = 32,
+    num_blocks: int = 2,
+    flow_width: int = 60,
+    context_layers: str = "first",
+    gamma: float | None = None,
+    free_bits: float = 0.0,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "iaf_vae",
+) -> VAE:
     """VAE whose posterior is a Gaussian bent by gated inverse autoregressive flows.
 
         eps  ~ N(m(x), softplus(a(x))^2),   z = flow(eps; c(x))

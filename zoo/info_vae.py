@@ -1,10 +1,21 @@
 """InfoVAE: mutual information is paid back, the aggregate posterior is matched."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core.checks import check_real
 from ..layers import GaussianHead
 from ..losses import ELBO, MaximumMeanDiscrepancy
 from .recipes import digits_mlp, mnist_mlp
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+    from ..layers.likelihoods import Likelihood
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours: MMD-VAE (alpha = 1, lambda = 1000), HEBAE's widths"),
@@ -13,19 +24,19 @@ PRESETS = {
 
 
 def InfoVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=10,
-    alpha=1.0,
-    lam=1000.0,
-    kernel="rbf",
-    scales=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="info_vae",
-):
+    latent_dim: int = 10,
+    alpha: float = 1.0,
+    lam: float = 1000.0,
+    kernel: str = "rbf",
+    scales: Sequence[float] | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "info_vae",
+) -> VAE:
     """VAE that prefers informative codes and matches the prior in the aggregate.
 
         loss = E_q[-log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lam - 1) MMD(q(z), p(z))

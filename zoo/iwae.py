@@ -1,8 +1,18 @@
 """IWAE: a bound that tightens with the number of draws."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..losses import ImportanceWeightedELBO
 from .recipes import digits_mlp, mnist_mlp
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp(
@@ -15,16 +25,16 @@ PRESETS = {
 
 
 def IWAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=50,
-    num_samples=50,
-    prior=None,
-    likelihood="bernoulli",
-    seed=None,
-    name="iwae",
-):
+    latent_dim: int = 50,
+    num_samples: int = 50,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    seed: int | None = None,
+    name: str = "iwae",
+) -> VAE:
     """VAE trained on the importance-weighted bound.
 
         loss = log K - logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ]

@@ -1,8 +1,22 @@
 """MAE: mutual posterior divergence, rewarded and evened out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..losses import MutualPosteriorDivergence
 from .recipes import cifar10_pixelcnn, digits_pixelcnn, mae_images, text_lstm, text_tiny
 from .vlae import VLAE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
+    from .vae.model import VAE
 
 _CODE = {"reduction": "softplus_of_mean"}
 
@@ -47,22 +61,22 @@ PRESETS = {
 
 
 def MAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    latent_shape=None,
-    diversity=1.0,
-    smoothness=0.5,
-    reduction="mean_of_softplus",
-    free_bits=0.0,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="mae",
-):
+    latent_dim: int = 32,
+    latent_shape: Sequence[int] | None = None,
+    diversity: float = 1.0,
+    smoothness: float = 0.5,
+    reduction: str = "mean_of_softplus",
+    free_bits: float = 0.0,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "mae",
+) -> VAE:
     """VLAE whose posteriors are rewarded for differing, evenly.
 
         P_ij = KL( q(z|x_i) || q(z|x_j) ), per dimension, all pairs of the batch

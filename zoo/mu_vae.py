@@ -1,5 +1,9 @@
 """Mu-VAE: matched means in a ball."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..core.checks import check_real, check_seed
@@ -7,6 +11,9 @@ from ..layers import Gaussian, GaussianHead, LatentClip, StandardNormal
 from ..losses import MuELBO
 from .recipes import digits_mlp, mu_vae_cnn
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from ..layers.likelihoods import Likelihood
 
 
 def _digits(**model):
@@ -37,20 +44,20 @@ PRESETS = {
 
 
 def MuVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=10,
-    clip_factor=3.0,
-    mean_mode="global",
-    variance_mode="full",
-    half=False,
-    likelihood=None,
-    sampling_scale=3.0,
-    num_samples=1,
-    seed=None,
-    name="mu_vae",
-):
+    latent_dim: int = 10,
+    clip_factor: float = 3.0,
+    mean_mode: str = "global",
+    variance_mode: str = "full",
+    half: bool = False,
+    likelihood: str | Likelihood | None = None,
+    sampling_scale: float = 3.0,
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "mu_vae",
+) -> VAE:
     """VAE that matches the batch's mean instead of every posterior, with clipped means.
 
         mean <- mean * min(1, c sqrt(D) / ||mean||)

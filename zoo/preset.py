@@ -1,14 +1,20 @@
 """Builds a model with its compile and data arguments from the settings of a preset."""
 
+from __future__ import annotations
+
 import difflib
 import inspect
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 
 from ..core.checks import check_choice, check_flag, check_integer, check_keys, check_real
 from ..layers import get_likelihood
 from . import networks as _networks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 
 class Preset(NamedTuple):
@@ -25,7 +31,7 @@ class Preset(NamedTuple):
     """
 
     name: str
-    model: object
+    model: Any
     compile_args: dict
     fit_args: dict
     data_args: dict
@@ -42,7 +48,9 @@ OF_DATA = (
 )  # fmt: skip
 
 
-def build_preset(name, constructor, settings, overrides):
+def build_preset(
+    name: str, constructor: Callable[..., Any], settings: dict[str, Any], overrides: dict[str, Any]
+) -> Preset:
     """Builds the `Preset` of checked settings."""
     kind = settings["networks"]["kind"]
     if overrides["networks"].get("kind", kind) != kind:
@@ -190,7 +198,13 @@ def _callbacks(plateau, use_ema, preset):
     return [*found, keras.callbacks.SwapEMAWeights()] if use_ema else found
 
 
-def check_arguments(section, arguments, function, preset, others=()):
+def check_arguments(
+    section: str,
+    arguments: Mapping[str, Any],
+    function: Callable[..., Any],
+    preset: str,
+    others: Sequence[Any] = (),
+) -> None:
     """Raises a `ValueError` for arguments that neither `function` takes nor are among others."""
     valid = [*others, *inspect.signature(function).parameters]
     for name in arguments:

@@ -6,15 +6,26 @@ A preset is a dict: `networks` (arguments of `networks.make`, and in `head` thos
 else what they follow, as "settings of ours: ..."; `tests/zoo/test_sources.py` knows the rows.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..layers import Gaussian
 from ..losses import InEpochs, LinearSchedule
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core.types import ArrayLike
+
 OURS = "settings of ours"
 
 
-def digits_mlp(source="our own, sized for a minute on two cores", **model):
+def digits_mlp(
+    source: str = "our own, sized for a minute on two cores", **model: Any
+) -> dict[str, Any]:
     """Settings for the embedded 8x8 digits, with a decoder deep enough to go without z."""
     return {
         "networks": {
@@ -30,7 +41,9 @@ def digits_mlp(source="our own, sized for a minute on two cores", **model):
     }
 
 
-def mnist_mlp(source, epochs=50, binarize="dynamic", **model):
+def mnist_mlp(
+    source: str, epochs: int = 50, binarize: str | None = "dynamic", **model: Any
+) -> dict[str, Any]:
     """Settings of ours for MNIST with the dense networks 784-800-800-D-800-800-784."""
     return {
         "networks": {"kind": "mlp", "input_shape": (28, 28, 1), "hidden_units": (800, 800)},
@@ -41,7 +54,7 @@ def mnist_mlp(source, epochs=50, binarize="dynamic", **model):
     }
 
 
-def mnist_hebae(source, **model):
+def mnist_hebae(source: str, **model: Any) -> dict[str, Any]:
     """Settings of HEBAE's runs on MNIST: encoder 784-784-800, a rate that falls with each epoch."""
     settings = mnist_mlp(source, epochs=100, binarize=None, **model)
     settings["networks"]["encoder"] = {"hidden_units": (784, 800)}
@@ -55,7 +68,7 @@ def mnist_hebae(source, **model):
     return settings
 
 
-def mu_vae_cnn(row, data, **model):
+def mu_vae_cnn(row: str, data: str, **model: Any) -> dict[str, Any]:
     """Settings of mu-VAE's convolutional runs, whose heads start as the other layers do.
 
     Args:
@@ -63,7 +76,7 @@ def mu_vae_cnn(row, data, **model):
         data: `"mnist"` or `"fashion_mnist"`.
         **model: Arguments of the constructor.
     """
-    networks = {"kind": "mu_vae", "input_shape": (28, 28, 1)}
+    networks: dict[str, Any] = {"kind": "mu_vae", "input_shape": (28, 28, 1)}
     if "clip_factor" not in model:
         # `MuVAE` sees to its own.
         he_normal = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
@@ -86,7 +99,9 @@ SQUARED_ERROR = Gaussian(scale=0.5**0.5)
 LONG, SHORT = (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3), (7, 7, 7, 5, 5, 3, 3)
 
 
-def omniglot_resnet_pixelcnn(source, data="omniglot", anneal=True, **model):
+def omniglot_resnet_pixelcnn(
+    source: str, data: str = "omniglot", anneal: bool = True, **model: Any
+) -> dict[str, Any]:
     """Settings of DU-VAE's OMNIGLOT runs: residual encoder, residual PixelCNN of 13 layers.
 
     The rate's weight rises over the first 10 epochs.
@@ -128,7 +143,9 @@ MAE_HELD_OUT = {"mnist": 2000, "omniglot": 2345}
 EPSILON = 1e-8
 
 
-def mae_images(source, data="mnist", decoder="pixelcnn", **model):
+def mae_images(
+    source: str, data: ArrayLike = "mnist", decoder: keras.layers.Layer = "pixelcnn", **model: Any
+) -> dict[str, Any]:
     """Settings of MAE's binary images: weight-normalized residual encoder and small PixelCNN."""
     networks = {
         "kind": decoder,
@@ -148,7 +165,7 @@ def mae_images(source, data="mnist", decoder="pixelcnn", **model):
     }
 
 
-def cifar10_pixelcnn(source, field="small", **model):
+def cifar10_pixelcnn(source: str, field: str = "small", **model: Any) -> dict[str, Any]:
     """Settings of MAE's CIFAR-10: dense encoder, maps of 8x8x16 as codes, PixelCNN++."""
     return {
         "networks": {
@@ -204,7 +221,14 @@ def _images(name, batch_size, **options):
     }
 
 
-def dense_500(source, data="mnist", decoder=5, batch_size=128, epochs=300, **model):
+def dense_500(
+    source: str,
+    data: str = "mnist",
+    decoder: keras.layers.Layer = 5,
+    batch_size: int = 128,
+    epochs: int = 300,
+    **model: Any,
+) -> dict[str, Any]:
     """Settings of VAE-AS's dense networks of 500 units: two hidden layers and `decoder` of them.
 
     Args:
@@ -236,12 +260,12 @@ def dense_500(source, data="mnist", decoder=5, batch_size=128, epochs=300, **mod
     }
 
 
-def with_index(settings):
+def with_index(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a model that tells its training examples apart."""
     return {**settings, "data": {**settings["data"], "with_index": True}}
 
 
-def digits_pixelcnn(normalization="batch", **model):
+def digits_pixelcnn(normalization: str | None = "batch", **model: Any) -> dict[str, Any]:
     """Settings for the embedded digits with a PixelCNN whose field covers most of an image."""
     return {
         "networks": {
@@ -258,7 +282,7 @@ def digits_pixelcnn(normalization="batch", **model):
     }
 
 
-def digits_resnet(**model):
+def digits_resnet(**model: Any) -> dict[str, Any]:
     """Settings for the embedded digits with residual networks on both sides."""
     settings = digits_pixelcnn("weight", **model)
     settings["networks"].update(kind="resnet", decoder={"filters": (32, 32)})
@@ -267,7 +291,7 @@ def digits_resnet(**model):
 
 #: Corpora of DU-VAE's text runs: table, epochs, sizes of the networks, and what data there are.
 #: Each has 100,000 texts. Files are the user's own.
-TEXTS = {
+TEXTS: dict[str, dict[str, Any]] = {
     "yahoo": {"table": 1, "epochs": 100, "networks": {"embedding_dim": 512, "units": 1024}},
     "yelp": {"table": 1, "epochs": 150, "networks": {"embedding_dim": 512, "units": 1024}},
     "yelp_sentences": {
@@ -286,7 +310,7 @@ def _uniform(scale):
 #: What the encoders and heads of DU-VAE's text runs start from, in the official code: the plain
 #: one's, that of flows, and under batch normalization of the means, where all is PyTorch's default.
 #: Heads have no bias.
-TEXT_STARTS = {
+TEXT_STARTS: dict[str, dict[str, Any]] = {
     "plain": {
         "encoder": {"scale": 0.01, "embedding_scale": 0.1},
         "head": {"use_bias": False, "kernel_initializer": _uniform(0.01)},
@@ -307,15 +331,15 @@ TEXT_STARTS = {
 
 
 def text_lstm(
-    corpus,
-    row,
-    start="plain",
-    anneal=True,
-    epochs=None,
-    plateau=None,
-    networks=None,
-    **model,
-):
+    corpus: str,
+    row: str,
+    start: Any = "plain",
+    anneal: bool = True,
+    epochs: int | None = None,
+    plateau: dict[str, Any] | None = None,
+    networks: dict[str, Any] | None = None,
+    **model: Any,
+) -> dict[str, Any]:
     """Settings of DU-VAE's runs on text: an LSTM reads, another writes, by SGD.
 
     The rate's weight rises over 10 epochs, which count for no selection.
@@ -366,7 +390,7 @@ def text_lstm(
     }
 
 
-def text_tiny(anneal=True, **model):
+def text_tiny(anneal: Any = True, **model: Any) -> dict[str, Any]:
     """Settings for any sentences with small networks; the weight rises over three epochs."""
     if anneal:
         model.setdefault("beta", LinearSchedule(3, unit="epochs"))

@@ -1,7 +1,19 @@
 """ResNet VAE: an autoregressive-flow prior under a decoder that does not see x."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .recipes import digits_resnet, mae_images
 from .vlae import VLAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
+    from .vae.model import VAE
 
 PRESETS = {
     "mnist": mae_images("Ma et al. (2019), MAE, table 4, ResNet VAE with AF", decoder="resnet"),
@@ -13,17 +25,17 @@ PRESETS = {
 
 
 def ResNetVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="resnet_vae",
-):
+    latent_dim: int = 32,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "resnet_vae",
+) -> VAE:
     """VAE with an autoregressive-flow prior and a factorized decoder: MAE's baseline.
 
         loss = E_q[ -log p(x|z) + beta * (log q(z|x) - log p(z)) ],   p(x|z) = prod_t p(x_t|z)

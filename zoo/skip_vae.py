@@ -1,9 +1,20 @@
 """SKIP-VAE: the code reaches every layer of the decoder."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..layers import with_latent_skips
 from ..losses import ELBO
 from .recipes import digits_mlp, mnist_mlp
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
@@ -12,17 +23,17 @@ PRESETS = {
 
 
 def SkipVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=20,
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="skip_vae",
-):
+    latent_dim: int = 20,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "skip_vae",
+) -> VAE:
     """VAE whose decoder sees z in every layer.
 
         h_{l+1} = act( W_l h_l + b_l + V_l z )

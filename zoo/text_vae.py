@@ -1,11 +1,21 @@
 """The sentence VAE: text in, text out, by networks that read and write word by word."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..layers import GaussianHead
 from ..losses import ELBO
 from .recipes import text_lstm, text_tiny
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from ..core.types import Weighting
+    from ..layers.autoregressive_decoder import AutoregressiveDecoder
+    from ..layers.likelihoods import Likelihood
+    from ..layers.priors import Prior
 
 PRESETS = {
     "yahoo": text_lstm("yahoo", "VAE"),
@@ -16,17 +26,17 @@ PRESETS = {
 
 
 def TextVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: AutoregressiveDecoder,
     *,
-    latent_dim=32,
-    beta=1.0,
-    prior=None,
-    likelihood="tokens",
-    num_samples=1,
-    seed=None,
-    name="text_vae",
-):
+    latent_dim: int = 32,
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "tokens",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "text_vae",
+) -> VAE:
     """VAE of sentences, the plain one to which the papers' text models are compared.
 
         mean, log_var = W h_T,   h_T the encoder's last state

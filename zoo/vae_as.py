@@ -1,5 +1,9 @@
 """VAE-AS: a VAE with separately weighted mutual information and marginal divergence."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..core.checks import check_choice, check_integer, check_integers, check_keras
@@ -7,6 +11,13 @@ from ..layers import FlatSoftmax, HierarchicalSoftmax
 from ..losses import AuxiliarySoftmax, InformationWeightedELBO
 from .recipes import dense_500, digits_mlp, with_index
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import KerasObject
+    from ..layers.likelihoods import Likelihood
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000
@@ -33,28 +44,28 @@ PRESETS = {
 
 
 def VAEAS(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=40,
-    num_examples,
-    alpha=1.0,
-    beta=1.0,
-    estimator="entropy",
-    softmax="auto",
-    num_labels=None,
-    hidden_units=(500, 500),
-    activation="relu",
-    row_learning_rate=ROW_LEARNING_RATE,
-    classifier_grad="detached",
-    classifier_steps=1,
-    density="sampled",
-    classifier_optimizer="adam",
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="vae_as",
-):
+    latent_dim: int = 40,
+    num_examples: int,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    estimator: str = "entropy",
+    softmax: str = "auto",
+    num_labels: int | None = None,
+    hidden_units: Sequence[int] = (500, 500),
+    activation: str = "relu",
+    row_learning_rate: float | None = ROW_LEARNING_RATE,
+    classifier_grad: str = "detached",
+    classifier_steps: int = 1,
+    density: str = "sampled",
+    classifier_optimizer: KerasObject = "adam",
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "vae_as",
+) -> VAE:
     """VAE whose rate is split in two, each weighted by itself, as a classifier measures them.
 
         KL(q(z|x) || p(z)) = I(z; x) + MD,   MD = KL(q(z) || p(z)),   in the mean over the data
@@ -127,18 +138,18 @@ def VAEAS(
 
 
 def auxiliary_softmax(
-    num_examples,
+    num_examples: int,
     *,
-    alpha=0.0,
-    beta=0.0,
-    estimator="entropy",
-    softmax="auto",
-    num_labels=None,
-    hidden_units=(500, 500),
-    activation="relu",
-    row_learning_rate=ROW_LEARNING_RATE,
-    **kwargs,
-):
+    alpha: float = 0.0,
+    beta: float = 0.0,
+    estimator: str = "entropy",
+    softmax: str = "auto",
+    num_labels: int | None = None,
+    hidden_units: Sequence[int] = (500, 500),
+    activation: str = "relu",
+    row_learning_rate: float | None = ROW_LEARNING_RATE,
+    **kwargs: Any,
+) -> AuxiliarySoftmax:
     """Makes an `AuxiliarySoftmax` with a dense classifier; by default one that only measures.
 
     Example:

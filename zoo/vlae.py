@@ -1,6 +1,9 @@
 """VLAE: a lossy code under an autoregressive-flow prior and a local autoregressive decoder."""
 
+from __future__ import annotations
+
 import inspect
+from typing import TYPE_CHECKING
 
 from ..core.checks import check_image_shape, check_integer, check_keys, check_kind, check_real
 from ..layers import (
@@ -13,6 +16,15 @@ from ..layers import (
 from ..losses import ELBO, FreeBits
 from .recipes import cifar10_pixelcnn, digits_pixelcnn, mae_images
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
+    from ..losses.objective import Regularizer
 
 PRESETS = {
     "mnist": mae_images(
@@ -33,20 +45,20 @@ PRESETS = {
 
 
 def VLAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    latent_shape=None,
-    free_bits=0.0,
-    beta=1.0,
-    regularizers=(),
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="vlae",
-):
+    latent_dim: int = 32,
+    latent_shape: Sequence[int] | None = None,
+    free_bits: float = 0.0,
+    beta: Weighting = 1.0,
+    regularizers: Sequence[Regularizer] = (),
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "vlae",
+) -> VAE:
     """VAE with a Gaussian posterior, an autoregressive-flow prior and a decoder that sees x.
 
         rate = E_q[ log q(z|x) - log p(z) ],    p(z) an autoregressive flow

@@ -1,9 +1,21 @@
 """WAE-MMD: a deterministic encoder whose codes match the prior."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..layers import Gaussian, PointHead
 from ..losses import ELBO, MaximumMeanDiscrepancy
 from .recipes import digits_mlp, mnist_hebae
 from .vae.model import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+    from ..core.types import Weighting
+    from ..layers.likelihoods import Likelihood
 
 PRESETS = {
     "mnist_mlp": mnist_hebae(
@@ -32,18 +44,18 @@ PRESETS = {
 
 
 def WAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=10,
-    weight=10.0,
-    kernel="imq",
-    scales=None,
-    prior_variance=1.0,
-    likelihood="bernoulli",
-    seed=None,
-    name="wae",
-):
+    latent_dim: int = 10,
+    weight: Weighting = 10.0,
+    kernel: str = "imq",
+    scales: Sequence[float] | None = None,
+    prior_variance: float = 1.0,
+    likelihood: str | Likelihood = "bernoulli",
+    seed: int | None = None,
+    name: str = "wae",
+) -> VAE:
     """Deterministic auto-encoder with a penalty on the distance of its codes from the prior.
 
         loss = -log p(x|z) + weight * MMD( q(z), p(z) ),   z = encoder(x)    (nats per example)

@@ -19,7 +19,6 @@ from .measure import measure
 from .remedies import remedies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from ...core.types import ArrayLike, FilePath, Model
@@ -178,7 +177,7 @@ class Diagnosis:
 
 def diagnose(
     model: Model,
-    decoder: Callable[..., Any] | None = None,
+    decoder: Any = None,
     data: ArrayLike = None,
     likelihood: str | Likelihood | None = None,
     *,

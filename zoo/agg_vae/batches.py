@@ -1,12 +1,21 @@
 """Random training batches for a training step that takes many of them at once."""
 
+from __future__ import annotations
+
 import collections
 import inspect
 import itertools
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ...core.types import Tensor
 
 #: Batches that are kept of a source that has no rows to draw from.
 KEPT = 512
@@ -23,11 +32,11 @@ class InnerBatches:
         generator: NumPy generator.
     """
 
-    def __init__(self, count, generator):
+    def __init__(self, count: int, generator: np.random.Generator) -> None:
         self.count, self.generator = count, generator
         self._shapes = None
 
-    def stack(self, batch):
+    def stack(self, batch: Any) -> Any:
         """The batch and `count - 1` others, along a new first axis.
 
         Args:
@@ -72,7 +81,9 @@ class RandomRows(InnerBatches):
         generator: NumPy generator.
     """
 
-    def __init__(self, arrays, batch_size, count, generator):
+    def __init__(
+        self, arrays: Sequence[Any], batch_size: int, count: int, generator: np.random.Generator
+    ) -> None:
         super().__init__(count, generator)
         self.arrays = as_arrays(arrays)
         self.length = len(keras.tree.flatten(self.arrays)[0])
@@ -98,12 +109,13 @@ class RecentBatches(InnerBatches):
         generator: NumPy generator.
     """
 
-    def __init__(self, source, count, generator):
+    def __init__(self, source: Any, count: int, generator: np.random.Generator) -> None:
         super().__init__(count, generator)
         self._source = source
-        self._kept, self._ranks = collections.deque(maxlen=KEPT), None
+        self._kept: collections.deque[Any] = collections.deque(maxlen=KEPT)
+        self._ranks: Any = None
 
-    def ahead_of(self, batches):
+    def ahead_of(self, batches: Any) -> Iterator[Any]:
         """A generator's batches, the first of which are taken in before they are handed on."""
         first = list(itertools.islice(batches, self.count))
         for batch in first:
@@ -130,7 +142,14 @@ class RecentBatches(InnerBatches):
         self._kept.append(batch)
 
 
-def inner_batches(x, y, sample_weight, batch_size, count, generator):
+def inner_batches(
+    x: Tensor,
+    y: Tensor,
+    sample_weight: Tensor,
+    batch_size: int,
+    count: int,
+    generator: np.random.Generator,
+) -> tuple[Any, InnerBatches]:
     """Finds others for the batches that `fit` makes of its data.
 
     Args:
@@ -152,7 +171,7 @@ def inner_batches(x, y, sample_weight, batch_size, count, generator):
     return x, RandomRows((x, y, sample_weight), batch_size, count, generator)
 
 
-def as_arrays(batch):
+def as_arrays(batch: Any) -> Any:
     """The structure in NumPy; what is no array, such as TensorFlow's empty optionals, is None."""
     return keras.tree.map_structure(
         lambda leaf: ops.convert_to_numpy(leaf) if hasattr(leaf, "shape") else None, batch

@@ -1,10 +1,12 @@
 """Aggressive training: an inference network that keeps up with the posterior it approximates."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import itertools
 import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +21,13 @@ from ..vae.custom_step import CustomStepVAE
 from ..vae.inputs import Batch
 from .batches import RecentBatches, inner_batches
 from .optimizer import DECODER, ENCODER, in_parts, mark
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import Config, Examples, KerasObject, Shape, Tensor, Weighting
+    from ...layers.likelihoods import Likelihood
+    from ...layers.priors import Prior
 
 PRESETS = {
     "digits_mlp": digits_mlp(),
@@ -48,19 +57,19 @@ NOTHING = float(np.finfo("float32").min)
 
 
 def AggVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    beta=1.0,
-    window=None,
-    max_inner_steps=99,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="agg_vae",
-):
+    latent_dim: int = 32,
+    beta: Weighting = 1.0,
+    window: int | None = None,
+    max_inner_steps: int = 99,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "agg_vae",
+) -> AggressiveVAE:
     """VAE whose encoder is trained to the end, or nearly so, before each step of the decoder.
 
         while aggressive, for each batch X:
@@ -127,24 +136,24 @@ class Windows(NamedTuple):
         risen: Whether the last full window's average was above the one before, bool.
     """
 
-    steps: object
-    total: object
-    size: object
-    previous: object
-    risen: object
+    steps: Any
+    total: Any
+    size: Any
+    previous: Any
+    risen: Any
 
     @classmethod
-    def start(cls):
+    def start(cls) -> Any:
         """Before the first step."""
         zero = ops.zeros((), "float32")
         first = ops.full((), FIRST_AVERAGE, "float32")
         return cls(ops.zeros((), "int32"), zero, zero, first, ops.zeros((), "bool"))
 
-    def goes_on(self, limit):
+    def goes_on(self, limit: Any) -> bool:
         """Whether there is to be another step, of `limit` at most."""
         return ops.logical_and(self.steps < limit, ops.logical_not(self.risen))
 
-    def after(self, total, size, window):
+    def after(self, total: Tensor, size: Any, window: int) -> Windows:
         """The state after one more step.
 
         Args:
@@ -177,7 +186,7 @@ class AggressivePhase(keras.layers.Layer):
         below: Number of epochs below the best so far.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(dtype="float32", **kwargs)
 
         def variable(name, value, dtype):
@@ -191,11 +200,11 @@ class AggressivePhase(keras.layers.Layer):
         self.built = True
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether the model trains aggressively. To be asked between epochs."""
         return bool(ops.convert_to_numpy(self.aggressive.value))
 
-    def end(self):
+    def end(self) -> None:
         """Ends the aggressive phase; `fit` goes on with ordinary steps from the next epoch on."""
         self.aggressive.assign(0)
 
@@ -229,15 +238,15 @@ class AggressiveVAE(CustomStepVAE):
 
     def __init__(
         self,
-        encoder,
-        decoder,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
         *,
-        window=None,
-        max_inner_steps=99,
-        seed=None,
-        name="agg_vae",
-        **kwargs,
-    ):
+        window: Tensor = None,
+        max_inner_steps: int = 99,
+        seed: int | None = None,
+        name: str = "agg_vae",
+        **kwargs: Any,
+    ) -> None:
         window = check_integer("window", window, optional=True)
         max_inner_steps = check_integer("max_inner_steps", max_inner_steps)
         seed = check_seed("seed", seed)
@@ -247,16 +256,17 @@ class AggressiveVAE(CustomStepVAE):
         self.phase = AggressivePhase(name="phase")
         self.aggressive_tracker = keras.metrics.Mean("aggressive")
         self.inner_steps_tracker = keras.metrics.Mean("inner_steps")
-        self._pool, self._stacks = None, False
+        self._pool: Any = None
+        self._stacks = False
 
     @property
-    def window(self):
+    def window(self) -> int:
         """Steps of a window."""
         if self._given_window is not None:
             return self._given_window
         return WINDOW if getattr(self.likelihood, "num_predicted", None) is None else TEXT_WINDOW
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the parts and the arguments of the step."""
         return {
             **super().get_config(),
@@ -265,14 +275,14 @@ class AggressiveVAE(CustomStepVAE):
             "seed": self.seed,
         }
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         mark(self._encoder_variables(), ENCODER)
 
     def _encoder_variables(self):
         return [*self.encoder.trainable_variables, *self.head.trainable_variables]
 
-    def compile(self, optimizer="adam", **kwargs):
+    def compile(self, optimizer: KerasObject = "adam", **kwargs: Any) -> None:
         """Configures training; see `VAE.compile`.
 
         Args:
@@ -297,7 +307,7 @@ class AggressiveVAE(CustomStepVAE):
 
     # -- the step ----------------------------------------------------------------------------------
 
-    def custom_train_step(self, x, y, sample_weight):
+    def custom_train_step(self, x: Tensor, y: Tensor, sample_weight: Tensor) -> Any:
         """The aggressive step where others come with a batch, an ordinary one elsewhere."""
         aggressive = isinstance(x, dict)
         inner_steps = ops.zeros((), "int32")
@@ -315,7 +325,7 @@ class AggressiveVAE(CustomStepVAE):
         self.inner_steps_tracker.update_state(inner_steps)
         return super().get_metrics_result()
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """The logs; what only training has is in those of the step."""
         found = super().get_metrics_result()
         own = (self.aggressive_tracker.name, self.inner_steps_tracker.name)
@@ -374,16 +384,16 @@ class AggressiveVAE(CustomStepVAE):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        **kwargs,
-    ):
+        x: Tensor = None,
+        y: Tensor = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float | None = 0.0,
+        validation_data: Examples | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Trains as `VAE.fit` does, and ends the aggressive phase by `AggressiveTraining`.
 
         Adds that callback when validation data are given and none is in `callbacks`. It runs first,
@@ -466,7 +476,7 @@ class AggressiveVAE(CustomStepVAE):
     def _steps_taken(self):
         return int(ops.convert_to_numpy(self.optimizer.iterations)) if self.compiled else 0
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """One step as in `keras.Model.train_on_batch`; its inner steps are all on this batch."""
         self._check_devices()
         if not self.built:
@@ -479,7 +489,7 @@ class AggressiveVAE(CustomStepVAE):
         finally:
             self._pool, self._stacks = None, False
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """Keras' function of a step, whose batches bring others along while aggressive."""
         if self.train_function is not None and not force:
             return
@@ -507,7 +517,7 @@ class AggressiveVAE(CustomStepVAE):
         )
         return {"x": x, "others": others}, y, sample_weight
 
-    def follow_phase(self):
+    def follow_phase(self) -> None:
         """Looks up, between epochs, whether the steps of the next one are aggressive."""
         self._stacks = self.phase.active
         if self._stacks and self._pool is None:

@@ -1,16 +1,25 @@
 """One optimizer for the encoder's weights and one for all others, which a model takes for one."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from ...core.serialization import ArgumentsConfig
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ...core.types import KerasObject
+
 ENCODER, DECODER = "encoder", "decoder"
 
 
-def mark(variables, part):
+def mark(variables: Sequence[Any], part: Any) -> None:
     """Notes which part of a model weights belong to: a new optimizer has to find out again."""
     for variable in variables:
         variable.vaezoo_part = part
@@ -33,7 +42,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
             the steps of one part for those of the other.
     """
 
-    def __init__(self, optimizer, name="parts"):
+    def __init__(self, optimizer: KerasObject, name: str = "parts") -> None:
         for option in ("use_ema", "gradient_accumulation_steps"):
             if getattr(optimizer, option):
                 raise ValueError(
@@ -46,24 +55,24 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         config["learning_rate"] = float(ops.convert_to_numpy(optimizer.learning_rate))
         self.optimizer = optimizer
         self.encoder_optimizer = type(optimizer).from_config(config)
-        self._moving = (ENCODER, DECODER)
+        self._moving: tuple[str, ...] = (ENCODER, DECODER)
 
     def _base_config(self):
         return {}
 
     @property
-    def loss_scale_factor(self):
+    def loss_scale_factor(self) -> float | None:
         """That of the optimizer; Keras takes it away where it scales by itself."""
         return self.optimizer.loss_scale_factor if hasattr(self, "optimizer") else None
 
     @loss_scale_factor.setter
-    def loss_scale_factor(self, value):
+    def loss_scale_factor(self, value: Any) -> None:
         if hasattr(self, "encoder_optimizer"):
             self.optimizer.loss_scale_factor = value
             self.encoder_optimizer.loss_scale_factor = value
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """Own variables and those of both parts."""
         return [
             *self._variables,
@@ -72,20 +81,20 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         ]
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """Learning rate of both parts."""
         return self.optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: Any) -> None:
         self.optimizer.learning_rate = value
 
     @property
-    def iterations(self):
+    def iterations(self) -> Any:
         """Steps of the weights other than the encoder's."""
         return self.optimizer.iterations
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         """Makes the state of both parts."""
         for part, optimizer in self._parts():
             if not optimizer.built:
@@ -93,7 +102,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         super().build(variables)
 
     @contextlib.contextmanager
-    def only(self, part):
+    def only(self, part: Any) -> Iterator[Any]:
         """Within it `apply` moves `"encoder"` or `"decoder"` alone. Entered while tracing."""
         before, self._moving = self._moving, (part,)
         try:
@@ -101,7 +110,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         finally:
             self._moving = before
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """One step of the parts that move, on those of the weights given that are theirs."""
         variables = trainable_variables
         if variables is None:
@@ -130,14 +139,14 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
         # The encoder first: its learning rate is read before the other's count goes on.
         return (ENCODER, self.encoder_optimizer), (DECODER, self.optimizer)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Saves nothing: both parts save themselves."""
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Loads nothing."""
 
 
-def in_parts(optimizer):
+def in_parts(optimizer: KerasObject) -> KerasObject:
     """The optimizer that a user gave, in two parts, below the scaling of the loss if any."""
     optimizer = keras.optimizers.get(optimizer)
     if isinstance(optimizer, PartsOptimizer):

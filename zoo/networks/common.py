@@ -1,6 +1,9 @@
 """Shared parts of the networks: argument checks, initializers, output layers."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -8,8 +11,14 @@ from ...core.checks import check_flag, check_image_shape, check_integer, check_k
 from ...core.replicas import replica_context
 from ...layers import with_latent_skips
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-def check_image(name, shape, multiple=1):
+    from ...core.types import Config, KerasObject, Shape, Tensor
+
+
+def check_image(name: str, shape: Shape, multiple: int = 1) -> tuple[int, ...]:
     """Returns an image shape as a tuple, or raises a `ValueError`.
 
     Args:
@@ -26,13 +35,13 @@ def check_image(name, shape, multiple=1):
     return shape
 
 
-def fresh(initializer):
+def fresh(initializer: KerasObject) -> KerasObject:
     """An initializer for one layer: an unseeded object repeats its draw wherever it is used."""
     initializer = check_keras("kernel_initializer", initializer, keras.initializers)
     return initializer.clone() if hasattr(initializer, "clone") else initializer
 
 
-def he_normal(fan_in):
+def he_normal(fan_in: int) -> KerasObject:
     """N(0, 2 / fan_in), not truncated.
 
     `keras.initializers.HeNormal` truncates, and takes the fan-out of a transposed convolution for
@@ -41,7 +50,9 @@ def he_normal(fan_in):
     return keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / fan_in))
 
 
-def check_output(params_per_value, num_classes, output_activation):
+def check_output(
+    params_per_value: int, num_classes: int | None, output_activation: KerasObject
+) -> tuple[int, int | None]:
     """Returns the first two arguments of `likelihood_params` as plain Python.
 
     Raises:
@@ -61,7 +72,13 @@ def check_output(params_per_value, num_classes, output_activation):
     return params_per_value, num_classes
 
 
-def likelihood_params(layer, channels, output_activation, params_per_value, num_classes):
+def likelihood_params(
+    layer: Callable[..., Tensor],
+    channels: int,
+    output_activation: KerasObject,
+    params_per_value: int,
+    num_classes: int | None,
+) -> Tensor:
     """The output tensor of a decoder.
 
     The activation is for the first parameter of each value, its mean; the others stay raw.
@@ -84,7 +101,7 @@ def likelihood_params(layer, channels, output_activation, params_per_value, num_
     return keras.layers.Concatenate(name="params")([first, others])
 
 
-def decoder_model(z, params, skip, name):
+def decoder_model(z: Tensor, params: Tensor, skip: bool, name: str) -> keras.Model:
     """The functional decoder, with latent skips if asked."""
     decoder = keras.Model(z, params, name=name)
     skip = check_flag("skip", skip)
@@ -102,16 +119,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     @property
-    def synchronized(self):
+    def synchronized(self) -> bool:
         """Whether several replicas train together in this step."""
         return replica_context() is not None
 
     @synchronized.setter
-    def synchronized(self, value):
+    def synchronized(self, value: Any) -> None:
         # Keras sets what it is given: the step decides.
         del value
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         config.pop("synchronized")
         return config

@@ -1,19 +1,28 @@
 """Convolutional encoder and decoder for images of any size."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ...core.checks import check_integer, check_integers, check_keras
 from .common import check_image, check_output, decoder_model, fresh, likelihood_params
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.types import KerasObject, Shape
+
 
 def conv_encoder(
-    input_shape,
-    filters=(32, 64),
-    kernel_size=3,
-    activation="relu",
-    kernel_initializer="glorot_uniform",
-    name="encoder",
-):
+    input_shape: Shape,
+    filters: Sequence[int] = (32, 64),
+    kernel_size: int = 3,
+    activation: KerasObject = "relu",
+    kernel_initializer: KerasObject = "glorot_uniform",
+    name: str = "encoder",
+) -> keras.Model:
     """One convolution of stride 2 for each entry of `filters`, then flattened.
 
     Heights and widths are halved and rounded up: 105 -> 53 -> 27.
@@ -53,18 +62,18 @@ def conv_encoder(
 
 
 def conv_decoder(
-    latent_dim,
-    output_shape,
-    filters=(64, 32),
-    kernel_size=3,
-    activation="relu",
-    kernel_initializer="glorot_uniform",
-    output_activation=None,
-    params_per_value=1,
-    num_classes=None,
-    skip=False,
-    name="decoder",
-):
+    latent_dim: int,
+    output_shape: Sequence[int],
+    filters: Sequence[int] = (64, 32),
+    kernel_size: int = 3,
+    activation: KerasObject = "relu",
+    kernel_initializer: KerasObject = "glorot_uniform",
+    output_activation: KerasObject = None,
+    params_per_value: int = 1,
+    num_classes: int | None = None,
+    skip: bool = False,
+    name: str = "decoder",
+) -> keras.Model:
     """One transposed convolution of stride 2 for each entry of `filters`, on a dense layer.
 
     The sizes are those of a `conv_encoder` with as many stages, in reverse: a last row or column
@@ -98,7 +107,7 @@ def conv_decoder(
     kernel_size = check_integer("kernel_size", kernel_size)
     activation = check_keras("activation", activation, keras.activations)
     params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
-    sizes = [(height, width)]
+    sizes: list[tuple[int, ...]] = [(height, width)]
     for _ in filters:
         sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
     *stages, (rows, columns) = sizes

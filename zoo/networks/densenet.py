@@ -1,5 +1,9 @@
 """The dense convolutional encoder of MAE for CIFAR-10."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -7,6 +11,12 @@ from ...core.checks import check_integer, check_integers, check_real
 from ...core.serialization import ArgumentsConfig
 from ...layers.weight_normalization import WeightNormConv2D
 from .common import check_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...core.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -32,27 +42,27 @@ class GaussianFeatures(ArgumentsConfig, keras.layers.Layer):
         ValueError: If `limit` is not positive.
     """
 
-    def __init__(self, limit=7.0, **kwargs):
+    def __init__(self, limit: float = 7.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limit = check_real("limit", limit, "(0, inf)")
 
-    def call(self, maps):
+    def call(self, maps: Tensor) -> Tensor:
         size = maps.shape[1] * maps.shape[2] * maps.shape[3] // 2
         mean, log_var = (ops.reshape(half, (-1, size)) for half in ops.split(maps, 2, axis=-1))
         return ops.concatenate([mean, ops.clip(log_var, -self.limit, self.limit)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         return (input_shape[0], input_shape[1] * input_shape[2] * input_shape[3])
 
 
 def densenet_encoder(
-    input_shape=(32, 32, 3),
-    growth=(15, 16, 16),
-    steps=(3, 3, 6),
-    latent_channels=16,
-    max_log_var=7.0,
-    name="encoder",
-):
+    input_shape: Shape = (32, 32, 3),
+    growth: Sequence[int] = (15, 16, 16),
+    steps: Sequence[int] = (3, 3, 6),
+    latent_channels: int = 16,
+    max_log_var: float = 7.0,
+    name: str = "encoder",
+) -> keras.Model:
     """Dense blocks with convolutions of stride 2 between them; returns mean and log-variance.
 
         step(h) = ELU( [h, C3( ELU(C1(h)) )] )        C1 to 4 g maps, C3 to g maps

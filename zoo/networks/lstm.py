@@ -1,5 +1,9 @@
 """Recurrent encoder and decoder of sentences."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -17,20 +21,26 @@ from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
 from .common import fresh
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ...core.types import Shape, Tensor
+
 
 def lstm_encoder(
-    input_shape,
-    vocabulary_size,
-    embedding_dim=512,
-    units=1024,
-    scale=None,
-    embedding_scale=None,
-    pad_id=0,
-    use_cudnn=False,
-    bias_scale=None,
-    num_biases=1,
-    name="encoder",
-):
+    input_shape: Shape,
+    vocabulary_size: int,
+    embedding_dim: int = 512,
+    units: int = 1024,
+    scale: float | None = None,
+    embedding_scale: float | None = None,
+    pad_id: int = 0,
+    use_cudnn: bool | str = False,
+    bias_scale: float | None = None,
+    num_biases: int = 1,
+    name: str = "encoder",
+) -> keras.Model:
     """The last state of an LSTM that reads a sentence with its start and end.
 
         e_t    = E[x_t],   h_t, c_t = LSTM(e_t, h_{t-1}, c_{t-1})
@@ -141,29 +151,29 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
 
     def __init__(
         self,
-        latent_dim,
-        output_shape,
-        vocabulary_size,
-        embedding_dim=512,
-        units=1024,
-        initial_state="cell",
-        every_step=True,
-        embedding_dropout=0.5,
-        output_dropout=0.5,
-        word_dropout=0.0,
-        tie_embeddings=False,
-        scale=0.01,
-        embedding_scale=0.1,
-        max_length=None,
-        pad_id=0,
-        start_id=1,
-        end_id=2,
-        unknown_id=3,
-        use_cudnn=False,
-        num_biases=1,
-        seed=None,
-        **kwargs,
-    ):
+        latent_dim: int,
+        output_shape: Sequence[int],
+        vocabulary_size: int,
+        embedding_dim: int = 512,
+        units: int = 1024,
+        initial_state: str | None = "cell",
+        every_step: bool = True,
+        embedding_dropout: float = 0.5,
+        output_dropout: float = 0.5,
+        word_dropout: float = 0.0,
+        tie_embeddings: bool = False,
+        scale: float = 0.01,
+        embedding_scale: float = 0.1,
+        max_length: int | None = None,
+        pad_id: int = 0,
+        start_id: int = 1,
+        end_id: int = 2,
+        unknown_id: int = 3,
+        use_cudnn: bool | str = False,
+        num_biases: int = 1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(latent_dim, **kwargs)
         latent_dim = check_integer("latent_dim", latent_dim)
         self._length = _check_text("output_shape", output_shape)
@@ -228,7 +238,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
     def _argument(self, name):
         return [self._length] if name == "output_shape" else super()._argument(name)
 
-    def build(self, z_shape, x_shape):
+    def build(self, z_shape: Shape, x_shape: Shape) -> None:
         if tuple(z_shape[1:]) != (self.latent_dim,):
             raise ValueError(
                 f"`z` must have shape (batch, {self.latent_dim}). Received: shape={tuple(z_shape)}"
@@ -242,21 +252,21 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             self.readout.build((None, None, self.units))
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, ...]:
         return ((self.max_length or self._length or 64) - 1,)
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return 1
 
-    def check_event(self, event_shape):
+    def check_event(self, event_shape: Shape) -> None:
         if len(event_shape) != 1 or self._length not in (None, event_shape[0]):
             raise ValueError(
                 f"`decoder` must be made for data of shape {tuple(event_shape)}, the encoder's. "
                 f"Received: a decoder of sentences of shape ({self._length},)"
             )
 
-    def call(self, z, x, training=False):
+    def call(self, z: Tensor, x: Tensor, training: bool = False) -> Tensor:
         x = ops.cast(x, "int32")[:, :-1]
         if training and self.word_dropout:
             dropped = keras.random.uniform(ops.shape(x), seed=self.noise) < self.word_dropout
@@ -293,7 +303,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             return h
         return ops.matmul(h, ops.transpose(ops.cast(self.embedding.embeddings, h.dtype)))
 
-    def start(self, z):
+    def start(self, z: Tensor) -> Any:
         """Returns the first state of `step`.
 
         Args:
@@ -306,7 +316,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             self.build((None, self.latent_dim), (None, None))
         return self._first(ops.cast(z, self.compute_dtype))
 
-    def step(self, token, z, state):
+    def step(self, token: Tensor, z: Tensor, state: Any) -> Tensor:
         """One step of inference.
 
         Args:
@@ -333,7 +343,7 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         h, state = self.lstm.cell(h, state, training=False)
         return float32(self._logits(h)), state
 
-    def generate(self, z, draw, noise):
+    def generate(self, z: Tensor, draw: Callable[..., Tensor], noise: Tensor) -> Any:
         """Writes sentences symbol by symbol, in one loop to be compiled.
 
         The loop ends when all sentences have ended. Those that would be longer than `max_length`
@@ -371,7 +381,9 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
         loop = (ops.zeros((), "int32"), token, sentences, *state)
         return ops.while_loop(unfinished, write, loop)[2]
 
-    def beam_search(self, z, beam_size, length_penalty=0.0):
+    def beam_search(
+        self, z: Tensor, beam_size: int, length_penalty: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Looks for the sentence of the highest score, in one loop to be compiled.
 
             score(x) = log p(x|z) / ((5 + n) / 6)^length_penalty,   n = number of predicted symbols

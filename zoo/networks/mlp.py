@@ -1,20 +1,28 @@
 """Dense encoder and decoder for data of any shape."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from ...core.checks import check_integer, check_integers, check_keras
 from .common import check_output, decoder_model, fresh, likelihood_params
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.types import KerasObject
+
 
 def mlp_encoder(
-    input_shape,
-    hidden_units=(800, 800),
-    activation="relu",
-    kernel_initializer="glorot_uniform",
-    name="encoder",
-):
+    input_shape: Sequence[int],
+    hidden_units: Sequence[int] = (800, 800),
+    activation: KerasObject = "relu",
+    kernel_initializer: KerasObject = "glorot_uniform",
+    name: str = "encoder",
+) -> keras.Model:
     """Dense layers on the flattened data.
 
         h_{l+1} = act( W h_l + b ),   h_0 = flatten(x)
@@ -48,17 +56,17 @@ def mlp_encoder(
 
 
 def mlp_decoder(
-    latent_dim,
-    output_shape,
-    hidden_units=(800, 800),
-    activation="relu",
-    kernel_initializer="glorot_uniform",
-    output_activation=None,
-    params_per_value=1,
-    num_classes=None,
-    skip=False,
-    name="decoder",
-):
+    latent_dim: int,
+    output_shape: Sequence[int],
+    hidden_units: Sequence[int] = (800, 800),
+    activation: KerasObject = "relu",
+    kernel_initializer: KerasObject = "glorot_uniform",
+    output_activation: KerasObject = None,
+    params_per_value: int = 1,
+    num_classes: int | None = None,
+    skip: bool = False,
+    name: str = "decoder",
+) -> keras.Model:
     """Dense layers on the latent code.
 
         h_{l+1} = act( W h_l + b ),   h_0 = z

@@ -1,16 +1,25 @@
 """The networks of mu-VAE."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ...core.checks import check_integer
 from ...layers.classifier import dense_classifier
 from .common import check_image, check_output, decoder_model, he_normal, likelihood_params
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.types import KerasObject, Shape
+
 # As an activation its slope is 0.2, the paper's; as a Keras layer 0.3.
 _ACTIVATION = "leaky_relu"
 
 
-def mu_vae_encoder(input_shape=(28, 28, 1), name="encoder"):
+def mu_vae_encoder(input_shape: Shape = (28, 28, 1), name: str = "encoder") -> keras.Model:
     """Three 3x3 convolutions of 64 filters, strides 1, 2, 2, leaky ReLU (slope 0.2).
 
     Kernels start from N(0, 2 / fan_in). 137,236 parameters for 28x28x1 with the posterior head of
@@ -50,14 +59,14 @@ def mu_vae_encoder(input_shape=(28, 28, 1), name="encoder"):
 
 
 def mu_vae_decoder(
-    latent_dim=10,
-    output_shape=(28, 28, 1),
-    output_activation="sigmoid",
-    params_per_value=1,
-    num_classes=None,
-    skip=False,
-    name="decoder",
-):
+    latent_dim: int = 10,
+    output_shape: Sequence[int] = (28, 28, 1),
+    output_activation: KerasObject = "sigmoid",
+    params_per_value: int = 1,
+    num_classes: int | None = None,
+    skip: bool = False,
+    name: str = "decoder",
+) -> keras.Model:
     """A dense layer and three 3x3 transposed convolutions, strides 1, 2, 2, leaky ReLU (slope 0.2).
 
         D -> h/4 x w/4 x 64 -> h/4 x w/4 x 64 -> h/2 x w/2 x 32 -> h x w x channels
@@ -116,8 +125,11 @@ def mu_vae_decoder(
 
 
 def mu_vae_classifier(
-    latent_dim=10, num_classes=10, output_activation="softmax", name="classifier"
-):
+    latent_dim: int = 10,
+    num_classes: int = 10,
+    output_activation: KerasObject = "softmax",
+    name: str = "classifier",
+) -> keras.Model:
     """The classifier of latent codes: three hidden layers of 1,024 leaky ReLUs (slope 0.2).
 
     Kernels start from N(0, 2 / fan_in). 2,120,714 parameters for 10 dimensions and 10 classes.

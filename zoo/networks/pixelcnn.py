@@ -1,6 +1,9 @@
 """PixelCNN decoders, residual and gated, with sampling that computes each position once."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -12,6 +15,12 @@ from ...layers.weight_normalization import WeightNormDense
 from .common import BatchNormalization, check_image, check_output
 from .raster_decoder import RasterDecoder, build_once, whole
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...core.types import Shape
+
 
 class _PixelCNN(RasterDecoder):
     """Base of the PixelCNNs of one resolution: arguments, maps of the code, outputs.
@@ -22,17 +31,17 @@ class _PixelCNN(RasterDecoder):
 
     def __init__(
         self,
-        latent_dim,
-        output_shape,
-        kernels,
-        filters,
-        latent_maps,
-        params_per_value,
-        num_classes,
-        params_per_pixel,
-        channel_order,
-        **kwargs,
-    ):
+        latent_dim: int,
+        output_shape: Sequence[int],
+        kernels: Sequence[int],
+        filters: int,
+        latent_maps: int,
+        params_per_value: int,
+        num_classes: int | None,
+        params_per_pixel: int | None,
+        channel_order: bool,
+        **kwargs: Any,
+    ) -> None:
         latent_dim = check_integer("latent_dim", latent_dim)
         channel_order = check_flag("channel_order", channel_order)
         super().__init__(latent_dim, check_image("output_shape", output_shape), **kwargs)
@@ -119,7 +128,15 @@ class _PixelCNN(RasterDecoder):
 class _Convolution(keras.layers.Layer):
     """A masked convolution and its normalization."""
 
-    def __init__(self, normalization, filters, kernel_size, mask_type="B", normal=True, **kwargs):
+    def __init__(
+        self,
+        normalization: str | None,
+        filters: int,
+        kernel_size: Any,
+        mask_type: str = "B",
+        normal: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(dtype=kwargs.pop("dtype"), name=kwargs.pop("name"))
         options = {"weight_norm": normalization == "weight", "use_bias": normalization != "batch"}
         if normalization != "weight":
@@ -149,7 +166,15 @@ class _Convolution(keras.layers.Layer):
 class _Bottleneck(keras.layers.Layer):
     """Half as wide in the middle, where its masked convolution is."""
 
-    def __init__(self, normalization, filters, kernel_size, name, dtype, channel_groups):
+    def __init__(
+        self,
+        normalization: str | None,
+        filters: int,
+        kernel_size: Any,
+        name: str,
+        dtype: Any,
+        channel_groups: int,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         options = {"dtype": self.dtype_policy, "channel_groups": channel_groups}
         sizes = {
@@ -236,20 +261,20 @@ class ResidualPixelCNN(_PixelCNN):
 
     def __init__(
         self,
-        latent_dim,
-        output_shape,
+        latent_dim: int,
+        output_shape: Sequence[int],
         *,
-        kernels=(7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3),
-        filters=64,
-        latent_maps=4,
-        direct=True,
-        normalization="batch",
-        params_per_value=1,
-        num_classes=None,
-        params_per_pixel=None,
-        channel_order=True,
-        **kwargs,
-    ):
+        kernels: Sequence[int] = (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3),
+        filters: int = 64,
+        latent_maps: int = 4,
+        direct: bool = True,
+        normalization: str | None = "batch",
+        params_per_value: int = 1,
+        num_classes: int | None = None,
+        params_per_pixel: int | None = None,
+        channel_order: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             latent_dim,
             output_shape,
@@ -270,7 +295,8 @@ class ResidualPixelCNN(_PixelCNN):
             )
         check_choice("normalization", normalization, ("batch", "weight", None))
         self.direct, self.normalization = check_flag("direct", direct), normalization
-        dtype, groups = {"dtype": self.dtype_policy}, {"channel_groups": self.channel_groups}
+        dtype: dict[str, Any] = {"dtype": self.dtype_policy}
+        groups: dict[str, Any] = {"channel_groups": self.channel_groups}
         units = math.prod(self.output_shape_[:2]) * latent_maps
         self.to_maps = (
             WeightNormDense(units, activation="elu", name="maps", **dtype)
@@ -309,7 +335,7 @@ class ResidualPixelCNN(_PixelCNN):
             last, self._outputs, 1, name="outputs", use_bias=use_bias, **head
         )
 
-    def build(self, z_shape, x_shape):
+    def build(self, z_shape: Shape, x_shape: Shape) -> None:
         super().build(z_shape, x_shape)
         build_once(self.to_maps, (None, self.latent_dim))
         grid, channels = self.output_shape_[:2], self.output_shape_[2]
@@ -317,7 +343,7 @@ class ResidualPixelCNN(_PixelCNN):
         for part in (*self.blocks, *self.skips, self.head, self.outputs):
             build_once(part, (None, *grid, self.filters))
 
-    def convolutions(self):
+    def convolutions(self) -> tuple[list[Any], list[Any]]:
         blocks = [part for block in (*self.blocks, *self.skips) for part in block.parts]
         return [], [part.conv for part in (self.first, *blocks, self.head, self.outputs)]
 
@@ -388,19 +414,19 @@ class GatedPixelCNN(_PixelCNN):
 
     def __init__(
         self,
-        latent_dim,
-        output_shape,
+        latent_dim: int,
+        output_shape: Sequence[int],
         *,
-        kernels=(9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
-        filters=32,
-        latent_maps=4,
-        normalization=None,
-        params_per_value=1,
-        num_classes=None,
-        params_per_pixel=None,
-        channel_order=True,
-        **kwargs,
-    ):
+        kernels: Sequence[int] = (9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
+        filters: int = 32,
+        latent_maps: int = 4,
+        normalization: str | None = None,
+        params_per_value: int = 1,
+        num_classes: int | None = None,
+        params_per_pixel: int | None = None,
+        channel_order: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             latent_dim,
             output_shape,
@@ -455,13 +481,13 @@ class GatedPixelCNN(_PixelCNN):
         # What comes from the rows above is the same for all channels of a pixel.
         self.links = [MaskedConv2D(2 * filters, 1, "B", **options(f"link_{i}")) for i, _ in sizes]
         self.horizontal = [horizontal(i, size) for i, size in sizes]
-        ordered = {"channel_groups": groups}
+        ordered: dict[str, Any] = {"channel_groups": groups}
         self.mixing = [
             MaskedConv2D(filters, 1, "B", **ordered, **options(f"mixing_{i}")) for i, _ in sizes
         ]
         self.outputs = MaskedConv2D(self._outputs, 1, "B", **ordered, **options("outputs"))
 
-    def build(self, z_shape, x_shape):
+    def build(self, z_shape: Shape, x_shape: Shape) -> None:
         super().build(z_shape, x_shape)
         build_once(self.to_maps, (None, self.latent_dim))
         height, width, channels = self.output_shape_
@@ -474,7 +500,7 @@ class GatedPixelCNN(_PixelCNN):
         for layer in (*self.mixing, self.outputs):
             build_once(layer, (None, height, width, self.filters))
 
-    def convolutions(self):
+    def convolutions(self) -> tuple[list[Any], list[Any]]:
         return [*self.vertical, *self.links], [*self.horizontal, *self.mixing, self.outputs]
 
     def _context(self, inputs, conv):

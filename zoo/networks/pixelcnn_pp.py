@@ -1,6 +1,9 @@
 """The PixelCNN++ decoders of MAE, with sampling that computes each position once."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -16,6 +19,12 @@ from ...layers.weight_normalization import (
 )
 from .common import check_image
 from .raster_decoder import RasterDecoder, build_once, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...core.types import Shape, Tensor
 
 #: Standard deviation of what a gated unit adds, and of the code's part in it, after the
 #: initialization from data.
@@ -66,7 +75,7 @@ class _Stage(keras.layers.Layer):
 class _Condition(_Stage):
     """Adds the code's contribution before a unit's gates."""
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.first = self._same(filters, "first")
@@ -85,7 +94,9 @@ class _Condition(_Stage):
 class _GatedStream(_Stage):
     """One stream of a gated residual unit: h + a * sigmoid(b), where [a, b] is the last layer's."""
 
-    def __init__(self, filters, kernel_size, shift, dropout, **kwargs):
+    def __init__(
+        self, filters: int, kernel_size: Any, shift: Any, dropout: float, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.first = self._shifted(filters, kernel_size, shift, "first")
@@ -114,7 +125,7 @@ class _GatedStream(_Stage):
 class _Unit(_Stage):
     """Gated residual unit of both streams."""
 
-    def __init__(self, filters, dropout, **kwargs):
+    def __init__(self, filters: int, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         named = {"dropout": dropout, "dtype": self.dtype_policy}
         self.filters = filters
@@ -150,7 +161,7 @@ class _Unit(_Stage):
 class _Resampling(_Stage):
     """Halves or doubles the resolution of both streams and of the maps of the code."""
 
-    def __init__(self, filters, condition_filters, doubles, **kwargs):
+    def __init__(self, filters: int, condition_filters: int, doubles: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.doubles = doubles
         kind = ShiftedConv2DTranspose if doubles else ShiftedConv2D
@@ -183,13 +194,22 @@ class _Resampling(_Stage):
 class _FullField(_Stage):
     """Two streams that go down to a coarse grid and back up; every earlier pixel is seen."""
 
-    def __init__(self, filters, units_per_level, levels, dropout, condition_filters, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        units_per_level: int,
+        levels: int,
+        dropout: float,
+        condition_filters: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.above = self._shifted(filters, (2, 3), "down", "above")
         self.row_above = self._shifted(filters, (1, 3), "down", "row_above")
         self.left = self._shifted(filters, (2, 1), "down_right", "left")
-        self.stages, self._grids = [], []
+        self.stages: list[Any] = []
+        self._grids: list[Any] = []
         named = {"dtype": self.dtype_policy}
 
         def add_units(level, way):
@@ -303,7 +323,7 @@ class _FullField(_Stage):
 class _SmallUnit(_Stage):
     """Gated residual unit that looks at its own position only."""
 
-    def __init__(self, filters, dropout, **kwargs):
+    def __init__(self, filters: int, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         named = {"dtype": self.dtype_policy}
         self.stream = _GatedStream(filters, 1, "down", dropout, name="stream", **named)
@@ -318,7 +338,7 @@ class _SmallUnit(_Stage):
 class _SmallField(_Stage):
     """A window of the image, and pointwise units on it."""
 
-    def __init__(self, filters, units, dropout, **kwargs):
+    def __init__(self, filters: int, units: int, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         named = {"dtype": self.dtype_policy}
@@ -421,19 +441,19 @@ class PixelCNNPlusPlus(RasterDecoder):
 
     def __init__(
         self,
-        latent_dim,
-        output_shape=(32, 32, 3),
+        latent_dim: int,
+        output_shape: Sequence[int] = (32, 32, 3),
         *,
-        latent_shape=(8, 8, 16),
-        filters=96,
-        units_per_level=6,
-        levels=3,
-        dropout=0.5,
-        num_mixtures=10,
-        condition_filters=16,
-        field="full",
-        **kwargs,
-    ):
+        latent_shape: Sequence[int] | None = (8, 8, 16),
+        filters: int = 96,
+        units_per_level: int = 6,
+        levels: int = 3,
+        dropout: float = 0.5,
+        num_mixtures: int = 10,
+        condition_filters: int = 16,
+        field: str = "full",
+        **kwargs: Any,
+    ) -> None:
         latent_dim = check_integer("latent_dim", latent_dim)
         filters = check_integer("filters", filters)
         units_per_level = check_integer("units_per_level", units_per_level)
@@ -509,7 +529,7 @@ class PixelCNNPlusPlus(RasterDecoder):
             )
         return shape
 
-    def build(self, z_shape, x_shape):
+    def build(self, z_shape: Shape, x_shape: Shape) -> None:
         self.check_shapes(z_shape, x_shape)
         if self.to_grid is not None:
             build_once(self.to_grid, (None, self.latent_dim))
@@ -524,7 +544,7 @@ class PixelCNNPlusPlus(RasterDecoder):
         for layer in (self.head, self.outputs):
             build_once(layer, (*image[:-1], self.filters))
 
-    def call(self, z, x, training=False):
+    def call(self, z: Tensor, x: Tensor, training: bool = False) -> Tensor:
         conditions = self.maps_of(z)
         x = self._scaled(x)
 
@@ -536,7 +556,7 @@ class PixelCNNPlusPlus(RasterDecoder):
         h = self.core.features(first(0, right), links, conditions, whole, training)
         return self._params(h, whole)
 
-    def compute_output_shape(self, z_shape, x_shape):
+    def compute_output_shape(self, z_shape: Shape, x_shape: Shape) -> Any:
         return (*x_shape[:-1], self.params_per_pixel)
 
     def _maps(self, z):
@@ -553,14 +573,14 @@ class PixelCNNPlusPlus(RasterDecoder):
     def _params(self, h, conv):
         return conv(self.outputs, ops.elu(conv(self.head, ops.elu(h))))
 
-    def maps_of(self, z):
+    def maps_of(self, z: Tensor) -> Any:
         return self.core.conditions(self._maps(z))
 
-    def convolutions(self):
+    def convolutions(self) -> tuple[list[Any], list[Any]]:
         of_rows, of_pixels = self.core.convolutions()
         return of_rows, [*of_pixels, (self.head, 1), (self.outputs, 1)]
 
-    def context_at_row(self, above, maps, row, conv):
+    def context_at_row(self, above: Tensor, maps: Tensor, row: Tensor, conv: Any) -> Any:
         above = self._scaled(above)
         here = [_row(part, row, self.output_shape_[0]) for part in maps]
 
@@ -571,7 +591,9 @@ class PixelCNNPlusPlus(RasterDecoder):
 
         return self.core.context(first, here, conv, False), here
 
-    def params_at_pixel(self, images, maps, context, row, column, conv):
+    def params_at_pixel(
+        self, images: Tensor, maps: Tensor, context: Tensor, row: Tensor, column: Tensor, conv: Any
+    ) -> Tensor:
         width = self.output_shape_[1]
         nearby, local = ([_pixel(part, column, width) for part in parts] for parts in context)
 
@@ -584,7 +606,7 @@ class PixelCNNPlusPlus(RasterDecoder):
 
         return self._params(self.core.features(first, nearby, local, conv, False), conv)
 
-    def see(self, values, maps, row, column, conv):
+    def see(self, values: Any, maps: Tensor, row: Tensor, column: Tensor, conv: Any) -> None:
         if self._window is not None:
             conv.write(self._window, self._scaled(values))
 

@@ -1,5 +1,9 @@
 """The base of the PixelCNNs: sampling that computes each position of each layer once."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from keras import ops
 
 from ...layers.autoregressive_decoder import AutoregressiveImageDecoder
@@ -7,13 +11,22 @@ from ...layers.masked_conv import channel_group
 from ...layers.raster import Raster, cut
 from ...losses import float32
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-def whole(layer, inputs):
+    import keras
+
+    from ...core.types import Shape, Tensor
+    from ...layers.raster import Step
+
+
+def whole(layer: keras.layers.Layer, inputs: Tensor) -> Any:
     """Applies a convolution to whole images; a `Step` in its place applies it to one position."""
     return layer(inputs)
 
 
-def build_once(layer, shape):
+def build_once(layer: keras.layers.Layer, shape: Shape) -> None:
     """Builds a layer unless it is built already, as those that were loaded are."""
     if not layer.built:
         layer.build(shape)
@@ -30,7 +43,7 @@ class RasterDecoder(AutoregressiveImageDecoder):
     #: Value of the pixels that are not drawn yet, and of the row above the image.
     empty = 0.0
 
-    def check_shapes(self, z_shape, x_shape):
+    def check_shapes(self, z_shape: Shape, x_shape: Shape) -> None:
         """Raises a `ValueError` unless codes and images have the decoder's shapes."""
         expected = (self.latent_dim,), self.output_shape_
         if (tuple(z_shape[1:]), tuple(x_shape[1:])) != expected:
@@ -40,18 +53,18 @@ class RasterDecoder(AutoregressiveImageDecoder):
                 f"{tuple(x_shape)}"
             )
 
-    def maps_of(self, z):
+    def maps_of(self, z: Tensor) -> Any:
         """Returns what the convolutions are given of the code, any structure of maps."""
         raise NotImplementedError
 
-    def convolutions(self):
+    def convolutions(self) -> tuple[list[Any], list[Any]]:
         """Lists the convolutions of `context_at_row` and those of `params_at_pixel`, for `Raster`.
 
         The first of the latter sees the image.
         """
         raise NotImplementedError
 
-    def context_at_row(self, above, maps, row, conv):
+    def context_at_row(self, above: Tensor, maps: Tensor, row: Tensor, conv: Step) -> Any:
         """Returns the maps of a row that depend on earlier rows alone.
 
         Args:
@@ -62,7 +75,9 @@ class RasterDecoder(AutoregressiveImageDecoder):
         """
         raise NotImplementedError
 
-    def params_at_pixel(self, images, maps, context, row, column, conv):
+    def params_at_pixel(
+        self, images: Tensor, maps: Tensor, context: Tensor, row: Tensor, column: Tensor, conv: Step
+    ) -> Tensor:
         """Returns the likelihood's parameters at a pixel, `(batch, 1, 1, ...)`.
 
         Args:
@@ -75,13 +90,13 @@ class RasterDecoder(AutoregressiveImageDecoder):
         """
         raise NotImplementedError
 
-    def see(self, values, maps, row, column, conv):
+    def see(self, values: Any, maps: Tensor, row: Tensor, column: Tensor, conv: Any) -> None:
         """Hands the values of a pixel, once drawn, to the layer that masks it."""
 
-    def fill(self, raster, images, maps):
+    def fill(self, raster: Raster, images: Tensor, maps: Tensor) -> None:
         """Puts into the caches of a `Raster` what is known before anything is drawn."""
 
-    def generate(self, z, draw, noise):
+    def generate(self, z: Tensor, draw: Callable[..., Tensor], noise: Tensor) -> Any:
         """Draws images pixel by pixel: each step computes one position of each layer.
 
         The draws are those of `generate_by_full_passes`, up to rounding.

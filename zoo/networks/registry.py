@@ -1,6 +1,9 @@
 """Pairs of networks by name."""
 
+from __future__ import annotations
+
 import inspect
+from typing import TYPE_CHECKING
 
 from ...core.checks import check_choice, check_integers, check_keys, check_kind
 from .conv import conv_decoder, conv_encoder
@@ -13,7 +16,13 @@ from .pixelcnn_pp import PixelCNNPlusPlus
 from .resnet import resnet_decoder, resnet_encoder
 from .wae import wae_decoder, wae_encoder
 
-ENCODERS = {
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    import keras
+
+ENCODERS: dict[str, Callable[..., Any]] = {
     "mlp": mlp_encoder,
     "conv": conv_encoder,
     "mu_vae": mu_vae_encoder,
@@ -22,7 +31,7 @@ ENCODERS = {
     "densenet": densenet_encoder,
     "lstm": lstm_encoder,
 }
-DECODERS = {
+DECODERS: dict[str, Callable[..., Any]] = {
     "mlp": mlp_decoder,
     "conv": conv_decoder,
     "mu_vae": mu_vae_decoder,
@@ -41,7 +50,15 @@ _SET = {"input_shape", "output_shape", "latent_dim", "name"}
 _MIRRORED = {"hidden_units", "filters"}
 
 
-def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options):
+def make(
+    kind: str,
+    input_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    encoder: dict[str, Any] | None = None,
+    decoder: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[keras.Model, keras.layers.Layer]:
     """Makes an encoder and a decoder that belong together.
 
     `make("mlp", (28, 28, 1), 20, hidden_units=[512, 256])` gives an encoder of 512 and 256 units
@@ -88,7 +105,9 @@ def make(kind, input_shape, latent_dim, *, encoder=None, decoder=None, **options
     )
 
 
-def makers(kind, encoder=None, decoder=None):
+def makers(
+    kind: str, encoder: dict[str, Any] | None = None, decoder: dict[str, Any] | None = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the functions that `make` calls for the same three arguments.
 
     Returns:
@@ -107,7 +126,7 @@ def makers(kind, encoder=None, decoder=None):
     return ENCODERS[encoder_kind], DECODERS[decoder_kind]
 
 
-def takes(kind, option):
+def takes(kind: str, option: str) -> bool:
     """Whether the decoder of a kind has an option."""
     return option in _options(DECODERS[kind])
 

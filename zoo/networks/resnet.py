@@ -1,12 +1,20 @@
 """Residual encoder and its transposed decoder, under batch or weight normalization."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
 from ...layers.weight_normalization import WeightNormConv2D, WeightNormConv2DTranspose
 from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.types import KerasObject, Shape
 
 _LAYERS = {
     False: (keras.layers.Conv2D, WeightNormConv2D),
@@ -15,12 +23,12 @@ _LAYERS = {
 
 
 def resnet_encoder(
-    input_shape=(28, 28, 1),
-    filters=(64, 64, 64),
-    features=512,
-    normalization="batch",
-    name="encoder",
-):
+    input_shape: Shape = (28, 28, 1),
+    filters: Sequence[int] = (64, 64, 64),
+    features: int = 512,
+    normalization: str | None = "batch",
+    name: str = "encoder",
+) -> keras.Model:
     """Residual blocks of stride 2, then one convolution as large as the map that is left.
 
         block(x) = ELU( N(C3( ELU(N(C3_2(x))) )) + N(C1_2(x)) ),   28 -> 14 -> 7 -> 4 -> 1
@@ -76,16 +84,16 @@ def resnet_encoder(
 
 
 def resnet_decoder(
-    latent_dim,
-    output_shape,
-    filters=(64, 64, 32),
-    normalization="weight",
-    output_activation=None,
-    params_per_value=1,
-    num_classes=None,
-    skip=False,
-    name="decoder",
-):
+    latent_dim: int,
+    output_shape: Sequence[int],
+    filters: Sequence[int] = (64, 64, 32),
+    normalization: str | None = "weight",
+    output_activation: KerasObject = None,
+    params_per_value: int = 1,
+    num_classes: int | None = None,
+    skip: bool = False,
+    name: str = "decoder",
+) -> keras.Model:
     """A transposed convolution from the code to a small map, then residual blocks of stride 2.
 
         block(x) = N(T3( ELU(N(T3_2(ELU(x)))) )) + N(T1_2(ELU(x))),   1 -> 4 -> 7 -> 14 -> 28
@@ -127,7 +135,7 @@ def resnet_decoder(
     filters = check_integers("filters", filters, shortest=1)
     check_choice("normalization", normalization, ("batch", "weight", None))
     params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
-    sizes = [(height, width)]
+    sizes: list[tuple[int, ...]] = [(height, width)]
     for _ in filters:
         sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
     *stages, first = sizes

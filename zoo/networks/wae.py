@@ -1,11 +1,20 @@
 """The convolutional networks for CelebA of HEBAE and its WAE baseline."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
 from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...core.types import KerasObject, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -20,13 +29,16 @@ class UntrainedBatchNormalization(keras.layers.BatchNormalization):
         **kwargs: Keyword arguments of `keras.layers.BatchNormalization`.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Any = None) -> Tensor:
         return super().call(inputs, training=False, mask=mask)
 
 
 def wae_encoder(
-    input_shape=(64, 64, 3), filters=(128, 256, 512, 1024), batch_norm="real", name="encoder"
-):
+    input_shape: Shape = (64, 64, 3),
+    filters: Sequence[int] = (128, 256, 512, 1024),
+    batch_norm: str = "real",
+    name: str = "encoder",
+) -> keras.Model:
     """5x5 convolutions of stride 2, each with batch normalization and ReLU.
 
     Kernels start from N(0, 0.02^2); convolutions have no bias. For 64x64x3 17,216,640 trainable
@@ -69,16 +81,16 @@ def wae_encoder(
 
 
 def wae_decoder(
-    latent_dim=64,
-    output_shape=(64, 64, 3),
-    filters=(1024, 512, 256, 128),
-    batch_norm="real",
-    output_activation="tanh",
-    params_per_value=1,
-    num_classes=None,
-    skip=False,
-    name="decoder",
-):
+    latent_dim: int = 64,
+    output_shape: Sequence[int] = (64, 64, 3),
+    filters: Sequence[int] = (1024, 512, 256, 128),
+    batch_norm: str = "real",
+    output_activation: KerasObject = "tanh",
+    params_per_value: int = 1,
+    num_classes: int | None = None,
+    skip: bool = False,
+    name: str = "decoder",
+) -> keras.Model:
     """A dense layer and 5x5 transposed convolutions, with batch normalization and ReLU.
 
         D -> h/8 x w/8 x 1024 -> h/4 x w/4 x 512 -> h/2 x w/2 x 256 -> h x w x 128

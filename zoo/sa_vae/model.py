@@ -1,8 +1,11 @@
 """SA-VAE: the encoder makes a first guess, gradient steps on the ELBO refine it."""
 
+from __future__ import annotations
+
 import functools
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -20,6 +23,14 @@ from ..vae.inputs import Batch, example_weight, read_inputs
 from ..vae.memory import explains_memory
 from ..vae.model import Output
 from .refinement import PRODUCTS, Descent, clip_each, clip_rows, clipping, descend, follow_back
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import Config, Posterior, Tensor, Weighting
+    from ...layers.likelihoods import Likelihood
+    from ...layers.priors import Prior
+    from ...losses.objective import Objective
 
 #: Half the widths of the uniform distributions that all weights start from.
 _UNIFORM = {"scale": 0.1, "embedding_scale": 0.1}
@@ -73,22 +84,22 @@ _SEED = 1
 
 
 def SAVAE(
-    encoder,
-    decoder,
+    encoder: keras.layers.Layer,
+    decoder: keras.layers.Layer,
     *,
-    latent_dim=32,
-    refine_steps=20,
-    refine_learning_rate=1.0,
-    momentum=0.5,
-    refine_clipnorm=5.0,
-    svi_backward="exact",
-    beta=1.0,
-    prior=None,
-    likelihood="bernoulli",
-    num_samples=1,
-    seed=None,
-    name="sa_vae",
-):
+    latent_dim: int = 32,
+    refine_steps: int = 20,
+    refine_learning_rate: float = 1.0,
+    momentum: float = 0.5,
+    refine_clipnorm: float | None = 5.0,
+    svi_backward: str = "exact",
+    beta: Weighting = 1.0,
+    prior: Prior | None = None,
+    likelihood: str | Likelihood = "bernoulli",
+    num_samples: int = 1,
+    seed: int | None = None,
+    name: str = "sa_vae",
+) -> SemiAmortizedVAE:
     """VAE whose posteriors are refined by gradient steps, through which the networks learn.
 
         lambda_0 = (mean, log_var) = head(encoder(x))
@@ -198,24 +209,24 @@ class SemiAmortizedVAE(CustomStepVAE):
 
     def __init__(
         self,
-        encoder,
-        decoder,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
         *,
-        latent_dim=None,
-        head=None,
-        prior=None,
-        likelihood="bernoulli",
-        objective=None,
-        num_samples=1,
-        seed=None,
-        refine_steps=20,
-        refine_learning_rate=1.0,
-        momentum=0.5,
-        refine_clipnorm=5.0,
-        svi_backward="exact",
-        name="sa_vae",
-        **kwargs,
-    ):
+        latent_dim: int | None = None,
+        head: GaussianHead | None = None,
+        prior: Prior | None = None,
+        likelihood: str | Likelihood = "bernoulli",
+        objective: Objective | None = None,
+        num_samples: int = 1,
+        seed: int | None = None,
+        refine_steps: int = 20,
+        refine_learning_rate: float = 1.0,
+        momentum: float = 0.5,
+        refine_clipnorm: float | None = 5.0,
+        svi_backward: str = "exact",
+        name: str = "sa_vae",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             encoder,
             decoder,
@@ -249,7 +260,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             name="largest_batch", initializer="zeros", dtype="int32", trainable=False
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the parts and how posteriors are refined."""
         names = (
             "refine_steps",
@@ -260,7 +271,7 @@ class SemiAmortizedVAE(CustomStepVAE):
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training, see `VAE.compile`.
 
         Raises:
@@ -289,7 +300,7 @@ class SemiAmortizedVAE(CustomStepVAE):
 
     # -- training --------------------------------------------------------------------------------
 
-    def custom_train_step(self, x, y, sample_weight):
+    def custom_train_step(self, x: Tensor, y: Tensor, sample_weight: Tensor) -> Any:
         rows = ops.maximum(ops.convert_to_tensor(self._largest_batch), ops.shape(x)[0])
         self._largest_batch.assign(rows)
         scale = self.optimizer.scale_loss(ops.ones((), "float32"))
@@ -415,7 +426,14 @@ class SemiAmortizedVAE(CustomStepVAE):
         z, log_qz = self.head.sample_and_log_prob(posterior, self.head.num_samples, noise)
         return Output(posterior, z, self.params(z, x, training), log_qz)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         """As in `VAE`; evaluations log what refinement gained."""
         value, terms, report = self.loss_and_terms(x, y, y_pred, sample_weight, training)
         self.update_trackers(terms, report, sample_weight)
@@ -431,14 +449,16 @@ class SemiAmortizedVAE(CustomStepVAE):
 
     # -- use -------------------------------------------------------------------------------------
 
-    def call(self, x, training=False):
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         # The symbolic build and a data-dependent initialization ask for no refinement.
         if training:
             return super().call(x, training=True)
         return self._output(self.encode(x), x, self.head.reparam.noise)
 
     @explains_memory
-    def encode(self, x, batch_size=None, refine_steps=None):
+    def encode(
+        self, x: Tensor, batch_size: int | None = None, refine_steps: int | None = None
+    ) -> Posterior:
         """The refined posterior in inference mode; equal calls give equal results.
 
         Args:

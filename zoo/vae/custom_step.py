@@ -1,9 +1,19 @@
 """A training step of one's own, written once for both backends."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ...core.gradients import value_and_gradients
 from .model import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ...core.types import Tensor
 
 
 class CustomStepVAE(VAE):
@@ -14,7 +24,7 @@ class CustomStepVAE(VAE):
     loops.
     """
 
-    def custom_train_step(self, x, y, sample_weight):
+    def custom_train_step(self, x: Tensor, y: Tensor, sample_weight: Tensor) -> Any:
         """One training step.
 
         Args:
@@ -27,7 +37,7 @@ class CustomStepVAE(VAE):
         """
         raise NotImplementedError
 
-    def train_step(self, *arguments):
+    def train_step(self, *arguments: Any) -> Any:
         """Keras' training step: of the data on TensorFlow, of state and data on JAX."""
         *state, data = arguments
         batch = keras.utils.unpack_x_y_sample_weight(data)
@@ -49,7 +59,7 @@ class CustomStepVAE(VAE):
         new = ([scope.get_current_value(variable) for variable in group] for group in groups)
         return logs, tuple(new)
 
-    def gradients_of(self, function, variables):
+    def gradients_of(self, function: Callable[..., Any], variables: Sequence[Any]) -> Any:
         """`value_and_gradients` with all other variables of the model at hand.
 
         Args:
@@ -63,7 +73,7 @@ class CustomStepVAE(VAE):
         others = [variable for variable in self.all_variables if id(variable) not in chosen]
         return value_and_gradients(function, variables, others)
 
-    def update_weights(self, gradients, variables):
+    def update_weights(self, gradients: list[Tensor], variables: Sequence[Any]) -> None:
         """A step of the optimizer, scaling of the loss included, on some of the weights.
 
         Args:
@@ -86,13 +96,13 @@ class CustomStepVAE(VAE):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
-    def update_loss(self, value, rows):
+    def update_loss(self, value: Any, rows: Any) -> None:
         """Adds the loss of a batch of `rows` examples to the logged one."""
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
         tracker.update_state(value, sample_weight=rows)
 
     @property
-    def all_variables(self):
+    def all_variables(self) -> list[Any]:
         """Variables of the model, its metrics and its optimizer."""
         groups = (*self.variables, *self.metrics_variables, *self.optimizer.variables)
         return list({id(variable): variable for variable in groups}.values())

@@ -1,12 +1,14 @@
 """The data of `fit`, `evaluate` and `predict`, from any source: read once and on the host."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import itertools
 import math
 import re
 import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
@@ -23,6 +25,13 @@ from ...core.checks import (
 )
 from ...core.replicas import num_devices
 from .inputs import LARGEST, Batch, Reader, of_source, parts_of, split_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ...core.types import Examples, Tensor
+    from .model import VAE
 
 #: How many examples of an array `Data.first` and `Data.observed` hold.
 FIRST_EXAMPLES = 500
@@ -44,27 +53,34 @@ class Data(NamedTuple):
         observed: The first targets, which are the inputs where there are no others, or None.
     """
 
-    x: object
-    y: object = None
-    sample_weight: object = None
-    first: object = None
-    held_out: object = None
-    observed: object = None
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    first: Any = None
+    held_out: Any = None
+    observed: Any = None
 
     @property
-    def packed(self):
+    def packed(self) -> Any:
         """The data as one argument of Keras."""
         return keras.utils.pack_x_y_sample_weight(self.x, self.y, self.sample_weight)
 
 
-def check_batch(model, reader, x, y=None, sample_weight=None):
+def check_batch(
+    model: keras.Model, reader: Any, x: Tensor, y: Tensor = None, sample_weight: Tensor = None
+) -> tuple[Any, Any, Any]:
     """Returns a single batch as `(x, y, sample_weight)`, for Keras' steps."""
     batch = reader((x, y, sample_weight))
     _check_batch_sizes(model, len(batch.x), len(batch.x), reader.training)
     return keras.utils.unpack_x_y_sample_weight(batch.pack())
 
 
-def check_options(options, verbose="auto", callbacks=None, epochs=None):
+def check_options(
+    options: dict[str, Any],
+    verbose: int | str = "auto",
+    callbacks: Any = None,
+    epochs: int | None = None,
+) -> None:
     """Checks arguments of `fit`, `evaluate` and `predict` that Keras would take as they are.
 
     Args:
@@ -99,7 +115,9 @@ def check_options(options, verbose="auto", callbacks=None, epochs=None):
             check_kind("callbacks", callback, _CALLBACKS, "Keras callbacks")
 
 
-def read_validation_data(model, validation_data, batch_size=None):
+def read_validation_data(
+    model: VAE, validation_data: Examples, batch_size: int | None = None
+) -> Data:
     """Reads the validation data of `fit`; errors name them, those of later batches as well.
 
     Args:
@@ -119,19 +137,19 @@ def read_validation_data(model, validation_data, batch_size=None):
 
 
 def read_data(
-    model,
-    x,
-    y=None,
-    sample_weight=None,
+    model: VAE,
+    x: Tensor,
+    y: Tensor = None,
+    sample_weight: Tensor = None,
     *,
-    batch_size=None,
-    training=False,
-    observed=True,
-    class_weight=None,
-    validation_split=0.0,
-    split=True,
-    source=None,
-):
+    batch_size: int | None = None,
+    training: bool = False,
+    observed: bool = True,
+    class_weight: dict[Any, float] | None = None,
+    validation_split: float | None = 0.0,
+    split: bool = True,
+    source: str | None = None,
+) -> Data:
     """Reads what `fit`, `evaluate` or `predict` was given.
 
     Arrays are checked here, batches of other sources while they are made.
@@ -267,7 +285,7 @@ def _read_generator(batches, reader):
 class _ReadDataset(keras.utils.PyDataset):
     """The batches of another data set, each of them read."""
 
-    def __init__(self, dataset, reader):
+    def __init__(self, dataset: Any, reader: Any) -> None:
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
         self._dataset, self._reader = dataset, reader
 
@@ -275,10 +293,10 @@ class _ReadDataset(keras.utils.PyDataset):
     def num_batches(self):
         return self._dataset.num_batches
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         return _packed(self._reader(self._dataset[i]))
 
     def on_epoch_begin(self):
@@ -385,7 +403,7 @@ def _surely_good(batch, reader, bounds):
 
 
 @contextlib.contextmanager
-def clear_errors(model=None):
+def clear_errors(model: VAE | None = None) -> Iterator[Any]:
     """Raises what a reader found wrong with a batch in its own words, not in those of tf.data.
 
     Args:

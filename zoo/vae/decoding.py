@@ -1,12 +1,30 @@
 """Options of decoding, and the checks of those that a model takes."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from keras import ops
 
 from ...core.checks import check_integer, check_real
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
+    import keras
+
+    from ...core.types import Tensor
+    from ...layers.likelihoods import Likelihood
+
+
+def draw_options(
+    likelihood: Likelihood,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    drawn: bool = True,
+) -> tuple[Any, ...]:
     """Returns the options of `likelihood.from_uniform` as scalars of fixed dtypes.
 
     Args:
@@ -47,7 +65,7 @@ def draw_options(likelihood, temperature, top_k, top_p, drawn=True):
     )
 
 
-def check_beam(decoder, beam_size, length_penalty):
+def check_beam(decoder: keras.layers.Layer, beam_size: int, length_penalty: float) -> None:
     """Raises a `ValueError` unless a decoder can search with these options."""
     check_integer("beam_size", beam_size)
     check_real("length_penalty", length_penalty, "[0, inf)")
@@ -58,7 +76,9 @@ def check_beam(decoder, beam_size, length_penalty):
         )
 
 
-def interpolate_latents(first, second, steps, path="linear"):
+def interpolate_latents(
+    first: Tensor, second: Tensor, steps: Tensor, path: str = "linear"
+) -> Tensor:
     """Points from one code to another, the two included.
 
         z_t = (1 - t) a + t b    or, on the sphere,    (sin((1 - t) w) a + sin(t w) b) / sin w

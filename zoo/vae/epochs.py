@@ -1,7 +1,10 @@
 """Finds the steps of an epoch, and tells the schedules that count in epochs."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -11,8 +14,15 @@ from ...losses import Schedule
 from ...losses.objective import Weight
 from ...losses.schedules import counts_epochs
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def length_of_epoch(x, batch_size=None, steps_per_epoch=None):
+    from ...core.types import KerasObject, Tensor
+
+
+def length_of_epoch(
+    x: Tensor, batch_size: int | None = None, steps_per_epoch: int | None = None
+) -> int | None:
     """Number of training steps of an epoch, or None where only its end tells.
 
     Args:
@@ -36,13 +46,13 @@ def length_of_epoch(x, batch_size=None, steps_per_epoch=None):
         return None
 
 
-def clocks_of(model):
+def clocks_of(model: keras.Model) -> list[tuple[Any, Any, float]]:
     """Lists the clocks of a compiled model that count in epochs, with their steps so far.
 
     Returns:
         List of `(clock, steps taken, updates a step)`.
     """
-    found = []
+    found: list[tuple[Any, Any, float]] = []
     for layer in model._flatten_layers():
         if isinstance(layer, Weight) and counts_epochs(layer.schedule):
             found.append((layer.schedule, _number(layer.step), 1))
@@ -56,14 +66,14 @@ def clocks_of(model):
     return found
 
 
-def own_learning_rate(optimizer):
+def own_learning_rate(optimizer: KerasObject) -> None:
     """Gives an optimizer a learning rate of its own, where that counts in epochs."""
     optimizer = innermost(optimizer)
     if counts_epochs(getattr(optimizer, "_learning_rate", None)):
         optimizer._learning_rate = optimizer._learning_rate.copy()
 
 
-def innermost(optimizer):
+def innermost(optimizer: KerasObject) -> Any:
     """The optimizer within those that scale the loss or share it out."""
     for name in ("inner_optimizer", "optimizer"):
         if isinstance(getattr(optimizer, name, None), keras.optimizers.Optimizer):
@@ -71,7 +81,7 @@ def innermost(optimizer):
     return optimizer
 
 
-def tell_clocks(clocks, steps_per_epoch):
+def tell_clocks(clocks: Any, steps_per_epoch: int | None) -> bool:
     """Tells what counts in epochs how long they are; returns whether anything has changed."""
     told = [
         clock.set_steps_per_epoch(max(1, math.ceil(steps_per_epoch * share)), step)
@@ -80,7 +90,9 @@ def tell_clocks(clocks, steps_per_epoch):
     return any(told)
 
 
-def warn_of_ramps(model, steps_per_epoch, epochs, initial_epoch, callbacks):
+def warn_of_ramps(
+    model: keras.Model, steps_per_epoch: int, epochs: int, initial_epoch: int, callbacks: Any
+) -> None:
     """Warns of ramps that outlast the training, or that reach into a plateau of the callbacks.
 
     Args:

@@ -1,5 +1,7 @@
 """SavedModels with named signatures, which serve without vaezoo and without Keras."""
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import os
@@ -8,6 +10,7 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -17,6 +20,11 @@ from ...core.random import StatelessSeed
 from ...layers import IsotropicNormal
 from .decoding import check_beam, interpolate_latents
 from .inputs import refuses_8bit
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import FilePath
 
 #: Where the details lie in a SavedModel. TensorFlow leaves `assets.extra` to its writers.
 DETAILS_FILE = "assets.extra/vaezoo.json"
@@ -29,16 +37,16 @@ _MARK = "vaezoo.export:"
 
 
 def export_saved_model(
-    model,
-    filepath,
-    format="tf_saved_model",
+    model: keras.layers.Layer,
+    filepath: FilePath,
+    format: str = "tf_saved_model",
     *,
-    overwrite=False,
-    verbose=False,
-    vocabulary=None,
-    beam_size=None,
-    length_penalty=0.0,
-):
+    overwrite: bool = False,
+    verbose: bool = False,
+    vocabulary: Any = None,
+    beam_size: int | None = None,
+    length_penalty: float = 0.0,
+) -> None:
     """Writes a `VAE` as a SavedModel for inference.
 
         encode(x)                       the posterior's fields, such as {mean, log_var}

@@ -1,6 +1,9 @@
 """Inference with the model class: codes, reconstructions, new data and densities."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -14,15 +17,26 @@ from .decoding import check_beam, draw_options, interpolate_latents
 from .inputs import read_codes, read_inputs, read_scored
 from .memory import explains_memory
 
+if TYPE_CHECKING:
+    from typing import Any
 
-class Inference:
+    # What it uses of `VAE`.
+    from keras import Model as _Model
+
+    from ...core.types import Array, ArrayLike, FilePath, Posterior, Seed, Tensor
+    from ...losses.objective import Terms
+else:
+    _Model = object
+
+
+class Inference(_Model):
     """Base class of `VAE` for inference: encodes, decodes, draws data, estimates densities.
 
     `VAE` defines the parts, `params` and `terms`. Training is elsewhere, in `Training`.
     """
 
     @explains_memory
-    def encode(self, x, batch_size=None):
+    def encode(self, x: Tensor, batch_size: int | None = None) -> Posterior:
         """The posterior q(z|x) in inference mode; takes no random draw.
 
         Args:
@@ -40,7 +54,14 @@ class Inference:
         return self.head.posterior(self.encoder(x, training=False))
 
     @explains_memory
-    def decode(self, z, batch_size=None, beam_size=None, length_penalty=0.0, return_log_prob=False):
+    def decode(
+        self,
+        z: Tensor,
+        batch_size: int | None = None,
+        beam_size: int | None = None,
+        length_penalty: float = 0.0,
+        return_log_prob: bool = False,
+    ) -> Any:
         """The likelihood's mean E[x|z]; `model.decoder` gives its parameters.
 
         An autoregressive decoder has no such mean at hand: it decodes greedily, every value being
@@ -102,7 +123,7 @@ class Inference:
         return self.decoder.generate(z, lambda params, _: self.likelihood.mode(params), nothing)
 
     @explains_memory
-    def reconstruct(self, x, batch_size=256):
+    def reconstruct(self, x: Tensor, batch_size: int = 256) -> Array:
         """Decodes the posterior mean: NumPy `(batch, *event)`.
 
         Args:
@@ -117,7 +138,14 @@ class Inference:
         return self.decode(self.encode(x).mean)
 
     @explains_memory
-    def interpolate(self, a, b, steps=8, batch_size=256, path="linear"):
+    def interpolate(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        steps: int = 8,
+        batch_size: int = 256,
+        path: str = "linear",
+    ) -> Array:
         """Decodes codes between the posterior means of two examples.
 
             z_t = (1 - t) E[z|a] + t E[z|b],   t = 0, 1 / (steps - 1), ..., 1
@@ -152,22 +180,22 @@ class Inference:
                 f"{len(a)} and {len(b)}"
             )
         ends = [self.encode(x, batch_size).mean for x in (a, b)]
-        ends = padded(ends, rows_to_compile(len(a)))
-        codes = ops.convert_to_numpy(interpolate_latents(*ends, steps, path))[: len(a)]
+        first, last = padded(ends, rows_to_compile(len(a)))
+        codes = ops.convert_to_numpy(interpolate_latents(first, last, steps, path))[: len(a)]
         x = self.decode(codes.reshape(-1, self.latent_dim), batch_size)
         return x.reshape(len(a), steps, *x.shape[1:])
 
     @explains_memory
     def generate(
         self,
-        num,
-        seed=None,
-        mean=True,
-        batch_size=256,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-    ):
+        num: int,
+        seed: int | None = None,
+        mean: bool = True,
+        batch_size: int = 256,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Any:
         """New data from the prior.
 
             z ~ p(z),   x = E[x|z]   or   x ~ p(x|z)
@@ -237,7 +265,7 @@ class Inference:
         params = self.decoder(z, training=False)
         return self.likelihood.sample(params, StatelessSeed(seed, stream), *options)
 
-    def draw_noise(self, z, seed):
+    def draw_noise(self, z: Tensor, seed: Seed) -> Tensor:
         """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, *grid, N)`."""
         numbers = self.likelihood.num_uniforms(self.decoder.channels)
         shape = (ops.shape(z)[0], *self.decoder.grid, numbers)
@@ -246,7 +274,7 @@ class Inference:
             shape, 1e-6, 1.0 - 1e-6, dtype="float32", seed=StatelessSeed(seed, 1)
         )
 
-    def draw_from_noise(self, z, uniform, *options):
+    def draw_from_noise(self, z: Tensor, uniform: Tensor, *options: Any) -> Tensor:
         """An autoregressive decoder's draw from p(x|z) as a function of uniform noise.
 
         Args:
@@ -264,7 +292,14 @@ class Inference:
         return self.likelihood.mean(self.params(z[:, None], x)[:, 0])
 
     @explains_memory
-    def log_terms(self, x, num_samples=1, seed=None, batch_size=None, target=None):
+    def log_terms(
+        self,
+        x: Tensor,
+        num_samples: int = 1,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        target: ArrayLike = None,
+    ) -> Terms:
         """The densities of `x` under K posterior draws in inference mode.
 
         Args:
@@ -283,8 +318,8 @@ class Inference:
         num_samples = check_integer("num_samples", num_samples)
         seed = _seed(seed)
         if batch_size is None:
-            arrays = (x,) if target is None else (x, target)
-            return self._log_terms(*arrays, seed, 0, num_samples=num_samples)
+            tensors = (x,) if target is None else (x, target)
+            return self._log_terms(*tensors, seed, 0, num_samples=num_samples)
         batch_size = check_integer("batch_size", batch_size)
         arrays = read_scored(self, x, target)
         self._build_for(arrays[0])
@@ -305,7 +340,14 @@ class Inference:
         return self.terms(observed, self._sampled(observed, posterior, num_samples, noise))
 
     @explains_memory
-    def log_prob(self, x, num_samples=100, seed=0, batch_size=64, target=None):
+    def log_prob(
+        self,
+        x: Tensor,
+        num_samples: int = 100,
+        seed: int = 0,
+        batch_size: int = 64,
+        target: ArrayLike = None,
+    ) -> Array:
         """Importance-weighted estimate of the log-likelihood of each example.
 
             log p(x) ~ logsumexp_k [ log p(x|z_k) + log p(z_k) - log q(z_k|x) ] - log K    (nats)
@@ -350,7 +392,7 @@ class Inference:
             noise=True,
         )
 
-    def check_density(self):
+    def check_density(self) -> None:
         """Raises a `ValueError` if the posterior is deterministic and x has no estimate."""
         if not self.head.has_density:
             raise ValueError(
@@ -358,7 +400,14 @@ class Inference:
                 f"Received: head={type(self.head).__name__}"
             )
 
-    def score(self, x, num_samples, seed, offset=0, target=None):
+    def score(
+        self,
+        x: Tensor,
+        num_samples: Tensor,
+        seed: Tensor,
+        offset: Tensor = 0,
+        target: ArrayLike = None,
+    ) -> Array:
         """The computation behind `log_prob`, on tensors, for one batch.
 
         Args:
@@ -380,7 +429,7 @@ class Inference:
 
         return weigh_draws(densities, posterior.mean[:, 0], num_samples, seed, offset).log_prob
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
+    def export(self, filepath: FilePath, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Writes a SavedModel that serves without vaezoo; see `export_saved_model`."""
         from .export import export_saved_model
 

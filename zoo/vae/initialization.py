@@ -1,7 +1,10 @@
 """The examples that weight-normalized layers are initialized from, taken from data of any kind."""
 
+from __future__ import annotations
+
 import inspect
 import itertools
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -9,11 +12,16 @@ from keras import ops
 
 from .inputs import Batch
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .data import Data
+
 #: How many examples there are by default.
 EXAMPLES = 500
 
 
-def first_examples(data, number):
+def first_examples(data: Data, number: int) -> tuple[Any, Any, Any]:
     """Takes the first examples of data for `fit`.
 
     Args:
@@ -26,7 +34,7 @@ def first_examples(data, number):
     """
     x = data.x
     if inspect.isgenerator(x):
-        batches = []
+        batches: list[Any] = []
         found = _collected(_kept(x, batches), number)
         return data._replace(x=_again(batches, x)), *found
     if isinstance(x, keras.utils.PyDataset):

@@ -4,16 +4,25 @@ Holds x alone, or x with what the model reads: a target, the index of each examp
 end here.
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from ...layers.likelihoods import Likelihood
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...core.types import Array, ArrayLike, Tensor
+    from .model import VAE
 
 #: What `fit`, `evaluate` and `predict` take.
 SOURCES = "an array, a `tf.data.Dataset`, a `PyDataset` or a generator"
@@ -37,20 +46,20 @@ class Batch(NamedTuple):
         weight: Weights of the examples, `(batch,)`, or None.
     """
 
-    x: object
-    target: object = None
-    index: object = None
-    weight: object = None
+    x: Any
+    target: Any = None
+    index: Any = None
+    weight: Any = None
 
     @classmethod
-    def unpack(cls, x, y=None, sample_weight=None):
+    def unpack(cls, x: Tensor, y: Tensor = None, sample_weight: Tensor = None) -> Batch:
         """Takes apart what a step is handed over; there x stands in for a missing target."""
         y, index = split_index(y)
         is_array = y is not None and not isinstance(y, dict)
         target = y if is_array and is_target(x, y) else x
         return cls(x, target, index, example_weight(sample_weight))
 
-    def pack(self):
+    def pack(self) -> Any:
         """Returns `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras takes batches."""
         y = self.target
         if self.index is not None:
@@ -60,12 +69,12 @@ class Batch(NamedTuple):
             y = {"weight": self.weight}
         return keras.utils.pack_x_y_sample_weight(self.x, y, self.weight)
 
-    def rows(self, part):
+    def rows(self, part: Any) -> Batch:
         """Returns the rows of a slice."""
         return Batch(*(None if field is None else field[part] for field in self))
 
 
-def split_index(y):
+def split_index(y: Tensor) -> tuple[Any, Any]:
     """Takes apart what goes with x.
 
     Args:
@@ -88,7 +97,7 @@ def split_index(y):
     return y.get("y"), y["index"]
 
 
-def example_weight(sample_weight):
+def example_weight(sample_weight: Tensor) -> Tensor:
     """Returns the weights of a step as `(batch,)`, or None.
 
     Raises:
@@ -105,7 +114,7 @@ def example_weight(sample_weight):
     return sample_weight if rank == 1 else ops.reshape(sample_weight, (-1,))
 
 
-def is_target(x, y):
+def is_target(x: Tensor, y: Tensor) -> bool:
     """Returns whether `y` is something to reconstruct: of the shape of `x`, rather than labels."""
     return len(y.shape) == len(x.shape) and tuple(y.shape[1:]) == tuple(x.shape[1:])
 
@@ -127,7 +136,14 @@ class Reader:
         source: Name of the argument that the batches come from, where it is not `x` itself.
     """
 
-    def __init__(self, model, training=False, observed=True, class_weight=None, source=None):
+    def __init__(
+        self,
+        model: VAE,
+        training: bool = False,
+        observed: bool = True,
+        class_weight: dict[Any, float] | None = None,
+        source: str | None = None,
+    ) -> None:
         self.source = source
         shape = getattr(model.encoder, "input_shape", None)
         self.shape = shape if isinstance(shape, tuple) else None
@@ -141,7 +157,7 @@ class Reader:
         self.num_examples = model.num_examples if training else None
         self.class_weight = class_weight
 
-    def __call__(self, batch):
+    def __call__(self, batch: Any) -> Batch:
         """Returns the `Batch` of one batch of a data set, as Keras takes those.
 
         Raises:
@@ -163,7 +179,7 @@ class Reader:
             )
         return found
 
-    def read(self, x, y=None, weight=None):
+    def read(self, x: Tensor, y: Tensor = None, weight: Any = None) -> Batch:
         """Returns a `Batch` of checked rows; see `__call__`."""
         x = self.inputs(x)
         values, rows = _to_numpy(x), len(x)
@@ -189,7 +205,7 @@ class Reader:
             check_ended(values if target is None else _to_numpy(target), self.end_id)
         if self.num_examples is None:
             index = None
-        if index is not None:
+        elif index is not None:
             index = check_index(index, rows, self.num_examples)
         if weight is not None:
             if self.class_weight is not None:
@@ -201,7 +217,7 @@ class Reader:
             weight = class_weights(labels, self.class_weight)
         return Batch(x, target, index, weight)
 
-    def inputs(self, x):
+    def inputs(self, x: Tensor) -> Array:
         """Returns inputs as an array of the shape that the encoder takes; values are not read."""
         x = as_rows("x", self.padded(x), SOURCES)
         if keras.backend.is_keras_tensor(x):
@@ -217,14 +233,14 @@ class Reader:
             )
         return x
 
-    def expect(self, x):
+    def expect(self, x: Tensor) -> None:
         """Takes the shape of the first inputs for that of all, where the encoder has none."""
         if self.shape is None:
             # Sentences differ in length from batch to batch.
             self.shape = (None, *(None if self.of_text else size for size in x.shape[1:]))
             self.shape_of = "the same shape in all batches"
 
-    def padded(self, x):
+    def padded(self, x: Tensor) -> Sequence[Any]:
         """Returns sentences of several lengths, a RaggedTensor, with padding at their ends."""
         if type(x).__name__ != "RaggedTensor" or not self.of_text:
             return x
@@ -237,7 +253,7 @@ class Reader:
             x = tf.pad(x, [[0, 0], [0, missing]], constant_values=self.likelihood.pad_id)
         return x.numpy() if tf.executing_eagerly() else x
 
-    def bounds(self, has_target):
+    def bounds(self, has_target: bool) -> Any:
         """Returns the intervals of x and of the target, or None where these do not say it all."""
         if type(self.likelihood).check is not _PLAIN_CHECK:
             return None
@@ -247,7 +263,7 @@ class Reader:
         return (anything, support) if has_target else (support if self.scored else anything,)
 
 
-def read_inputs(model, x, name="x"):
+def read_inputs(model: VAE, x: Tensor, name: str = "x") -> Array:
     """Returns what is encoded as an array, checked: nothing of it is scored.
 
     Values need not lie in the likelihood's support, as those of noisy images do not. Refused are
@@ -281,7 +297,7 @@ def read_inputs(model, x, name="x"):
     return _renamed(read, name)(x)
 
 
-def refuses_8bit(model):
+def refuses_8bit(model: keras.Model) -> bool:
     """Returns whether whole numbers up to 255 cannot be meant for the encoder of a model."""
     unit = model.likelihood.support == (0.0, 1.0)
     return unit and not model.takes_target and _meets_weights(model.encoder)
@@ -300,12 +316,12 @@ def _meets_weights(network):
     return False
 
 
-def holds_8bit(values):
+def holds_8bit(values: Any) -> bool:
     """Returns whether an array holds whole numbers from 0 to 255."""
     return values.min() >= 0 and values.max() <= 255 and np.array_equal(values, np.round(values))
 
 
-def read_scored(model, x, target=None):
+def read_scored(model: keras.Model, x: Tensor, target: ArrayLike = None) -> tuple[Array, ...]:
     """Returns arrays that are scored: `(x,)`, or `(x, target)` with what x is to be turned into.
 
     Raises:
@@ -325,7 +341,7 @@ def read_scored(model, x, target=None):
     return batch.x, batch.target
 
 
-def read_codes(model, z):
+def read_codes(model: keras.Model, z: Tensor) -> Tensor:
     """Returns codes as a tensor, checked for shape and finite numbers.
 
     Tensors of a function under construction pass unread.
@@ -359,7 +375,7 @@ def _is_float(value):
     return (getattr(value.dtype, "name", None) or str(value.dtype)).startswith(("float", "bfloat"))
 
 
-def is_traced(value):
+def is_traced(value: Any) -> bool:
     """Returns whether a tensor belongs to a function under construction and has no values."""
     if keras.backend.is_keras_tensor(value):
         return True
@@ -371,7 +387,7 @@ def is_traced(value):
     return type(value).__module__.startswith("tensorflow") and hasattr(value, "graph")
 
 
-def check_finite(x, name="x"):
+def check_finite(x: Tensor, name: str = "x") -> None:
     """Raises a `ValueError` unless all values of an array are finite."""
     # A copy less than `isfinite` of all; NaN is passed on.
     if not (np.isfinite(np.min(x)) and np.isfinite(np.max(x))):
@@ -380,7 +396,7 @@ def check_finite(x, name="x"):
         )
 
 
-def check_ended(x, end_id):
+def check_ended(x: Tensor, end_id: int) -> None:
     """Raises a `ValueError` unless all sentences `(n, T)` have an end symbol."""
     if x.ndim != 2:
         return
@@ -392,7 +408,7 @@ def check_ended(x, end_id):
         )
 
 
-def check_labels(x, y, of_text=False):
+def check_labels(x: Tensor, y: Tensor, of_text: bool = False) -> None:
     """Raises unless `y`, which is no target, can be labels, whose values nobody reads.
 
     Labels have one row an example: `(n,)`, `(n, 1)`, or `(n, C)` for C attributes or a one-hot
@@ -432,7 +448,7 @@ def check_labels(x, y, of_text=False):
         )
 
 
-def check_weight(weight, rows):
+def check_weight(weight: Any, rows: Any) -> Array:
     """Returns the weights of examples as floats `(rows,)`.
 
     Raises:
@@ -456,7 +472,7 @@ def check_weight(weight, rows):
     return weight.reshape(rows)
 
 
-def class_weights(labels, class_weight):
+def class_weights(labels: ArrayLike, class_weight: dict[Any, float]) -> Array:
     """Returns the weights of examples, float32 `(rows,)`, by their labels; 1 for other classes."""
     if labels is None or isinstance(labels, dict):
         raise ValueError(
@@ -470,7 +486,7 @@ def class_weights(labels, class_weight):
     return np.asarray([class_weight.get(key, 1.0) for key in keys], "float32")
 
 
-def check_index(index, rows, num_examples):
+def check_index(index: Tensor, rows: Any, num_examples: int) -> Array:
     """Returns the index as int32 `(rows,)`.
 
     Raises:
@@ -490,7 +506,7 @@ def check_index(index, rows, num_examples):
     return index.astype("int32")
 
 
-def as_rows(name, value, kinds="an array"):
+def as_rows(name: str, value: Any, kinds: str = "an array") -> Array:
     """Returns rows of numbers as an array.
 
     Args:
@@ -588,7 +604,7 @@ def _renamed(check, name, usual="x"):
     return renamed
 
 
-def parts_of(batch):
+def parts_of(batch: Any) -> tuple[Any, Any, Any]:
     """Takes `(x, y, sample_weight)` apart, as Keras does."""
     if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
         raise ValueError(
@@ -598,7 +614,7 @@ def parts_of(batch):
     return keras.utils.unpack_x_y_sample_weight(batch)
 
 
-def of_source(source, error):
+def of_source(source: str | None, error: Exception) -> Exception:
     """An error that says which argument the x, y or weights of its message belong to."""
     text = str(error)
     if source is None or f"`{source}`" in text or type(error) not in (TypeError, ValueError):

@@ -1,10 +1,19 @@
 """Checks of numbers, and what to do when memory is full."""
 
+from __future__ import annotations
+
 import functools
 import inspect
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
-def explains_memory(method):
+def explains_memory(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
     """Decorator of methods with a `batch_size`: says what to do when the device's memory is full.
 
     Raises:
@@ -28,4 +37,4 @@ def explains_memory(method):
                 f"'mixed_bfloat16'. Received: batch_size={size}"
             ) from error
 
-    return call
+    return call  # type: ignore[return-value]

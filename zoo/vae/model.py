@@ -1,7 +1,9 @@
 """The model class: its parts, its loss, and how it is built and saved."""
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 from keras import ops
@@ -26,6 +28,13 @@ from .initialization import EXAMPLES
 from .inputs import Batch, example_weight
 from .prior import check_same_prior, matched_prior, with_matched_prior
 from .training import Training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ...core.types import Config, FilePath, Shape, Tensor
+    from ...layers.likelihoods import Likelihood
 
 PRESETS = {
     "mnist_mlp": mnist_mlp("settings of ours, HEBAE's widths"),
@@ -52,10 +61,10 @@ class Output(NamedTuple):
         log_qz: log q(z_k|x) per dimension, `(batch, K, D)`, or `(batch, K, 1)`.
     """
 
-    posterior: object
-    z: object
-    params: object
-    log_qz: object
+    posterior: Any
+    z: Any
+    params: Any
+    log_qz: Any
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -112,19 +121,19 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
 
     def __init__(
         self,
-        encoder,
-        decoder,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
         *,
-        latent_dim=None,
-        head=None,
-        prior=None,
-        likelihood="bernoulli",
-        objective=None,
-        num_samples=1,
-        seed=None,
-        name="vae",
-        **kwargs,
-    ):
+        latent_dim: int | None = None,
+        head: PosteriorHead | None = None,
+        prior: Prior | None = None,
+        likelihood: str | Likelihood = "bernoulli",
+        objective: Objective | None = None,
+        num_samples: int = 1,
+        seed: int | None = None,
+        name: str = "vae",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         for part, value in (("encoder", encoder), ("decoder", decoder)):
             check_kind(part, value, keras.layers.Layer, "a Keras layer or model")
@@ -162,29 +171,29 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self.distortion_tracker = keras.metrics.Mean("distortion")
         self.rate_tracker = keras.metrics.Mean("rate")
         self.objective.make_trackers()
-        self._unreported = frozenset()
+        self._unreported: frozenset[str] = frozenset()
         self._takes_target = False
-        self.compiled_functions = {}
+        self.compiled_functions: dict[str, Callable[..., Any]] = {}
         self.prior.bind_model(self)
 
     @property
-    def latent_dim(self):
+    def latent_dim(self) -> int:
         """D, the dimension of z."""
         return self.head.latent_dim
 
     @property
-    def takes_target(self):
+    def takes_target(self) -> bool:
         """Whether the model was trained to turn x into targets, so that x itself is not scored."""
         return self._takes_target
 
     @property
-    def event_dtype(self):
+    def event_dtype(self) -> str:
         """Name of the dtype of x: that of the encoder's input where it has one."""
         inputs = getattr(self.encoder, "inputs", None)
         return inputs[0].dtype if inputs else self.input_dtype
 
     @property
-    def uses_cudnn(self):
+    def uses_cudnn(self) -> bool:
         """Whether a recurrent layer of the networks asks for cuDNN's implementation."""
         return any(
             getattr(layer, "use_cudnn", None) is True
@@ -193,11 +202,11 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         )
 
     @property
-    def num_examples(self):
+    def num_examples(self) -> int | None:
         """Number of training examples whose indices `fit` must be given, or None."""
         return self.objective.num_examples
 
-    def add_regularizer(self, regularizer):
+    def add_regularizer(self, regularizer: Regularizer) -> None:
         """Adds a term to the objective, such as an `AuxiliarySoftmax` that measures.
 
         Args:
@@ -230,18 +239,18 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
             check_same_prior(part, self.prior)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Any:
         """Builds the model from what `get_config` returned."""
         return super().from_config(with_matched_prior(config))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the parts; the head stands for the arguments that it was made from."""
         config = keras.Model.get_config(self)
         for name in ("encoder", "decoder", "head", "prior", "likelihood", "objective"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config:
         """Returns the shape of the data; a model in use is built first, so that a file holds all.
 
         Raises:
@@ -252,26 +261,26 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         config = super().get_build_config()
         return {**config, "takes_target": True} if config and self.takes_target else config
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         """Builds the model as it was when it was saved."""
         self._takes_target = config.get("takes_target", False)
         super().build_from_config({k: v for k, v in config.items() if k != "takes_target"})
 
-    def save(self, filepath, overwrite=True, **kwargs):
+    def save(self, filepath: FilePath, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the model as `keras.Model.save` does, after building what is in use."""
         filepath = check_path("filepath", filepath)
         self._build_in_use()
         with naming(filepath):
             super().save(filepath, overwrite, **kwargs)
 
-    def save_weights(self, filepath, overwrite=True, **kwargs):
+    def save_weights(self, filepath: FilePath, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the weights as `keras.Model.save_weights` does, after building what is in use."""
         filepath = check_path("filepath", filepath)
         self._build_in_use()
         with naming(filepath):
             super().save_weights(filepath, overwrite, **kwargs)
 
-    def load_weights(self, filepath, **kwargs):
+    def load_weights(self, filepath: FilePath, **kwargs: Any) -> None:
         """Loads weights as `keras.Model.load_weights` does."""
         filepath = check_path("filepath", filepath)
         if not os.path.exists(filepath):
@@ -299,7 +308,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         if isinstance(shape, (tuple, list)):
             self.build((None, *shape[1:]))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         event_shape = tuple(input_shape[1:])
         x = keras.KerasTensor((None, *event_shape), self.event_dtype)
         features = self.encoder(x)
@@ -325,12 +334,12 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         for regularizer in self.objective.regularizers:
             regularizer.prepare(self.latent_dim)
 
-    def call(self, x, training=False):
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         features = self.encoder(x, training=training)
         posterior, z, log_qz = self.head(features, training=training, density=True)
         return Output(posterior, z, self.params(z, x, training), log_qz)
 
-    def params(self, z, x=None, training=False):
+    def params(self, z: Tensor, x: Tensor = None, training: bool = False) -> Tensor:
         """The likelihood's parameters for each draw.
 
         Args:
@@ -351,7 +360,9 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         # Of sentences, the length may be known to the step alone.
         return ops.reshape(params, (-1, samples, *ops.shape(params)[1:]))
 
-    def terms(self, x, output, index=None, training=False):
+    def terms(
+        self, x: Tensor, output: Output, index: int | None = None, training: bool = False
+    ) -> Terms:
         """The densities of a batch, from what calling the model on it returned.
 
         Args:
@@ -383,13 +394,27 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
             index=index,
         )
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         """Mean of the objective over the batch, plus the losses that layers added."""
         value, terms, report = self.loss_and_terms(x, y, y_pred, sample_weight, training)
         self.update_trackers(terms, report, sample_weight)
         return value
 
-    def loss_and_terms(self, x, y, output, sample_weight=None, training=True):
+    def loss_and_terms(
+        self,
+        x: Tensor,
+        y: Tensor,
+        output: Output,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> tuple[Tensor, Terms, dict[str, Any]]:
         """Returns the result of `compute_loss` before any of it is logged.
 
         Args:
@@ -421,7 +446,9 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         # Keras adds the replicas' gradients up.
         return batch_mean(per_example) + shared / num_replicas(), terms, loss.report
 
-    def update_trackers(self, terms, report, sample_weight=None):
+    def update_trackers(
+        self, terms: Terms, report: dict[str, Any], sample_weight: Tensor = None
+    ) -> None:
         """Adds a batch to the logged distortion, rate and reports of the objective."""
         sample_weight = example_weight(sample_weight)
         self.distortion_tracker.update_state(terms.distortion, sample_weight)
@@ -432,7 +459,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         # Some values exist in training only.
         self._unreported = frozenset(trackers) - frozenset(report)
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """The logs: of the objective's values those that the step had."""
         found = super().get_metrics_result()
         return {name: value for name, value in found.items() if name not in self._unreported}

@@ -1,8 +1,19 @@
 """The prior that an objective asks for."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from ...layers import IsotropicNormal, StandardNormal
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import Config
+    from ...layers.priors import Prior
+    from ...losses.objective import Objective
 
 
 def _own_variance(objective):
@@ -11,13 +22,13 @@ def _own_variance(objective):
     return next(filter(None, (getattr(part, "prior_variance", None) for part in parts)), None)
 
 
-def matched_prior(objective):
+def matched_prior(objective: Objective | None) -> Prior:
     """Returns the prior that an objective matches codes to, else N(0, I)."""
     variance = _own_variance(objective)
     return StandardNormal() if variance in (None, 1) else IsotropicNormal(variance**0.5)
 
 
-def check_same_prior(part, prior):
+def check_same_prior(part: Any, prior: Prior) -> None:
     """Raises a `ValueError` if an objective or regularizer matches codes to another prior."""
     variance = getattr(part, "prior_variance", None)
     if variance is None:
@@ -33,7 +44,7 @@ def check_same_prior(part, prior):
         )
 
 
-def with_matched_prior(config):
+def with_matched_prior(config: Config) -> Config:
     """Returns a model's configuration, with the prior of files from before it was matched.
 
     Such a file says N(0, I) beside an objective that matches codes to another normal.

@@ -1,7 +1,10 @@
 """The scale of the data against the model's: warned of in time, named when a loss is not finite."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -10,6 +13,12 @@ from ...core.posteriors import float32
 from ...core.scale import largest_variance
 from ...layers import Gaussian
 from ...losses import ELBO, ImportanceWeightedELBO
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...core.types import Array
+    from .model import VAE
 
 #: Data further than that from 0 (root mean square, in units of the likelihood's scale where that is
 #: above 1) are taken for unscaled: a head starts with log-variances of about their size, and 20 is
@@ -35,18 +44,18 @@ class NonFiniteGuard(keras.callbacks.Callback):
     #: Keras may call it from another thread.
     async_safe = True
 
-    def __init__(self, sample):
+    def __init__(self, sample: Array | None) -> None:
         super().__init__()
         self.sample = sample
         self._epoch, self._rate = 0, None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
         if keras.backend.backend() == "jax":
             # Between here and the end of the epoch the training holds the variables.
             self._rate = _learning_rate(self.model)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: Any, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is None or math.isfinite(loss):
             return
@@ -57,7 +66,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
         )
 
 
-def watched(model, sample, callbacks):
+def watched(model: VAE, sample: Array | None, callbacks: Any) -> Any:
     """The callbacks of a `fit` with a `NonFiniteGuard`, after warnings about the data's scale.
 
     Args:

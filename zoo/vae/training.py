@@ -1,5 +1,9 @@
 """Training of the model class: steps over checked data, from `compile` to `evaluate`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -14,14 +18,34 @@ from .inputs import Reader
 from .memory import explains_memory
 from .scale import watched
 
+if TYPE_CHECKING:
+    from typing import Any
 
-class Training:
+    # What it uses of `VAE`.
+    from keras import Model as _Model
+
+    from ...core.types import Config, Examples, KerasObject, Tensor
+    from .model import Output
+else:
+    _Model = object
+
+
+class Training(_Model):
     """Base class of `VAE` for training: checks data and runs Keras' loops over them.
 
     `VAE` defines the parts, `build`, `params` and the loss.
     """
 
-    def compile(self, optimizer="adam", *, jit_compile="auto", run_eagerly=False, **kwargs):
+    train_function: Any
+
+    def compile(
+        self,
+        optimizer: KerasObject = "adam",
+        *,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Configures training; the objective is the model's own.
 
         Args:
@@ -76,12 +100,12 @@ class Training:
         )
         own_learning_rate(self.optimizer)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Config:
         """Returns the arguments of `compile` as they were given."""
         config = super().get_compile_config()
         return {**config, "jit_compile": self._asked_jit_compile} if config else config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         """Compiles as a saved model was compiled."""
         config = keras.saving.deserialize_keras_object(config)
         if num_tf_replicas(self) > 1:
@@ -93,16 +117,16 @@ class Training:
     @explains_memory
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        **kwargs,
-    ):
+        x: Tensor = None,
+        y: Tensor = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float | None = 0.0,
+        validation_data: Examples | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Trains as `keras.Model.fit` does, after checking the data.
 
         Args:
@@ -190,7 +214,7 @@ class Training:
                 "steps_per_epoch=None"
             )
 
-    def set_steps_per_epoch(self, steps_per_epoch):
+    def set_steps_per_epoch(self, steps_per_epoch: int) -> None:
         """Says how many steps an epoch has to all schedules of `unit="epochs"`.
 
         `fit` does so; a loop of one's own over `train_on_batch` has to, before its first step. If
@@ -265,7 +289,7 @@ class Training:
             self._jax_state = dict(zip(names, state, strict=False))
         return state
 
-    def jax_state_sync(self):
+    def jax_state_sync(self) -> None:
         """Puts back the variables that Keras took out of the model for compiled steps on JAX."""
         values = keras.tree.flatten(getattr(self, "_jax_state", None) or {})
         # Those that a failed step has used up are gone.
@@ -274,8 +298,14 @@ class Training:
 
     @explains_memory
     def evaluate(
-        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
-    ):
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Tensor = None,
+        **kwargs: Any,
+    ) -> Any:
         """Evaluates as `keras.Model.evaluate` does, after checking the data.
 
         Args:
@@ -303,7 +333,9 @@ class Training:
             return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     @explains_memory
-    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+    def predict(
+        self, x: Tensor, batch_size: int | None = None, verbose: int | str = "auto", **kwargs: Any
+    ) -> Output:
         """Runs the model as `keras.Model.predict` does, after checking the data.
 
         Args:
@@ -330,18 +362,27 @@ class Training:
         rows = len(data.x)
         return keras.tree.map_structure(lambda v: None if v is None else v[:rows], found)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+    def train_on_batch(
+        self,
+        x: Tensor,
+        y: Tensor = None,
+        sample_weight: Tensor = None,
+        class_weight: dict[Any, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Takes a step as `keras.Model.train_on_batch` does, after checking the batch as `fit`."""
         reader = Reader(self, training=True, class_weight=class_weight)
         batch = check_batch(self, reader, x, y, sample_weight)
         return super().train_on_batch(*batch, return_dict=return_dict)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self, x: Tensor, y: Tensor = None, sample_weight: Tensor = None, return_dict: bool = False
+    ) -> Any:
         """Evaluates as `keras.Model.test_on_batch` does, after checking the batch."""
         batch = check_batch(self, Reader(self), x, y, sample_weight)
         return super().test_on_batch(*batch, return_dict=return_dict)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Tensor) -> Any:
         """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
         x, _, _ = check_batch(self, Reader(self, observed=False), x)
         return super().predict_on_batch(x)
