@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .source import SPLIT_NAMES, Source
+from .source import CORES, SPLIT_NAMES, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ class FolderSource(Source):
             image = tf.ensure_shape(geometry.tensor(image), shape)
             return (image, *(() if y is None else (y[row],)), row, tick)
 
-        return ticks.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return ticks.map(decode, num_parallel_calls=CORES)
 
 
 def _checked(path, contents):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..core.arrays import index_batches, untuned
 from .batches import PlannedBatches, batch_of
 from .images import scaled
+from .source import CORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,6 +106,11 @@ def ticks(plan: Any) -> Any:
     The number is the only thing that random draws depend on, so that batches are a function of the
     plan, whatever TensorFlow's global seed.
     """
+    return _ticks(plan).unbatch()
+
+
+def _ticks(plan):
+    """The same, all of an epoch in one tensor."""
     import tensorflow as tf
 
     epochs = itertools.count()
@@ -113,7 +120,7 @@ def ticks(plan: Any) -> Any:
         yield epoch * plan.count + plan.order(epoch)
 
     spec = tf.TensorSpec((plan.count,), tf.int64)
-    return tf.data.Dataset.from_generator(orders, output_signature=spec).unbatch()
+    return tf.data.Dataset.from_generator(orders, output_signature=spec)
 
 
 def array_batches(x: Tensor, y: Tensor, plan: Any) -> Any:
@@ -128,7 +135,7 @@ def array_batches(x: Tensor, y: Tensor, plan: Any) -> Any:
         rows = tick % plan.count
         return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(ticks(plan), plan, gather)
+    return _batches(_tick_batches(plan), plan, gather)
 
 
 def reader_batches(read: Callable[..., Any], y: Tensor, dtype: Any, plan: Any) -> Any:
@@ -144,7 +151,7 @@ def reader_batches(read: Callable[..., Any], y: Tensor, dtype: Any, plan: Any) -
         x.set_shape((*tick.shape, *plan.shape))
         return x, *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(ticks(plan), plan, fetch)
+    return _batches(_tick_batches(plan), plan, fetch)
 
 
 def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> Any:
@@ -163,11 +170,18 @@ def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> A
             x = tf.cast(noise * 255 < tf.cast(x, tf.float32), tf.uint8) * 255
         return (x, *(labels if with_labels else ()), row, tick)
 
-    return _batches(elements.map(draw, num_parallel_calls=tf.data.AUTOTUNE), plan)
+    elements = elements.map(draw, num_parallel_calls=CORES)
+    return _batches(elements.batch(plan.batch_size, drop_remainder=plan.drop_remainder), plan)
 
 
-def _batches(dataset, plan, read=None):
-    """Batches elements that are, or that `read` turns into, `(x, [label], row, tick)`."""
+def _tick_batches(plan):
+    size = plan.batch_size
+    kept = plan.count // size * size if plan.drop_remainder else plan.count
+    return _ticks(plan).flat_map(lambda ticks: index_batches(ticks[:kept], kept, size))
+
+
+def _batches(batches, plan, read=None):
+    """Finishes batches that are, or that `read` turns into, `(x, [label], row, tick)`."""
     import tensorflow as tf
 
     def finish(*batch):
@@ -181,7 +195,6 @@ def _batches(dataset, plan, read=None):
         x = tf.ensure_shape(to_range(x, plan.value_range), (*tick.shape, *plan.shape))
         return batch_of(x, y[0] if y else None, plan.index(tf.cast(rows, tf.int32)))
 
-    batches = dataset.batch(plan.batch_size, drop_remainder=plan.drop_remainder)
-    batches = batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.map(finish)
     batches = batches.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return untuned(batches.prefetch(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,9 @@ from .images import Geometry
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+#: Number of images that are read side by side.
+CORES = os.cpu_count() or 1
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..core.arrays import untuned
 from .batches import PlannedBatches, batch_of
 from .vocabulary import PAD
 
@@ -158,7 +159,7 @@ def dataset_of(reader: Any, plan: Any) -> Any:
     signature = (tf.TensorSpec((size,), tf.int64), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).map(fetch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return untuned(dataset.prefetch(2))
 
 
 def padded(sentences: Any, vocabulary: Any, width: int) -> Array:

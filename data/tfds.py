@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .source import Source, tensorflow
+from .source import CORES, Source, tensorflow
 
 if TYPE_CHECKING:
     from typing import Any
@@ -103,7 +103,7 @@ class TFDSSource(Source):
         if shuffle:
             # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
             elements = elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
-        return elements.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return elements.map(decode, num_parallel_calls=CORES)
 
     def read(self, part: Any, geometry: Any) -> Any:
         """Returns stored images `(n, H, W, C)` and labels `(n,)` or None, all in memory."""

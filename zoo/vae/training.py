@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 from keras import ops
 
+from ...core.arrays import RowOrder, batches_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import padded, rows_to_compile, run_once
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from .model import Output
 else:
     _Model = object
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
 class Training(_Model):
@@ -130,7 +134,10 @@ class Training(_Model):
         """Trains as `keras.Model.fit` does, after checking the data.
 
         Args:
-            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator.
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator. The order of an array's
+                rows depends on the global seed when `fit` begins and on the number of the epoch.
+                On TensorFlow each epoch over a `tf.data.Dataset` may wait at its end for the
+                thread that tunes the pipeline; `options.autotune.enabled = False` ends that.
             y: Optional targets or labels, see the class. A model that classifies its training
                 examples (`num_examples`) needs their indices, too: arrays get them here; batches
                 of other sources must be `(x, {"index": index})` or `(x, {"index": index, "y": y})`,
@@ -187,17 +194,34 @@ class Training(_Model):
 
     def _fit(self, data, batch_size, epochs, verbose, callbacks, validation_data, **kwargs):
         """Trains on `Data`."""
+        x, y, weight = data.x, data.y, data.sample_weight
+        shuffle = kwargs.get("shuffle", True)
+        if self._orders_rows_of(x, kwargs.get("steps_per_epoch")) and shuffle != "batch":
+            order = RowOrder(len(x), np.random.randint(2**31), shuffle)
+            x, y, weight = _batched((x, y, weight), batch_size, order), None, None
+            kwargs["shuffle"] = False
+            callbacks = _with_row_order(callbacks, order)
+        steps = kwargs.get("validation_steps")
+        held_out = keras.utils.unpack_x_y_sample_weight(validation_data)
+        if TENSORFLOW and self._orders_rows_of(held_out[0], steps):
+            size = kwargs.get("validation_batch_size") or batch_size
+            validation_data = _batched(held_out, size)
         return super().fit(
-            data.x,
-            data.y,
+            x,
+            y,
             batch_size,
             epochs,
             verbose,
             callbacks,
             validation_data=validation_data,
-            sample_weight=data.sample_weight,
+            sample_weight=weight,
             **kwargs,
         )
+
+    def _orders_rows_of(self, x, steps):
+        """Whether batches of `x` are made here: Keras splits them over devices and by `steps`."""
+        is_array = hasattr(x, "shape") and hasattr(x, "dtype")
+        return is_array and steps is None and num_devices(self) == 1
 
     def _count_epochs(self, length, epochs, initial_epoch, callbacks):
         if not self.compiled:
@@ -329,6 +353,8 @@ class Training(_Model):
             check_options(kwargs, verbose, kwargs.get("callbacks"))
             data = read_data(self, x, y, sample_weight, batch_size=batch_size)
             x, y, sample_weight = data.x, data.y, data.sample_weight
+        if TENSORFLOW and self._orders_rows_of(x, kwargs.get("steps")):
+            x, y, sample_weight = _batched((x, y, sample_weight), batch_size), None, None
         with clear_errors(self):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
@@ -355,8 +381,11 @@ class Training(_Model):
         check_options(kwargs, verbose, kwargs.get("callbacks"))
         data = read_data(self, x, batch_size=batch_size, observed=False)
         x = _filled_up(self, data.x, batch_size or 32)
+        given = x
+        if TENSORFLOW and self._orders_rows_of(x, kwargs.get("steps")):
+            given = _batched((x, None, None), batch_size)
         with clear_errors(self):
-            found = super().predict(x, batch_size, verbose, **kwargs)
+            found = super().predict(given, batch_size, verbose, **kwargs)
         if x is data.x:
             return found
         rows = len(data.x)
@@ -386,6 +415,22 @@ class Training(_Model):
         """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
         x, _, _ = check_batch(self, Reader(self, observed=False), x)
         return super().predict_on_batch(x)
+
+
+def _batched(parts, batch_size, order=None):
+    x, y, weight = parts
+    # Parts that are missing at the end have no place in a batch.
+    arrays = (x,) if y is None and weight is None else (x, y) if weight is None else parts
+    return batches_of(arrays, batch_size or 32, order or RowOrder(len(x), shuffle=False))
+
+
+def _with_row_order(callbacks, order):
+    """The callbacks of a `fit` with a `RowOrder`, before all others."""
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return [order, *callbacks]
+    kept = [one for one in callbacks.callbacks if not isinstance(one, RowOrder)]
+    callbacks.callbacks = [order, *kept]
+    return callbacks
 
 
 def _filled_up(model, x, batch_size):
