@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from .types import Tensor
+
 
 def compiled(
     model: keras.Model, function: Callable[..., Any], xla: bool = False
@@ -42,6 +44,22 @@ def compiled(
     return call
 
 
+def compiles_by_size(xla: bool = False, noise: bool = False) -> bool:
+    """Whether a function is compiled for each number of rows, and more rows change no value.
+
+    Args:
+        xla: As in `rows_to_compile`.
+        noise: As in `rows_to_compile`.
+    """
+    if keras.backend.backend() != "jax":
+        return xla
+    if not noise:
+        return True
+    import jax
+
+    return jax.config.jax_threefry_partitionable
+
+
 def rows_to_compile(
     rows: int, most: int | None = None, xla: bool = False, noise: bool = False
 ) -> int:
@@ -60,14 +78,8 @@ def rows_to_compile(
     Returns:
         Int of at least `rows`.
     """
-    on_jax = keras.backend.backend() == "jax"
-    if not (on_jax or xla):
+    if not compiles_by_size(xla, noise):
         return rows
-    if noise and on_jax:
-        import jax
-
-        if not jax.config.jax_threefry_partitionable:
-            return rows
     power = 1 << (rows - 1).bit_length()
     return power if most is None else min(power, most)
 
@@ -87,6 +99,35 @@ def padded(arrays: Sequence[Any], rows: int) -> Sequence[Any]:
         return arrays
     arrays = [keras.ops.convert_to_numpy(array) for array in arrays]
     return [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in arrays]
+
+
+def stateless(
+    function: Callable[[], Any],
+    groups: Sequence[Sequence[keras.Variable]],
+    values: Sequence[Sequence[Tensor]],
+    collect_losses: bool = False,
+) -> tuple[Any, tuple[list[Tensor], ...], list[Tensor]]:
+    """Runs `function()` on JAX with variables of given values, and changes none.
+
+    Args:
+        function: Function that reads and assigns Keras variables as eager code does.
+        groups: Sequence of lists of variables.
+        values: Their values, in the same structure.
+        collect_losses: Whether to return what layers add to the loss.
+
+    Returns:
+        `(result, new values, losses)`: what the function returns, what the variables would hold
+        after it, in the structure of `groups`, and the list of added losses.
+    """
+    mapping = [
+        pair
+        for variables, given in zip(groups, values, strict=True)
+        for pair in zip(variables, given, strict=True)
+    ]
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=collect_losses) as scope:
+        result = function()
+    new = tuple([scope.get_current_value(variable) for variable in group] for group in groups)
+    return result, new, scope.losses
 
 
 def run_once(model: keras.Model, function: Callable[..., Any], *args: Any) -> None:

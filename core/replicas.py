@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from .masks import num_valid, only_valid
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -99,8 +101,13 @@ def gather_batch(value: Any) -> Tensor:
     return ops.reshape(context.all_gather(value, axis=0), (-1, *value.shape[1:]))
 
 
-def has_rows(values: Any, least: int) -> bool:
+def has_rows(values: Any, least: int, valid: Tensor = None) -> bool:
     """Whether the global batch of `values (batch, ...)` has at least `least` rows.
+
+    Args:
+        values: Tensor, batch first.
+        least: Positive int.
+        valid: Bool `(batch,)`, whether a row counts, or None where all do. Without replicas only.
 
     Returns:
         Python bool where shapes are known to the trace, else a boolean tensor.
@@ -109,19 +116,27 @@ def has_rows(values: Any, least: int) -> bool:
     if context is not None:
         rows = ops.cast(ops.shape(values)[0], "float32")
         return context.all_reduce("sum", rows) >= least
+    if valid is not None:
+        return num_valid(values, valid) >= least
     rows = values.shape[0]
     return (ops.shape(values)[0] if rows is None else rows) >= least
 
 
-def batch_mean(values: Any) -> Tensor:
+def batch_mean(values: Any, valid: Tensor = None) -> Tensor:
     """This replica's part of the mean of `values (batch,)` over the global batch.
 
     The parts add up to that mean, however unevenly a last batch is split: Keras adds the gradients
     of all replicas up.
+
+    Args:
+        values: Tensor `(batch,)`.
+        valid: Bool `(batch,)`, whether a row counts, or None where all do. Without replicas only.
     """
     context = replica_context()
     if context is None:
-        return ops.mean(values)
+        if valid is None:
+            return ops.mean(values)
+        return ops.sum(only_valid(values, valid)) / num_valid(values, valid)
     size = ops.cast(ops.shape(values)[0], values.dtype)
     part = ops.sum(values) / context.all_reduce("sum", size)
     # Keras logs the loss as if it were the mean over the replica's own rows, of which there may be

@@ -52,6 +52,8 @@ class InformationWeightedELBO(Objective):
     Reference: VAE-AS, section 3 (auxiliary softmax).
     """
 
+    masks_rows = True
+
     def bound(self, terms: Terms, training: bool) -> Loss:
         """The distortion; outside of training with the rate."""
         return Loss(terms.distortion if training else terms.distortion + terms.kl, 0.0, {})
@@ -120,6 +122,7 @@ class AuxiliarySoftmax(Regularizer):
         "classifier_loss",
     )
     needs_density = True
+    masks_rows = True
 
     def __init__(
         self,

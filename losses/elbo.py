@@ -41,6 +41,8 @@ class ELBO(Objective):
     Reference: Kingma & Welling (2014), eq. 3, arXiv:1312.6114; Higgins et al. (2017), eq. 4.
     """
 
+    masks_rows = True
+
     def __init__(
         self, beta: Weighting = 1.0, regularizers: Sequence[Regularizer] = (), **kwargs: Any
     ) -> None:
@@ -122,6 +124,7 @@ class FreeBits(ELBO):
     arXiv:2004.12585 (the masks); Ma et al. (2019), arXiv:1901.01498 (`total_batch_max`).
     """
 
+    masks_rows = True
     variants = ("dim_batch_max", "dim_sample_mask", "total_sample_mask", "total_batch_max")
 
     def __init__(
@@ -178,6 +181,8 @@ class ImportanceWeightedELBO(Objective):
 
     Reference: Burda et al. (2016), eq. 8, arXiv:1509.00519.
     """
+
+    masks_rows = True
 
     def bound(self, terms: Terms, training: bool) -> Loss:
         """The negative K-sample bound."""

@@ -91,6 +91,7 @@ class EmpiricalBayesELBO(Objective):
     """
 
     prior_variance = 1.0
+    masks_rows = True
 
     def __init__(
         self, weight: Weighting = 1.0, regularizers: Sequence[Regularizer] = (), **kwargs: Any

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real, check_reals, check_seed
+from ..core.masks import num_valid, only_valid_pairs
 from ..core.posteriors import float32
 from ..core.random import SavesNoise, SeedGenerator
 from ..core.replicas import gather_batch
@@ -56,13 +57,19 @@ def maximum_mean_discrepancy(
     arXiv:1706.02262.
     """
     kernel, scales, prior_variance = _checked_kernel(kernel, scales, prior_variance)
+    return _discrepancy(x, y, kernel, scales, prior_variance)
+
+
+def _discrepancy(x, y, kernel, scales, prior_variance, valid=None):
+    """The discrepancy between samples, of whose rows those count which are `valid` in both."""
     dim = x.shape[-1]
     distances = _squared_distances(x, x), _squared_distances(y, y), _squared_distances(x, y)
     total = 0.0
     for scale in scales or _SCALES[kernel]:
         base = 2.0 * dim * prior_variance * scale
         xx, yy, xy = (_kernel(squared, kernel, base) for squared in distances)
-        total += _mean_off_diagonal(xx) + _mean_off_diagonal(yy) - 2.0 * ops.mean(xy)
+        same = _mean_off_diagonal(xx, valid) + _mean_off_diagonal(yy, valid)
+        total += same - 2.0 * _mean(xy, valid)
     return total
 
 
@@ -75,8 +82,15 @@ def _kernel(squared, kernel, base):
     return base / (base + squared) if kernel == "imq" else ops.exp(-squared / base)
 
 
-def _mean_off_diagonal(gram):
-    size = ops.cast(ops.shape(gram)[0], gram.dtype)
+def _mean(gram, valid):
+    if valid is None:
+        return ops.mean(gram)
+    return ops.sum(only_valid_pairs(gram, valid)) / num_valid(gram, valid) ** 2
+
+
+def _mean_off_diagonal(gram, valid):
+    gram = only_valid_pairs(gram, valid)
+    size = ops.cast(num_valid(gram, valid), gram.dtype)
     off_diagonal = ops.sum(gram) - ops.sum(ops.diagonal(gram))
     # A batch of one has no pairs; its mean is then 0.
     return off_diagonal / ops.maximum(size * (size - 1.0), 1.0)
@@ -114,6 +128,7 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
 
     report_names = ("mmd",)
     min_batch_size = 2
+    masks_rows = True
 
     def __init__(
         self,
@@ -146,8 +161,13 @@ class MaximumMeanDiscrepancy(SavesNoise, Regularizer):
         prior = self.prior_variance**0.5 * keras.random.normal(
             ops.shape(z), dtype="float32", seed=self.noise
         )
-        value = maximum_mean_discrepancy(
-            gather_batch(z), gather_batch(prior), self.kernel, self.scales, self.prior_variance
+        value = _discrepancy(
+            gather_batch(z),
+            gather_batch(prior),
+            self.kernel,
+            self.scales,
+            self.prior_variance,
+            terms.valid,
         )
         weight = self._weight(training=training)
         return Loss(ops.zeros_like(terms.kl), weight * value, {"mmd": value})

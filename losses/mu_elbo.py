@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_flag
+from ..core.masks import num_valid, only_valid
 from ..core.posteriors import DiagonalGaussian, float32
 from ..core.replicas import gather_batch
 from .objective import Loss, Objective
@@ -114,6 +115,7 @@ class MuELBO(Objective):
     """
 
     report_names_own = ("mean_term", "variance_term")
+    masks_rows = True
 
     def __init__(
         self,
@@ -149,8 +151,11 @@ class MuELBO(Objective):
                 f"{type(terms.posterior).__name__}"
             )
         factor = 0.5 if self.half else 1.0
-        mean = gather_batch(float32(terms.posterior.mean))
+        mean = gather_batch(only_valid(float32(terms.posterior.mean), terms.valid))
         mean_term = factor * mean_matching(mean, self.mean_mode)
+        if terms.valid is not None:
+            # The zeros of other rows add nothing, but were counted.
+            mean_term = mean_term * num_valid(mean) / num_valid(mean, terms.valid)
         variance_term = factor * variance_matching(
             float32(terms.posterior.log_var), self.variance_mode
         )

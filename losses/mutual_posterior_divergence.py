@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_choice, check_real
+from ..core.masks import num_valid, only_valid_pairs
 from ..core.posteriors import DiagonalGaussian, float32
 from ..core.replicas import gather_batch
 from .objective import Loss, Regularizer
@@ -62,6 +63,7 @@ class MutualPosteriorDivergence(Regularizer):
 
     report_names = ("diversity", "smoothness")
     min_batch_size = 2
+    masks_rows = True
 
     def __init__(
         self,
@@ -85,19 +87,25 @@ class MutualPosteriorDivergence(Regularizer):
                 "`MutualPosteriorDivergence` needs a diagonal Gaussian posterior, or a flow of "
                 f"one. Received: {type(terms.posterior).__name__}"
             )
-        diversity, smoothness = self.terms(*map(float32, posterior))
+        diversity, smoothness = self.terms(*map(float32, posterior), valid=terms.valid)
         return Loss(
             ops.zeros_like(terms.kl),
             self.diversity * diversity + self.smoothness * smoothness,
             {"diversity": diversity, "smoothness": smoothness},
         )
 
-    def terms(self, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
-        """Both unweighted terms of a batch of posteriors, scalars."""
+    def terms(self, mean: Tensor, log_var: Tensor, valid: Tensor = None) -> tuple[Tensor, Tensor]:
+        """Both unweighted terms of a batch of posteriors, scalars.
+
+        Args:
+            mean: `(batch, D)`.
+            log_var: `(batch, D)`.
+            valid: Bool `(batch,)`, whether a posterior counts, or None where all do.
+        """
         pairs = pairwise_kl(gather_batch(mean), gather_batch(log_var))
-        size = ops.shape(pairs)[0]
-        off_diagonal = 1.0 - ops.eye(size, dtype=pairs.dtype)
-        size = ops.cast(size, pairs.dtype)
+        off_diagonal = 1.0 - ops.eye(ops.shape(pairs)[0], dtype=pairs.dtype)
+        off_diagonal = only_valid_pairs(off_diagonal, valid)
+        size = ops.cast(num_valid(pairs, valid), pairs.dtype)
         # A batch of one has no pairs; its terms are then 0.
         count = ops.maximum(size * (size - 1.0), 1.0)
         if self.reduction == "mean_of_softplus":

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_kind, check_real
+from ..core.masks import weighed
 from ..core.replicas import has_rows
 from ..core.serialization import ArgumentsConfig
 from .schedules import counts_epochs, final_value, initial_value
@@ -33,6 +34,8 @@ class Terms(NamedTuple):
         posterior: Posterior value over `(batch, D)`.
         z: Posterior draws, `(batch, K, D)`.
         index: Number of each example in the training set, int `(batch,)`, or None.
+        valid: Whether each row is an example, bool `(batch,)`, rather than there to fill the batch
+            up, as at the end of an evaluation; None where all are.
     """
 
     log_px: Tensor
@@ -43,6 +46,7 @@ class Terms(NamedTuple):
     posterior: Posterior
     z: Tensor
     index: Tensor = None
+    valid: Tensor = None
 
     @property
     def kl_per_dim(self) -> Tensor:
@@ -160,6 +164,9 @@ class _Part(ArgumentsConfig, keras.layers.Layer):
     #: v of the prior N(0, v I) that the term draws the codes to whatever prior the model has: that
     #: must then be the same one. None for a term that takes the model's prior, or none.
     prior_variance: Any = None
+    #: Whether outside of training rows that are not `Terms.valid` count nowhere. Each class says
+    #: so for itself; batches of an evaluation are filled up if all parts do.
+    masks_rows: bool = False
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
@@ -185,7 +192,9 @@ class Regularizer(_Part):
 
 def _where_defined(regularizer, loss, terms):
     """The `Loss` of a regularizer, of which nothing counts in a batch too small for it."""
-    enough = regularizer.min_batch_size <= 1 or has_rows(terms.kl, regularizer.min_batch_size)
+    enough = regularizer.min_batch_size <= 1 or has_rows(
+        terms.kl, regularizer.min_batch_size, terms.valid
+    )
     if enough is True:
         return loss
     enough = ops.convert_to_tensor(enough, "bool")
@@ -202,13 +211,15 @@ def _where_defined(regularizer, loss, terms):
 class _MeanOfExisting(keras.metrics.Mean):
     """The mean over the examples of the batches that have the value, NaN if there is none."""
 
-    def add(self, value, rows):
-        """Adds what a batch of `rows` examples reports."""
+    def add(self, value, rows, valid=None):
+        """Adds what a batch of `rows` examples reports, which are those that are `valid`."""
         value, exists = value if isinstance(value, Reported) else (value, 1.0)
         value = ops.convert_to_tensor(value, "float32")
         if len(value.shape) == 0:
-            exists = exists * ops.cast(rows, "float32")
-        self.update_state(value, ops.broadcast_to(exists, ops.shape(value)))
+            self.update_state(value, exists * ops.cast(rows, "float32"))
+            return
+        exists = ops.broadcast_to(exists, ops.shape(value))
+        self.update_state(*weighed(value, exists, valid))
 
     def result(self):
         """The mean."""

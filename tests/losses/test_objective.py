@@ -3,11 +3,17 @@ import numpy as np
 import pytest
 from keras import ops
 
+from vaezoo.core.masks import masks_rows
+from vaezoo.core.replicas import batch_mean
 from vaezoo.losses import (
     ELBO,
+    FreeBits,
+    ImportanceWeightedELBO,
+    InformationWeightedELBO,
     LinearSchedule,
     Loss,
     MaximumMeanDiscrepancy,
+    MuELBO,
     MutualPosteriorDivergence,
     Objective,
     Regularizer,
@@ -113,3 +119,50 @@ def test_weights_are_non_negative_numbers_or_schedules(value):
     with pytest.raises(ValueError, match="`beta` must be a finite, non-negative number or a sched"):
         Weight(value, "beta")
     assert Weight(np.float32(0.5), "beta").initial == 0.5
+
+
+PARTS = [
+    ELBO(0.5),
+    FreeBits(0.1),
+    ImportanceWeightedELBO(),
+    InformationWeightedELBO(),
+    *(MuELBO(mode) for mode in ("global", "per_dim", "per_sample")),
+    *(MaximumMeanDiscrepancy(2.0, kernel, seed=0) for kernel in ("imq", "rbf")),
+    *(
+        MutualPosteriorDivergence(reduction=reduction)
+        for reduction in ("mean_of_softplus", "softplus_of_mean")
+    ),
+]
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_rows_that_fill_a_batch_up_count_nowhere(part, rows, make_terms, monkeypatch):
+    noise = np.random.default_rng(1).standard_normal((8, 2)).astype("float32")
+    monkeypatch.setattr(keras.random, "normal", lambda shape, **_: noise[: shape[0]])
+    objective = part if isinstance(part, Objective) else ELBO(regularizers=[part])
+    assert masks_rows(part)
+    assert masks_rows(objective)
+    rng = np.random.default_rng(0)
+    mean, log_var, log_px = (
+        rng.standard_normal(shape).astype("float32") for shape in ((8, 2), (8, 2), (8, 3))
+    )
+    log_px[rows:], mean[rows:] = -np.inf, 1e3
+    z = mean[:, None] + np.float32([[-0.1], [0.1], [0.2]])
+    valid = np.arange(8) < rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        filled = make_terms(mean, log_var, log_px, z)._replace(valid=valid)
+        alone = make_terms(mean[:rows], log_var[:rows], log_px[:rows], z[:rows])
+        found, expected = (objective(terms) for terms in (filled, alone))
+    value = batch_mean(ops.convert_to_tensor(found.per_example), valid)
+    np.testing.assert_allclose(value, np.mean(expected.per_example), rtol=1e-5)
+    np.testing.assert_allclose(found.batch, expected.batch, rtol=1e-5, atol=1e-6)
+    assert set(found.report) == set(expected.report)
+    objective.make_trackers()
+    for tracker in objective.trackers:
+        means = []
+        for loss, mask in ((found, valid), (expected, None)):
+            tracker.reset_state()
+            tracker.add(loss.report[tracker.name], rows, mask)
+            means.append(ops.convert_to_numpy(tracker.result()))
+        np.testing.assert_allclose(*means, rtol=1e-5, atol=1e-6, err_msg=tracker.name)

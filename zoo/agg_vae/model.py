@@ -236,6 +236,8 @@ class AggressiveVAE(CustomStepVAE):
     the official code does, which costs them the gradient of the decoder's weights.
     """
 
+    masks_rows = True
+
     def __init__(
         self,
         encoder: keras.layers.Layer,

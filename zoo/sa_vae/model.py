@@ -13,6 +13,7 @@ from keras import ops
 
 from ...core.checks import check_choice, check_integer, check_real
 from ...core.gradients import value_and_gradients, value_and_gradients_at
+from ...core.masks import weighed
 from ...core.replicas import num_tf_replicas
 from ...layers import GaussianHead
 from ...layers.reparameterization import DiagonalReparam
@@ -206,6 +207,8 @@ class SemiAmortizedVAE(CustomStepVAE):
         stops a gradient, which biases encoder gradients by several percent. Use finite differences,
         or JAX.
     """
+
+    masks_rows = True
 
     def __init__(
         self,
@@ -444,7 +447,8 @@ class SemiAmortizedVAE(CustomStepVAE):
             noise = (y_pred.z - mean) * ops.exp(-0.5 * log_var)
             first = self._terms_at(Batch.unpack(x, y).target, guess, noise)
             gain = first.distortion + first.kl - terms.distortion - terms.kl
-            self.gain_tracker.update_state(gain, example_weight(sample_weight))
+            weight = example_weight(sample_weight)
+            self.gain_tracker.update_state(*weighed(gain, weight, terms.valid))
         return value
 
     # -- use -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from ...core.compile import stateless
 from ...core.gradients import value_and_gradients
 from .model import VAE
 
@@ -49,15 +50,8 @@ class CustomStepVAE(VAE):
             self.optimizer.variables,
             self.metrics_variables,
         )
-        mapping = [
-            pair
-            for variables, values in zip(groups, state[0], strict=True)
-            for pair in zip(variables, values, strict=True)
-        ]
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            logs = self.custom_train_step(*batch)
-        new = ([scope.get_current_value(variable) for variable in group] for group in groups)
-        return logs, tuple(new)
+        logs, new, _ = stateless(lambda: self.custom_train_step(*batch), groups, state[0])
+        return logs, new
 
     def gradients_of(self, function: Callable[..., Any], variables: Sequence[Any]) -> Any:
         """`value_and_gradients` with all other variables of the model at hand.
@@ -95,11 +89,6 @@ class CustomStepVAE(VAE):
         for variables, values in zip((weights, state), new, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-
-    def update_loss(self, value: Any, rows: Any) -> None:
-        """Adds the loss of a batch of `rows` examples to the logged one."""
-        tracker = next(metric for metric in self.metrics if metric.name == "loss")
-        tracker.update_state(value, sample_weight=rows)
 
     @property
     def all_variables(self) -> list[Any]:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ...core.compile import padded
 from ...layers.likelihoods import Likelihood
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ SOURCES = "an array, a `tf.data.Dataset`, a `PyDataset` or a generator"
 LARGEST = float(np.finfo("float32").max)
 #: The check of a likelihood that its support tells all of.
 _PLAIN_CHECK = Likelihood.check
+#: Key of what is handed to a step beside y; no label of anybody's has this name.
+_VALID = "vaezoo/valid"
 _RANGE = "`index` must lie in [0, num_examples). Received: "
 
 
@@ -44,20 +47,26 @@ class Batch(NamedTuple):
         target: What is reconstructed, of the shape of x, or None for x itself.
         index: Numbers of the examples in the training set, int32 `(batch,)`, or None.
         weight: Weights of the examples, `(batch,)`, or None.
+        valid: Whether each row is an example, bool `(batch,)`, rather than one of those that
+            `fill_up` adds; None where all are.
     """
 
     x: Any
     target: Any = None
     index: Any = None
     weight: Any = None
+    valid: Any = None
 
     @classmethod
     def unpack(cls, x: Tensor, y: Tensor = None, sample_weight: Tensor = None) -> Batch:
         """Takes apart what a step is handed over; there x stands in for a missing target."""
+        valid = None
+        if isinstance(y, dict) and _VALID in y:
+            y, valid = y["y"], y[_VALID]
         y, index = split_index(y)
         is_array = y is not None and not isinstance(y, dict)
         target = y if is_array and is_target(x, y) else x
-        return cls(x, target, index, example_weight(sample_weight))
+        return cls(x, target, index, example_weight(sample_weight), valid)
 
     def pack(self) -> Any:
         """Returns `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras takes batches."""
@@ -72,6 +81,29 @@ class Batch(NamedTuple):
     def rows(self, part: Any) -> Batch:
         """Returns the rows of a slice."""
         return Batch(*(None if field is None else field[part] for field in self))
+
+
+def fill_up(
+    x: Tensor, y: Any, sample_weight: Tensor, rows: int
+) -> tuple[Tensor, dict[str, Any], Tensor]:
+    """Fills a batch up, as steps are handed it, by repeating its first row.
+
+    Args:
+        x: NumPy array or tensor.
+        y: What goes with it, in any structure, or None.
+        sample_weight: Weights of the examples, or None.
+        rows: Int of at least the rows that there are.
+
+    Returns:
+        `(x, y, sample_weight)`, where y also says which rows are examples.
+    """
+    valid = np.arange(rows) < len(x)
+    given = keras.tree.flatten((x, y, sample_weight))
+    filled = iter(padded([v for v in given if v is not None], rows))
+    x, y, sample_weight = keras.tree.pack_sequence_as(
+        (x, y, sample_weight), [None if v is None else next(filled) for v in given]
+    )
+    return x, {_VALID: valid, "y": y}, sample_weight
 
 
 def split_index(y: Tensor) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from keras import ops
 
 from ...core.checks import check_integer, check_kind, check_path, check_seed
 from ...core.files import naming
+from ...core.masks import num_valid, weighed
 from ...core.replicas import batch_mean, num_replicas
 from ...core.serialization import ArgumentsConfig
 from ...layers import AutoregressiveDecoder, GaussianHead, PosteriorHead, Prior, get_likelihood
@@ -26,6 +27,7 @@ from ..recipes import (
 from .inference import Inference
 from .initialization import EXAMPLES
 from .inputs import Batch, example_weight
+from .padding import Sizes
 from .prior import check_same_prior, matched_prior, with_matched_prior
 from .training import Training
 
@@ -119,6 +121,9 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
     Reference: Kingma & Welling (2014), arXiv:1312.6114.
     """
 
+    #: Whether evaluations may fill batches up, see `Terms.valid`; a class of your own must say so.
+    masks_rows = True
+
     def __init__(
         self,
         encoder: keras.layers.Layer,
@@ -174,6 +179,8 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self._unreported: frozenset[str] = frozenset()
         self._takes_target = False
         self.compiled_functions: dict[str, Callable[..., Any]] = {}
+        # Those of the evaluation at hand.
+        self.batch_sizes = Sizes()
         self.prior.bind_model(self)
 
     @property
@@ -434,6 +441,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
             # What is predicted is what the decoder has to see.
             output = output._replace(params=self.params(output.z, batch.target, training))
         terms = self.terms(batch.target, output, batch.index, training)
+        terms = terms._replace(valid=batch.valid)
         loss = self.objective(terms, training=training)
         per_example = loss.per_example
         if batch.weight is not None:
@@ -444,18 +452,20 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         for extra in self.losses:
             shared = shared + ops.sum(ops.cast(extra, "float32"))
         # Keras adds the replicas' gradients up.
-        return batch_mean(per_example) + shared / num_replicas(), terms, loss.report
+        mean = batch_mean(per_example, batch.valid)
+        return mean + shared / num_replicas(), terms, loss.report
 
     def update_trackers(
         self, terms: Terms, report: dict[str, Any], sample_weight: Tensor = None
     ) -> None:
         """Adds a batch to the logged distortion, rate and reports of the objective."""
-        sample_weight = example_weight(sample_weight)
-        self.distortion_tracker.update_state(terms.distortion, sample_weight)
-        self.rate_tracker.update_state(terms.kl, sample_weight)
+        weight = example_weight(sample_weight)
+        self.distortion_tracker.update_state(*weighed(terms.distortion, weight, terms.valid))
+        self.rate_tracker.update_state(*weighed(terms.kl, weight, terms.valid))
+        rows = num_valid(terms.kl, terms.valid)
         trackers = {tracker.name: tracker for tracker in self.objective.trackers}
         for name, value in report.items():
-            trackers[name].add(value, ops.shape(terms.kl)[0])
+            trackers[name].add(value, rows, terms.valid)
         # Some values exist in training only.
         self._unreported = frozenset(trackers) - frozenset(report)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import keras
@@ -10,14 +11,16 @@ from keras import ops
 
 from ...core.arrays import RowOrder, batches_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
-from ...core.compile import padded, rows_to_compile, run_once
+from ...core.compile import padded, rows_to_compile, run_once, stateless
+from ...core.masks import num_valid
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...layers import awaits_initialization, initialize_from_data
 from .data import check_batch, check_options, clear_errors, read_data, read_validation_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
 from .initialization import first_examples
-from .inputs import Reader
+from .inputs import Batch, Reader
 from .memory import explains_memory
+from .padding import FilledStep, Sizes, UnmaskedLosses
 from .scale import watched
 
 if TYPE_CHECKING:
@@ -353,10 +356,48 @@ class Training(_Model):
             check_options(kwargs, verbose, kwargs.get("callbacks"))
             data = read_data(self, x, y, sample_weight, batch_size=batch_size)
             x, y, sample_weight = data.x, data.y, data.sample_weight
+        self.batch_sizes = _sizes_of(x, batch_size, kwargs.get("steps"))
         if TENSORFLOW and self._orders_rows_of(x, kwargs.get("steps")):
             x, y, sample_weight = _batched((x, y, sample_weight), batch_size), None, None
         with clear_errors(self):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Makes the step of `evaluate` as Keras does; on JAX it is compiled for few sizes alone."""
+        super().make_test_function(force)
+        made = isinstance(self.test_function, FilledStep)
+        compiled = self.jit_compile and not self.run_eagerly
+        if keras.backend.backend() == "jax" and compiled and not made:
+            self.test_function = FilledStep(self.test_function, self)
+        return self.test_function
+
+    def test_step(self, *arguments: Any) -> Any:
+        """Keras' evaluation step: of the data on TensorFlow, of state and data on JAX.
+
+        Of a batch that is filled up, Keras' own step would count all rows in the logged loss.
+        """
+        *state, data = arguments
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        valid = Batch.unpack(x, y).valid
+        if valid is None:
+            return super().test_step(*arguments)
+
+        def step():
+            output = self(x, training=False)
+            loss = self.compute_loss(x, y, output, sample_weight, training=False)
+            self.update_loss(loss, num_valid(x, valid))
+            return self.get_metrics_result()
+
+        groups = self.trainable_variables, self.non_trainable_variables, self.metrics_variables
+        logs, new, added = stateless(step, groups, state[0], collect_losses=True)
+        if added:
+            raise UnmaskedLosses
+        return logs, new
+
+    def update_loss(self, value: Any, rows: Any) -> None:
+        """Adds the loss of a batch of `rows` examples to the logged one."""
+        tracker = next(metric for metric in self.metrics if metric.name == "loss")
+        tracker.update_state(value, sample_weight=rows)
 
     @explains_memory
     def predict(
@@ -409,6 +450,7 @@ class Training(_Model):
     ) -> Any:
         """Evaluates as `keras.Model.test_on_batch` does, after checking the batch."""
         batch = check_batch(self, Reader(self), x, y, sample_weight)
+        self.batch_sizes = Sizes(math.inf)
         return super().test_on_batch(*batch, return_dict=return_dict)
 
     def predict_on_batch(self, x: Tensor) -> Any:
@@ -433,9 +475,20 @@ def _with_row_order(callbacks, order):
     return callbacks
 
 
+def _is_array(x):
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def _sizes_of(x, batch_size, steps):
+    """Returns the sizes of the batches of an evaluation of x."""
+    if _is_array(x):
+        return Sizes(batch_size or 32)
+    return Sizes(math.inf if length_of_epoch(x, batch_size, steps) == 1 else None)
+
+
 def _filled_up(model, x, batch_size):
     """Returns an array with rows after its last ones, where another size would compile anew."""
-    if not (hasattr(x, "shape") and hasattr(x, "dtype")) or num_devices(model) > 1:
+    if not _is_array(x) or num_devices(model) > 1:
         return x
     last = min(len(x) % batch_size or batch_size, len(x))
     size = rows_to_compile(last, batch_size, noise=True)
