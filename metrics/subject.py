@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.compile import compiled, padded, rows_to_compile
+from ..core.masks import only_valid
 from ..core.random import StatelessSeed
 from ..layers import Gaussian, IsotropicNormal, StandardNormal, Tokens, get_likelihood
 from ..losses import (
@@ -153,7 +154,7 @@ class ModelAdapter:
 
     def encode(self, data: ArrayLike, batch_size: int = 256) -> Any:
         """The posterior value of all examples, in NumPy."""
-        return self.run("posterior", self.posterior, data, batch_size=batch_size, by_row=True)
+        return self.run("posterior", self.posterior, data, batch_size=batch_size)
 
     def run(
         self,
@@ -162,7 +163,8 @@ class ModelAdapter:
         *arrays: Any,
         batch_size: int = 256,
         seed: int | None = None,
-        by_row: bool = False,
+        most_rows: int | None = None,
+        with_rows: bool = False,
     ) -> Any:
         """Applies a function of tensors to arrays, a compiled batch at a time.
 
@@ -170,12 +172,15 @@ class ModelAdapter:
             name: Key under which the compiled function is kept.
             function: Takes a batch of each array, and with a seed also two uint32 scalars, seed and
                 stream, from which `StatelessSeed` makes noise of the batch's own. Returns a
-                structure of tensors, batch first; parts may be None.
+                structure of tensors, batch first; parts may be None. Batches are filled up, so
+                that few sizes are compiled for: each example's results must be its own.
             *arrays: Arrays, or structures of arrays, of equal lengths.
             batch_size: Positive int.
             seed: Optional int.
-            by_row: Whether each example's results are its own, so that a batch may be filled up:
-                few sizes are then compiled for.
+            most_rows: Positive int, rows of a batch that is filled up at most; `batch_size` by
+                default.
+            with_rows: Whether the function takes one more int32 scalar, the number of examples in
+                its batch: what it sums over a batch must leave out the rows behind them.
 
         Returns:
             The structure, in NumPy, over all examples.
@@ -188,12 +193,14 @@ class ModelAdapter:
             batch: Sequence[Any] = [
                 array[start : start + rows] for array in keras.tree.flatten(arrays)
             ]
-            if by_row and self.compiles:
-                size = rows_to_compile(rows, batch_size, noise=seed is not None)
+            if self.compiles:
+                full = rows_to_compile(batch_size, most_rows or batch_size, noise=seed is not None)
+                size = rows_to_compile(rows, full, noise=seed is not None)
                 # A batch of this size has been compiled for by now.
-                batch = padded(batch, batch_size if start and size > rows else size)
-            noise = () if seed is None else (np.uint32(seed), np.uint32(start))
-            result = call(*map(ops.convert_to_tensor, batch), *noise)
+                batch = padded(batch, full if start and size > rows else size)
+            numbers: list[Any] = [] if seed is None else [np.uint32(seed), np.uint32(start)]
+            numbers += [np.int32(rows)] if with_rows else []
+            result = call(*map(ops.convert_to_tensor, batch), *numbers)
             part = keras.tree.map_structure(_to_numpy, result)
             if len(batch[0]) > rows:
                 part = keras.tree.map_structure(
@@ -219,12 +226,13 @@ class ModelAdapter:
         """
 
         def statistics(*arguments):
-            *fields, noise, stream = arguments
+            *fields, noise, stream, rows = arguments
             value = type(posterior)(*fields)
             z, log_qz = self.sample_and_log_prob(value, num_samples, StatelessSeed(noise, stream))
             mean = ops.mean(z, axis=1)
             centered = z - mean[:, None]
-            flat = ops.reshape(centered, (-1, self.latent_dim))
+            counted = only_valid(centered, ops.arange(ops.shape(z)[0]) < rows)
+            flat = ops.reshape(counted, (-1, self.latent_dim))
             total = ops.sum(log_qz, axis=-1)
             of_prior = self.prior.log_prob_per_dimension(z)
             per_dimension = of_prior is not None and log_qz.shape[-1] == self.latent_dim
@@ -239,11 +247,16 @@ class ModelAdapter:
             )
 
         name = f"draw_statistics_{num_samples}"
-        return self.run(name, statistics, posterior, batch_size=batch_size, seed=seed)
+        return self.run(
+            name, statistics, posterior, batch_size=batch_size, seed=seed, with_rows=True
+        )
 
     def sample_prior(self, num_samples: int, seed: Seed, stream: int = 0) -> Array:
         """Draws from the prior, NumPy float32 `(num_samples, D)`."""
-        return ops.convert_to_numpy(self.prior.sample(num_samples, StatelessSeed(seed, stream)))
+        nested = self.prior.nested_draws
+        rows = rows_to_compile(num_samples, noise=True) if nested else num_samples
+        draws = self.prior.sample(rows, StatelessSeed(seed, stream))
+        return ops.convert_to_numpy(draws)[:num_samples]
 
     def compile(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(*tensors)` compiled once, kept under `name`."""
@@ -448,7 +461,7 @@ class _PairSubject(ModelAdapter):
 class _ForeignSubject(_PairSubject):
     """Functions of another framework, which nothing here can compile or differentiate."""
 
-    differentiable = False
+    differentiable = compiles = False
 
     def compile(self, name, function):
         return function

@@ -200,7 +200,7 @@ def _likelihoods(found, subject, data, z, shuffled, prior, batch_size):
     rows = rows_at_once(subject, data, z.shape[1], batch_size)
     log_px = {
         name: np.mean(
-            subject.run("log_px", subject.log_px, data, codes, batch_size=rows),
+            subject.run("log_px", subject.log_px, data, codes, **rows),
             axis=1,
             dtype="float64",
         )
@@ -375,7 +375,7 @@ def _use_of_dimensions(found, subject, data, z, shuffled):
 
     rows = rows_at_once(subject, data[chosen], size, max(1, 4096 // size))
     values = subject.run(
-        "use_of_dimensions", losses, data[chosen], z[chosen], shuffled[chosen], batch_size=rows
+        "use_of_dimensions", losses, data[chosen], z[chosen], shuffled[chosen], **rows
     ).astype("float64")
     found.arrays["use"] = values.mean(axis=0)
     found.arrays["reach"] = np.abs(values).mean(axis=0)

@@ -17,8 +17,22 @@ GRADIENT_MEMORY = 512 * 2**20
 
 def rows_at_once(
     subject: ModelAdapter, data: ArrayLike, draws: int, most: int, gradients: bool = False
-) -> int:
-    """Returns how many examples are decoded at once within the memory, in about equal batches."""
+) -> dict[str, int]:
+    """Returns how many examples are decoded at once within the memory, in about equal batches.
+
+    Args:
+        subject: `ModelAdapter`.
+        data: Examples.
+        draws: Codes of each.
+        most: Examples at most.
+        gradients: Whether gradients are taken.
+
+    Returns:
+        `batch_size` and `most_rows`, as `ModelAdapter.run` takes them.
+    """
     memory = GRADIENT_MEMORY if gradients else MEMORY
     rows = max(1, min(most, draws_at_once(subject, data, memory, gradients) // draws))
-    return math.ceil(len(data) / math.ceil(len(data) / rows))
+    return {
+        "batch_size": math.ceil(len(data) / math.ceil(len(data) / rows)),
+        "most_rows": rows,
+    }

@@ -43,10 +43,11 @@ def refine(
     if steps == 0:
         found.notes.append("Encoder lag was not measured: refinement_steps=0.")
         return
-    chosen = data[: REFINED_AUTOREGRESSIVE if subject.autoregressive else REFINED]
-    rows = rows_at_once(subject, chosen, EVALUATION_DRAWS, len(chosen), gradients=True)
+    most = REFINED_AUTOREGRESSIVE if subject.autoregressive else REFINED
+    chosen = data[:most]
+    rows = rows_at_once(subject, chosen, EVALUATION_DRAWS, most, gradients=True)
     gradients = subject.run(
-        "gradients", functools.partial(_gradients, subject), chosen, batch_size=rows, seed=seed
+        "gradients", functools.partial(_gradients, subject), chosen, seed=seed, **rows
     )
     before, after, rate_before, rate_after = (
         np.asarray(part, "float64")
@@ -54,8 +55,8 @@ def refine(
             f"refined_{steps}",
             functools.partial(_refined, subject, steps),
             chosen,
-            batch_size=rows,
             seed=seed,
+            **rows,
         )
     )
     settings = {"steps": steps, "examples": len(chosen), "step_size": STEP_SIZE}

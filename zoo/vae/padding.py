@@ -85,14 +85,19 @@ class FilledStep:
 class _Filled:
     """The batches of an iterator, filled up."""
 
-    def __init__(self, batches, sizes, compiled):
+    def __init__(
+        self,
+        batches: Iterator[Any],
+        sizes: Sizes,
+        compiled: dict[tuple[int, ...], set[int]],
+    ) -> None:
         self._batches, self._sizes, self._compiled = batches, sizes, compiled
-        self.given = None
+        self.given: Any = None
 
-    def __iter__(self):
+    def __iter__(self) -> _Filled:
         return self
 
-    def __next__(self):
+    def __next__(self) -> tuple[Any, Any, Any]:
         self.given = next(self._batches)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(self.given)
         # Sentences may have another length in each batch.
