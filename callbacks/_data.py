@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import keras
 import numpy as np
 
+from ..core.targets import split_index, target_of
 from ..metrics.subject import check_array
 
 if TYPE_CHECKING:
@@ -60,17 +61,17 @@ def watched_data(data: ArrayLike) -> Any:
     )
     x, y = (v if v is None or not hasattr(v, "to_numpy") else v.to_numpy() for v in (x, y))
     x = check_array("data", x)
-    if isinstance(y, dict):
-        y = y.get("y")
-    if y is None:
+    y, _ = split_index(y)
+    if y is None or isinstance(y, dict):
         return Watched(x)
     if len(y) != len(x):
         raise ValueError(
             f"`data` must have a row of y for each of x, {len(x)}. Received: {len(y)} rows"
         )
-    if tuple(np.shape(y)) == x.shape:
-        return Watched(x, check_array("data", y))
-    return Watched(x, None, np.asarray(y))
+    y = np.asarray(y)
+    if target_of(x, y) is None:
+        return Watched(x, None, y)
+    return Watched(x, check_array("data", y))
 
 
 def _batches(data):

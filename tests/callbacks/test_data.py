@@ -35,6 +35,13 @@ def test_every_kind_of_validation_data_is_read(images):
         np.testing.assert_array_equal(found.x, noisy)
         np.testing.assert_array_equal(found.target, x)
         assert found.labels is None
+    # As in `fit`, numbers of examples may stand beside a target, or beside labels.
+    numbers = np.arange(40)
+    np.testing.assert_array_equal(watched_data((noisy, {"index": numbers, "y": x})).target, x)
+    found = watched_data((x, {"index": numbers, "y": labels}))
+    assert found.target is None
+    np.testing.assert_array_equal(found.labels, labels)
+    assert watched_data((x, {"color": labels})).labels is None
     for source in ((x, labels), Batches(x, labels)):
         found = watched_data(source)
         np.testing.assert_array_equal(found.labels, labels)

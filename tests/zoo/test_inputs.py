@@ -8,10 +8,11 @@ import pytest
 from keras import ops
 
 from vaezoo import zoo
+from vaezoo.core.targets import split_index
 from vaezoo.layers import Gaussian, PointHead
 from vaezoo.losses import ELBO
 from vaezoo.zoo.vae.data import clear_errors, read_data
-from vaezoo.zoo.vae.inputs import Batch, as_rows, check_labels, split_index
+from vaezoo.zoo.vae.inputs import Batch, as_rows, check_labels
 
 N = 6
 INDEX = np.array([4, 0, 5, 2, 1, 3])

@@ -24,7 +24,8 @@ from ...core.checks import (
     is_real,
 )
 from ...core.replicas import num_devices
-from .inputs import LARGEST, Batch, Reader, of_source, parts_of, split_index
+from ...core.targets import split_index
+from .inputs import LARGEST, Batch, Reader, of_source, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

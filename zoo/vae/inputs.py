@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from ...core.compile import padded
+from ...core.targets import split_index, target_of
 from ...layers.likelihoods import Likelihood
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Batch(NamedTuple):
         if isinstance(y, dict) and _VALID in y:
             y, valid = y["y"], y[_VALID]
         y, index = split_index(y)
-        is_array = y is not None and not isinstance(y, dict)
-        target = y if is_array and is_target(x, y) else x
+        target = target_of(x, y)
+        target = x if target is None else target
         return cls(x, target, index, example_weight(sample_weight), valid)
 
     def pack(self) -> Any:
@@ -106,29 +107,6 @@ def fill_up(
     return x, {_VALID: valid, "y": y}, sample_weight
 
 
-def split_index(y: Tensor) -> tuple[Any, Any]:
-    """Takes apart what goes with x.
-
-    Args:
-        y: `{"index": index}`, `{"index": index, "y": y}`, or anything else, None included.
-
-    Returns:
-        `(y, index)`, each of them None where it is missing.
-
-    Raises:
-        ValueError: If other keys stand beside the index.
-    """
-    if not isinstance(y, dict) or "index" not in y:
-        return y, None
-    foreign = sorted(str(key) for key in y if key not in ("index", "y"))
-    if foreign:
-        raise ValueError(
-            '`y` must hold no keys but "index" and "y". Received: '
-            + ", ".join(f'"{key}"' for key in foreign)
-        )
-    return y.get("y"), y["index"]
-
-
 def example_weight(sample_weight: Tensor) -> Tensor:
     """Returns the weights of a step as `(batch,)`, or None.
 
@@ -144,11 +122,6 @@ def example_weight(sample_weight: Tensor) -> Tensor:
     if rank is not None and (rank not in (1, 2) or (rank == 2 and sample_weight.shape[1] != 1)):
         _raise_weight_shape(tuple(sample_weight.shape))
     return sample_weight if rank == 1 else ops.reshape(sample_weight, (-1,))
-
-
-def is_target(x: Tensor, y: Tensor) -> bool:
-    """Returns whether `y` is something to reconstruct: of the shape of `x`, rather than labels."""
-    return len(y.shape) == len(x.shape) and tuple(y.shape[1:]) == tuple(x.shape[1:])
 
 
 # -- one batch -------------------------------------------------------------------------------------
@@ -221,11 +194,12 @@ class Reader:
         labels = target = None
         if y is not None:
             y = _unwrapped(y)
-            if isinstance(y, dict) or not is_target(x, y):
+            target = target_of(x, y)
+            if target is None:
                 labels = y
                 check_labels(values, labels, self.of_text)
             else:
-                target = as_rows("y", y)
+                target = as_rows("y", target)
                 _check_rows("y", target, rows)
         if target is None:
             check_values = self.likelihood.check if self.scored else check_finite
