@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from helpers.sources import Batches
 from vaezoo import callbacks, data, losses, metrics, zoo
 from vaezoo.cli.app import app
 from vaezoo.core.compile import compiled
@@ -54,18 +55,6 @@ def spoilt(value, row=-1, of=X):
     x = of.astype(np.result_type(of, type(value)) if isinstance(value, complex) else of.dtype)
     x[row, 2] = value
     return x
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, *batches):
-        super().__init__()
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
 
 
 def tfdata(*batches):
@@ -347,7 +336,11 @@ for _name in ("gauss", "du", "hebae", "wae", "ae", "iaf", "iwae", "agg", "sa", "
     bad(f"{_name}.encode: words", lambda w, n=_name: getattr(w, n).encode(X.astype(str)), "real")
 
 # Streams: the second batch is the bad one.
-STREAMS = {"tf.data": tfdata, "PyDataset": Batches, "generator": generator}
+STREAMS = {
+    "tf.data": tfdata,
+    "PyDataset": lambda *batches: Batches(batches),
+    "generator": generator,
+}
 SECOND = {
     "a NaN": (lambda: spoilt(NAN), "finite"),
     "255": (lambda: spoilt(255), "[0, 1]"),
@@ -398,7 +391,7 @@ for _name, _batch in {
         )
 bad("fit: generator not called", lambda w: w.vae.fit(lambda: generator(X), verbose=0), "`x`")
 bad("fit: y beside tf.data", lambda w: w.vae.fit(tfdata(X), LABELS, verbose=0), "`y`")
-bad("fit: y beside a PyDataset", lambda w: w.vae.fit(Batches(X), LABELS, verbose=0), "`y`")
+bad("fit: y beside a PyDataset", lambda w: w.vae.fit(Batches([X]), LABELS, verbose=0), "`y`")
 bad(
     "fit: weights beside a generator",
     lambda w: w.vae.fit(generator(X), sample_weight=X[:, 0], verbose=0),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches, in_batches
 from vaezoo import metrics, zoo
 from vaezoo.callbacks import AggressiveTraining
 
@@ -87,18 +88,6 @@ def test_texts_stop_at_the_first_drop(ready, images, monkeypatch):
     assert not ready.phase.active
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, sizes):
-        super().__init__()
-        self.parts = np.split(x, np.cumsum(sizes)[:-1])
-
-    def __len__(self):
-        return len(self.parts)
-
-    def __getitem__(self, i):
-        return self.parts[i], np.zeros(len(self.parts[i]))
-
-
 def test_it_measures_within_batches(ready, images):
     x = images[0]
 
@@ -119,14 +108,17 @@ def test_it_measures_within_batches(ready, images):
     error = metrics.mutual_information(posterior, estimator="batch", batch_size=10).standard_error
     assert value == pytest.approx(expected.value, abs=5 * error)
     assert abs(value - measured(x, batch_size=40)) > 1e-6
-    same = [measured((x, images[1]), batch_size=10), measured(Batches(x, [10] * 4))]
+    same = [
+        measured((x, images[1]), batch_size=10),
+        measured(Batches(in_batches(10, x, np.zeros(40)))),
+    ]
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
         same.append(measured(tf.data.Dataset.from_tensor_slices(x).batch(10)))
     assert same == pytest.approx([value] * len(same), rel=1e-5)
     # Of a single example nothing is known.
-    parts = [measured(x[:24], batch_size=24), measured(Batches(x[:25], [24, 1]))]
+    parts = [measured(x[:24], batch_size=24), measured(Batches(in_batches(24, x[:25])))]
     assert parts[1] == pytest.approx(parts[0] * 24 / 25, rel=1e-5)
     assert measured(x, seed=1) != measured(x, seed=0)
 

@@ -1,23 +1,11 @@
-import keras
 import numpy as np
 import pytest
 
+from helpers.sources import Batches, in_batches
 from vaezoo.callbacks import CollapseWarning, LatentMonitor
 from vaezoo.callbacks._data import watched_data
 
 pytestmark = pytest.mark.one_backend
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, *arrays):
-        super().__init__()
-        self.arrays = arrays
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        return tuple(array[20 * i : 20 * (i + 1)] for array in self.arrays)
 
 
 def test_every_kind_of_validation_data_is_read(images):
@@ -27,7 +15,7 @@ def test_every_kind_of_validation_data_is_read(images):
     sources = [
         (noisy, x),
         (noisy, x, np.ones(40)),
-        Batches(noisy, x),
+        Batches(in_batches(20, noisy, x)),
         tf.data.Dataset.from_tensor_slices((noisy, x)).batch(15),
     ]
     for source in sources:
@@ -42,7 +30,7 @@ def test_every_kind_of_validation_data_is_read(images):
     assert found.target is None
     np.testing.assert_array_equal(found.labels, labels)
     assert watched_data((x, {"color": labels})).labels is None
-    for source in ((x, labels), Batches(x, labels)):
+    for source in ((x, labels), Batches(in_batches(20, x, labels))):
         found = watched_data(source)
         np.testing.assert_array_equal(found.labels, labels)
         assert found.target is None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches, in_batches
 from vaezoo import callbacks, zoo
 from vaezoo.losses import LinearSchedule
 from vaezoo.zoo.agg_vae import model as agg_vae
@@ -324,18 +325,6 @@ def test_backups_restore_the_phase_and_what_decides(make, binary_data, tmp_path)
 # -- data ----------------------------------------------------------------------------------------
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, size):
-        super().__init__()
-        self.x, self.size = x, size
-
-    def __len__(self):
-        return -(-len(self.x) // self.size)
-
-    def __getitem__(self, i):
-        return (self.x[i * self.size : (i + 1) * self.size],)
-
-
 @pytest.mark.large
 def test_every_source_gives_its_steps_and_others_of_its_own(make, binary_data):
     x = binary_data(40)
@@ -348,7 +337,7 @@ def test_every_source_gives_its_steps_and_others_of_its_own(make, binary_data):
         return data, *rest
 
     model._with_others = spy
-    sources = [Batches(x, 16), (x[i : i + 16] for i in (0, 16, 32))]
+    sources = [Batches(in_batches(16, x)), (x[i : i + 16] for i in (0, 16, 32))]
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -372,13 +361,7 @@ def test_texts_of_different_lengths(text_networks, sentences):
     parts = [x[short][:, :4], x[~short]]
     assert min(map(len, parts)) > 2
 
-    class Sentences(keras.utils.PyDataset):
-        def __len__(self):
-            return len(parts)
-
-        def __getitem__(self, i):
-            return (parts[i],)
-
+    batches = Batches([(part,) for part in parts])
     model = zoo.AggVAE(
         *text_networks(length=None), latent_dim=3, likelihood="tokens", max_inner_steps=3, seed=1
     )
@@ -392,7 +375,7 @@ def test_texts_of_different_lengths(text_networks, sentences):
         return data, *rest
 
     model._with_others = spy
-    log = model.fit(Sentences(), verbose=0, validation_data=Sentences()).history
+    log = model.fit(batches, verbose=0, validation_data=batches).history
     assert np.isfinite(log["loss"][0])
     assert np.isfinite(log["mutual_information"][0])
     assert [stack.shape for stack in stacks] == [(3, max(map(len, parts)), 6)] * 2

@@ -5,21 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches
 from vaezoo import zoo
 from vaezoo.layers import CholeskyReparam, GaussianHead, MeanBatchNorm, PointHead
 from vaezoo.losses import ELBO, MaximumMeanDiscrepancy, MuELBO, MutualPosteriorDivergence
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
 
 
 def as_dataset(batches):

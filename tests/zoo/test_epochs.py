@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from helpers.sources import Batches, in_batches
 from vaezoo import zoo
 from vaezoo.callbacks import KLAnnealing, PlateauDecay
 from vaezoo.losses import ELBO, InEpochs, LinearSchedule
@@ -13,18 +14,6 @@ from vaezoo.losses import ELBO, InEpochs, LinearSchedule
 ROWS, BATCH = 12, 4
 #: Mean weight of each of three epochs of three steps, which rises over two of them.
 RISING = [1 / 6, 4 / 6, 1.0]
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return len(self.x) // BATCH
-
-    def __getitem__(self, i):
-        return (self.x[i * BATCH : (i + 1) * BATCH],)
 
 
 def generator(x):
@@ -66,7 +55,7 @@ def x(binary_data):
         (lambda x: np.concatenate([x, x]), {"batch_size": BATCH, "validation_split": 0.5}),
         # Eleven rows fill three batches, the last of them in part.
         (lambda x: x[:11], {"batch_size": BATCH}),
-        (Batches, {}),
+        (lambda x: Batches(in_batches(BATCH, x)), {}),
         (dataset, {}),
         (lambda x: dataset(x).repeat(), {"steps_per_epoch": 3}),
         (lambda x: dataset(x, known=False).repeat(), {"steps_per_epoch": 3}),

@@ -5,24 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches, in_batches
 from vaezoo import zoo
 from vaezoo.layers import GaussianHead, WeightNormDense
 
 SIZE = 5
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of 8 rows of an array."""
-
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return -(-len(self.x) // 8)
-
-    def __getitem__(self, i):
-        return (self.x[8 * i : 8 * i + 8],)
 
 
 def generator(x):
@@ -35,7 +22,12 @@ def dataset(x):
     return tf.data.Dataset.from_tensor_slices((x,)).batch(8)
 
 
-SOURCES = {"array": lambda x: x, "PyDataset": Batches, "generator": generator, "tf.data": dataset}
+SOURCES = {
+    "array": lambda x: x,
+    "PyDataset": lambda x: Batches(in_batches(8, x)),
+    "generator": generator,
+    "tf.data": dataset,
+}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches
 from vaezoo import zoo
 from vaezoo.core.targets import split_index
 from vaezoo.layers import Gaussian, PointHead
@@ -37,21 +38,16 @@ def indexed(x, y=None, num_examples=N, validation_split=0.0):
     return read_data(model, x, y, training=True, validation_split=validation_split)
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, batches, length=None, **kwargs):
-        super().__init__(**kwargs)
-        self.batches, self.length = batches, length or len(batches)
-        self.events = []
+class Told(Batches):
+    """Keeps when epochs began and ended, and may not know its length."""
 
-    def __len__(self):
-        return len(self.batches)
+    def __init__(self, batches, **kwargs):
+        super().__init__(batches, **kwargs)
+        self.length, self.events = len(batches), []
 
     @property
     def num_batches(self):
         return self.length
-
-    def __getitem__(self, i):
-        return self.batches[i]
 
     def on_epoch_begin(self):
         self.events.append("begin")
@@ -238,7 +234,7 @@ def test_streams_without_an_index(source, y, kind):
 
 def test_batches_are_delegated():
     options = {"workers": 3, "use_multiprocessing": True, "max_queue_size": 7}
-    dataset = Batches(batches({"index": INDEX}), **options)
+    dataset = Told(batches({"index": INDEX}), **options)
     checked = indexed(dataset).x
     assert {name: getattr(checked, name) for name in options} == options
     assert checked.num_batches == 2
@@ -563,7 +559,7 @@ def test_batches_of_another_shape(vae):
 @pytest.mark.parametrize("processes", [False, True])
 def test_workers_check_what_they_make(vae, processes):
     options = {"workers": 2, "use_multiprocessing": processes}
-    dataset = Batches(parts_of(ROWS), **options)
+    dataset = Told(parts_of(ROWS), **options)
     vae.fit(dataset, epochs=2, verbose=0)
     assert dataset.events.count("begin") == 2
     with pytest.raises(ValueError, match="`x` must hold finite numbers"):

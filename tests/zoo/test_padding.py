@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches, in_batches
 from vaezoo import zoo
 from vaezoo.losses import ELBO, Loss, MaximumMeanDiscrepancy, MutualPosteriorDivergence
 from vaezoo.zoo.vae import padding
@@ -195,26 +196,13 @@ def test_parts_that_count_all_rows_are_given_no_others(parts, binary_data, monke
     assert_same(found[True], found[False])
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return -(-len(self.x) // BATCH)
-
-    def __getitem__(self, i):
-        return (self.x[BATCH * i : BATCH * (i + 1)],)
-
-
 def tf_data(x):
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((x,)).batch(BATCH)
 
 
 def generator(x):
-    for start in range(0, len(x), BATCH):
-        yield (x[start : start + BATCH],)
+    yield from in_batches(BATCH, x)
 
 
 @on_jax
@@ -224,7 +212,7 @@ def test_all_sources_are_filled_up(binary_data, monkeypatch):
     model, counter = make(monkeypatch)
     noise = model.head.reparam.noise.state
     start = ops.convert_to_numpy(noise)
-    sources = (lambda x: x, Batches, tf_data, generator)
+    sources = (lambda x: x, lambda x: Batches(in_batches(BATCH, x)), tf_data, generator)
     for source in sources:
         for rows in (21, 19, 18):
             options = {"batch_size": BATCH} if source is sources[0] else {}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches, in_batches
 from vaezoo import zoo
 from vaezoo.losses import ELBO, MutualPosteriorDivergence
 
@@ -20,24 +21,16 @@ STATISTICS = {
 OPTIONS = {"MAE": {"prior": "standard_normal"}}
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return -(-len(self.x) // BATCH)
-
-    def __getitem__(self, i):
-        return (self.x[BATCH * i : BATCH * (i + 1)],)
-
-
 def stream(x):
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((x,)).batch(BATCH)
 
 
-SOURCES = {"array": lambda x: x, "PyDataset": Batches, "tf.data": stream}
+SOURCES = {
+    "array": lambda x: x,
+    "PyDataset": lambda x: Batches(in_batches(BATCH, x)),
+    "tf.data": stream,
+}
 
 
 @pytest.fixture(scope="module")

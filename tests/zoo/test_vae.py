@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.sources import Batches
 from vaezoo import zoo
 from vaezoo.layers import Gaussian, GaussianHead, VarianceDropout
 from vaezoo.losses import ELBO, LinearSchedule
@@ -58,23 +59,11 @@ def assert_equal_weights(a, b, **tolerance):
         np.testing.assert_allclose(left, right, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})
 
 
-class Rows(keras.utils.PyDataset):
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
 def as_source(kind, batches):
     if kind == "generator":
         return (batch for batch in batches)
     if kind == "PyDataset":
-        return Rows(batches)
+        return Batches(batches)
     tf = pytest.importorskip("tensorflow")
     spec = keras.tree.map_structure(
         lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), batches[0]
@@ -146,7 +135,7 @@ def test_validation_data_are_evaluated(make_point_ae, binary_data, form):
     validation = {
         "array": {"validation_data": held_out},
         "tuple": {"validation_data": (held_out, np.arange(8))},
-        "PyDataset": {"validation_data": Rows([held_out])},
+        "PyDataset": {"validation_data": Batches([held_out])},
         "split": {"validation_split": 0.5},
     }[form]
     data = np.concatenate([x, held_out]) if form == "split" else x
