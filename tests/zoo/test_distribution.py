@@ -22,7 +22,6 @@ MODELS = (
     "DUVAE",
     "HEBAE",
     "WAE",
-    "MAE",
     "TextVAE",
     "batch normalization",
     "mutual posterior divergence",
