@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 import vaezoo
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
 FOLDERS = SETTINGS["package-dir"]
 NOT_INSTALLED = {"benchmarks", "build", "examples", "tests"}
