@@ -205,6 +205,7 @@ def make_terms(mean: Any, log_var: Any, log_px: Any = None, z: Any = None) -> Te
 def run_objective_test(
     make: Callable[[], keras.Layer],
     *,
+    terms: Callable[..., Terms] = make_terms,
     latent_dim: int = 3,
     num_samples: int = 2,
     rtol: float = 1e-5,
@@ -224,6 +225,7 @@ def run_objective_test(
 
     Args:
         make: Function of nothing that returns a new `Objective` or `Regularizer`.
+        terms: Function like `make_terms`, for posteriors of another kind.
         latent_dim: Positive int, D.
         num_samples: Positive int, draws for each example, K.
         rtol: Relative tolerance between compiled and eager values.
@@ -246,11 +248,11 @@ def run_objective_test(
         z = mean[:, None] + xp.exp(0.5 * log_var)[:, None] * noise[:count]
         num_examples = getattr(part, "num_examples", None)
         index = np.arange(count, dtype="int32") % (num_examples or count)
-        terms = make_terms(mean, log_var, log_px, z)._replace(index=index)
-        loss = part(terms, training=training)
+        found = terms(mean, log_var, log_px, z)._replace(index=index)
+        loss = part(found, training=training)
         report = {k: v.value if isinstance(v, Reported) else v for k, v in loss.report.items()}
-        found = loss.per_example, loss.batch, report
-        return keras.tree.map_structure(ops.convert_to_tensor, found)
+        parts = loss.per_example, loss.batch, report
+        return keras.tree.map_structure(ops.convert_to_tensor, parts)
 
     def check(part, count, training, log_px=log_px):
         loss = loss_of(part, count, mean[:count], log_var[:count], log_px[:count], training)

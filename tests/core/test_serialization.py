@@ -7,6 +7,7 @@ import pytest
 
 from vaezoo import layers, losses
 from vaezoo.core.serialization import ArgumentsConfig
+from vaezoo.testing import check_serialization
 
 INSTANCES = [
     losses.ELBO(2.0, [losses.MutualPosteriorDivergence(0.5), losses.MaximumMeanDiscrepancy()]),
@@ -122,14 +123,9 @@ def _identifier(instance):
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=_identifier)
 def test_config_round_trip(instance):
-    serialized = keras.saving.serialize_keras_object(instance)
-    assert serialized["registered_name"] == f"vaezoo>{type(instance).__name__}"
-    revived = keras.saving.deserialize_keras_object(serialized)
-    assert type(revived) is type(instance)
-    assert revived.get_config() == instance.get_config()
-    # Plain data: what JSON, and so a `.keras` file, can hold.
-    again = keras.saving.deserialize_keras_object(serialized, safe_mode=True)
-    assert keras.saving.serialize_keras_object(again) == serialized
+    registered = keras.saving.get_registered_name(type(instance))
+    assert registered == f"vaezoo>{type(instance).__name__}"
+    check_serialization(instance)
 
 
 @pytest.mark.parametrize("instance", INSTANCES, ids=_identifier)

@@ -1,20 +1,6 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture(scope="session")
-def tfds_dir():
-    pytest.importorskip("tensorflow")
-    pytest.importorskip("tensorflow_datasets")
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "tfds"
-    path = os.environ.get("TFDS_DATA_DIR") or str(beside)
-    if not (Path(path) / "mnist").is_dir():
-        pytest.skip("needs prepared TFDS sets: TFDS_DATA_DIR or ../shared/data/tfds")
-    return path
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import os
 import sys
 
 import numpy as np
@@ -5,9 +6,16 @@ import pytest
 
 from vaezoo.data import describe, load, load_arrays, with_index
 
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    # Before TensorFlow is imported, which takes seconds.
+    pytest.skip("the same on either backend: runs on TensorFlow", allow_module_level=True)
 tfds = pytest.importorskip("tensorflow_datasets")
 tf = pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.one_backend
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(mnist_dir):
+    return str(mnist_dir)
 
 
 def joined(dataset):

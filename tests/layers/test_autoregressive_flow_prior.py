@@ -13,6 +13,7 @@ from vaezoo.layers.autoregressive_flow_prior import (
     ConvAutoregressiveFlowPrior,
     FlowPrior,
 )
+from vaezoo.testing import check_serialization
 
 
 def numpy(values):
@@ -116,31 +117,25 @@ def test_dimensions_are_those_of_the_code(run):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("kind", ["dense", "maps"])
 @pytest.mark.one_backend
-def test_gradient_reaches_every_weight_and_the_prior_is_saved(kind, tmp_path):
-    make = {
-        "dense": lambda: AutoregressiveFlowPrior(1, (12,)),
-        "maps": lambda: ConvAutoregressiveFlowPrior((2, 2, 1), 1, 3),
-    }[kind]
-    codes = keras.Input((1, 4))
-    model = keras.Model(codes, make()(codes))
-    model.compile(keras.optimizers.SGD(0.01), loss=negative)
-    before = numpy(model.trainable_variables)
-    z = 1.0 + np.random.default_rng(2).normal(size=(16, 1, 4)).astype("float32")
-    model.fit(z, z[:, :, 0], verbose=0, epochs=2, batch_size=16)
-    after = numpy(model.trainable_variables)
-    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
-    # Fully masked rows have a norm of zero, whose root has no slope.
-    assert all(np.all(np.isfinite(values)) for values in after)
-    model.save(tmp_path / "prior.keras")
-    again = keras.saving.load_model(tmp_path / "prior.keras")
-    np.testing.assert_allclose(numpy(again(z)), numpy(model(z)), rtol=1e-6)
-    np.testing.assert_allclose(
-        numpy(again.layers[-1].sample(3, StatelessSeed(1))),
-        numpy(model.layers[-1].sample(3, StatelessSeed(1))),
-        rtol=1e-5,
-    )
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AutoregressiveFlowPrior(1, (12,)),
+        lambda: ConvAutoregressiveFlowPrior((2, 2, 1), 1, 3),
+    ],
+    ids=["dense", "maps"],
+)
+def test_a_prior_of_equal_weights_draws_the_same(make):
+    prior, z = make(), np.random.default_rng(2).normal(size=(2, 1, 4)).astype("float32")
+    prior.build(z.shape)
+    randomize(prior)
+    again = check_serialization(prior)
+    again.build(z.shape)
+    again.set_weights(prior.get_weights())
+    draws = [numpy(each.sample(3, StatelessSeed(1))) for each in (again, prior)]
+    np.testing.assert_allclose(*draws, rtol=1e-5)
+    assert np.ptp(draws[0]) > 0.1
 
 
 @keras.saving.register_keras_serializable(package="tests")

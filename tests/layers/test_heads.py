@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -158,15 +157,6 @@ def test_batch_sizes_are_known_before_building(arguments, smallest, advised):
     head = GaussianHead(DIM, **arguments)
     assert not head.built
     assert (head.min_batch_size, head.advised_batch_size) == (smallest, advised)
-
-
-@pytest.mark.parametrize("make", [GaussianHead, DeltaHead, PointHead])
-def test_heads_compute_in_float32(make, float32_policy):
-    keras.config.set_dtype_policy("mixed_float16")
-    posterior, z = make(DIM)(_features().astype("float16"))
-    for value in (*posterior, z):
-        assert keras.backend.standardize_dtype(value.dtype) == "float32"
-        assert np.all(np.isfinite(np.asarray(value)))
 
 
 # -- delta -------------------------------------------------------------------------------------

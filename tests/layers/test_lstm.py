@@ -6,6 +6,7 @@ from keras import ops
 from vaezoo.core.compile import compiled
 from vaezoo.core.gradients import value_and_gradients_at
 from vaezoo.layers import LSTM
+from vaezoo.testing import check_serialization
 
 BATCH, LENGTH, WIDTH, UNITS = 4, 5, 3, 6
 LENGTHS = np.array([5, 3, 1, 2])
@@ -129,9 +130,7 @@ def test_sentences_of_any_length(weights):
 
 def test_config_round_trip():
     layer = LSTM(3, use_cudnn="auto", return_sequences=True, unit_forget_bias=False)
-    revived = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(revived) is LSTM
-    assert revived.get_config() == layer.get_config()
+    revived = check_serialization(layer)
     assert revived.use_cudnn == "auto"
     assert revived.return_sequences
 

@@ -5,6 +5,7 @@ import pytest
 from vaezoo.losses import DiagonalGaussian
 from vaezoo.metrics import active_dimensions, active_units
 from vaezoo.metrics.active_units import ActiveUnits
+from vaezoo.testing import check_serialization
 
 
 def means_of_variances(variances, dtype="float64"):
@@ -138,7 +139,7 @@ def test_running_metric_works_in_a_compiled_step():
 
 def test_running_metric_is_rebuilt_from_its_config():
     metric = ActiveUnits(4, threshold=0.2, name="units")
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    again = check_serialization(metric)
     assert isinstance(again, ActiveUnits)
     assert (again.latent_dim, again.threshold, again.name) == (4, 0.2, "units")
 

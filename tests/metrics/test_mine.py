@@ -7,6 +7,7 @@ import pytest
 from vaezoo.losses import DiagonalGaussian
 from vaezoo.metrics.mine import MutualInformationCritic, mine
 from vaezoo.metrics.mutual_information import mutual_information
+from vaezoo.testing import check_serialization
 
 RHO = 0.8
 INFORMATION = -0.5 * math.log(1.0 - RHO**2)
@@ -89,7 +90,7 @@ def test_gradient_has_the_moving_average_below_it():
 
 def test_critic_is_rebuilt_from_its_config():
     critic = MutualInformationCritic(3, 2, hidden_units=(4,), seed=7)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(critic))
+    again = check_serialization(critic)
     inputs = np.random.default_rng(0).random((5, 5), "float32")
     outputs = keras.ops.convert_to_numpy(critic(inputs))
     assert outputs.shape == (5, 2)
