@@ -116,8 +116,9 @@ def _check_labels(y, x, name):
             f"Received: x of shape {x.shape} and y of shape {y.shape} in {name!r}"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim == 1 and np.issubdtype(y.dtype, np.signedinteger) and y.size and y.min() < 0:
-        raise ValueError(f"Labels must number classes from 0 on. Received: {y.min()} in {name!r}")
+    # Floats that are no whole numbers are measurements, and several columns are attributes.
+    if y.ndim == 1 and y.size and y.min() < 0 and np.array_equal(y, np.rint(y)):
+        raise ValueError(f"Labels must number classes from 0 on. Received: {y.min():g} in {name!r}")
     return y.astype("float32" if np.issubdtype(y.dtype, np.floating) else "int32")
 
 
@@ -185,7 +186,7 @@ def mat_file(path: Path) -> Source:
             f"'{path}' cannot be read as a MATLAB file of a version before 7.3 ({error})"
         ) from error
     splits = {
-        split: (_upright(content[x], x, path), _classes(content.get(y)))
+        split: (_upright(content[x], x, path), _classes(content.get(y), y, path))
         for split, (x, y, _) in names.items()
         if x in content
     }
@@ -228,11 +229,15 @@ def _characters(content, alphabet, character, path):
     numbers = np.asarray(content[character])
     # A row or column of numbers, or a one in each column as for the alphabets.
     numbers = numbers.ravel() if 1 in numbers.shape else np.argmax(numbers, axis=0)
-    alphabets = _classes(content[alphabet])
+    alphabets = _classes(content[alphabet], alphabet, path)
     if numbers.shape != alphabets.shape or np.any(numbers != np.rint(numbers)):
         raise ValueError(
             f"`{character}` must have a whole number for each of the {len(alphabets)} images. "
             f"Received: shape={np.shape(content[character])} in '{path}'"
+        )
+    if numbers.size and numbers.min() < 0:
+        raise ValueError(
+            f"`{character}` must number classes from 0 on. Received: {numbers.min():g} in '{path}'"
         )
     return np.stack([alphabets, numbers.astype("int64")], axis=1)
 
@@ -249,5 +254,14 @@ def _upright(columns, name, path):
     return np.ascontiguousarray(images, "float32" if floating else None)
 
 
-def _classes(target):
-    return None if target is None else np.argmax(target, axis=0)
+def _classes(target, name, path):
+    """The classes `(N,)` that the ones of `target (C, N)` mark, or None."""
+    if target is None:
+        return None
+    if not (np.all((target == 0) | (target == 1)) and np.all(np.sum(target, axis=0) == 1)):
+        raise ValueError(
+            f"`{name}` must have one 1 in each column, at the class of an image, and 0 elsewhere. "
+            f"Received: values from {np.min(target):g} to {np.max(target):g}, shape="
+            f"{np.shape(target)} in '{path}'"
+        )
+    return np.argmax(target, axis=0)

@@ -29,9 +29,14 @@ class Tokens(Likelihood):
     not predicted, the end symbol is. Padding counts nothing, so a sentence has the same likelihood
     however long the batch that it stands in is.
 
+    A sentence without its end is refused: its encoder would read another state than in training,
+    its likelihood would be that of a beginning, and a decoder trained on it would never stop.
+
     Args:
         vocabulary_size: Int V of at least 2, number of ids; None takes over that of the decoder.
         pad_id: Non-negative int, the id of padding.
+        end_id: Non-negative int, the id of the end symbol; None takes over that of the decoder, and
+            without any, sentences may end in any symbol.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Raises:
@@ -43,12 +48,19 @@ class Tokens(Likelihood):
     has_mean = False
     draws_classes = True
 
-    def __init__(self, vocabulary_size: int | None = None, pad_id: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        vocabulary_size: int | None = None,
+        pad_id: int = 0,
+        end_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = check_integer(
             "vocabulary_size", vocabulary_size, least=2, optional=True
         )
         self.pad_id = check_integer("pad_id", pad_id, least=0)
+        self.end_id = check_integer("end_id", end_id, least=0, optional=True)
         self.built = True
 
     @property
@@ -114,9 +126,10 @@ class Tokens(Likelihood):
         return (None if length is None else length - 1, self.vocabulary_size)
 
     def bind_decoder(self, decoder: keras.layers.Layer) -> None:
-        """Takes over the size of the vocabulary."""
-        if self.vocabulary_size is None:
-            self.vocabulary_size = getattr(decoder, "vocabulary_size", None)
+        """Takes over the size of the vocabulary and the end symbol."""
+        for name in ("vocabulary_size", "end_id"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(decoder, name, None))
 
     def check(self, x: Tensor) -> None:
         """Raises a `ValueError` unless the rows of `x` are sentences."""
@@ -146,6 +159,16 @@ class Tokens(Likelihood):
                 f"`x` must have padding (id {self.pad_id}) only at the end of its rows. Received: "
                 f"row {torn[0]} goes on behind it"
             )
+        if self.end_id is not None:
+            last = x[np.arange(len(x)), words.sum(axis=1) - 1]
+            endless = np.flatnonzero(last != self.end_id)
+            if endless.size:
+                raise ValueError(
+                    f"`x` must hold sentences that end: the last symbol before any padding is the "
+                    f"end symbol, id {self.end_id}; it takes the place of the last word where a "
+                    f"sentence was cut off. Received: row {endless[0]} ends in "
+                    f"{last[endless[0]]:g}"
+                )
 
     def _channels(self, params):
         return 1

@@ -597,6 +597,7 @@ SENTENCES = {
     "too long": (np.repeat(WORDS, 2, 1), "(batch, 6)"),
     "only padding": (np.zeros_like(WORDS), "`x`"),
     "no start": (np.roll(WORDS, -1, 1), "`x`"),
+    "no end": (np.where(WORDS == 2, 7, WORDS), "row 0 ends in 7"),
 }
 for _name, (_value, _rule) in SENTENCES.items():
     for _entry in ("fit", "encode"):
@@ -605,7 +606,7 @@ for _name, (_value, _rule) in SENTENCES.items():
             lambda w, e=_entry, v=_value: ENTRIES[e](w.text, v),
             _rule,
         )
-for _name in ("id 99", "words", "a list", "half ids"):
+for _name in ("id 99", "words", "a list", "half ids", "no end"):
     for _entry in ("evaluate", "log_prob", "reconstruct"):
         bad(
             f"text.{_entry}: {_name}",

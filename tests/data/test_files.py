@@ -203,6 +203,11 @@ def test_omniglot_of_a_matlab_file_as_the_papers_have_it(chardata, backend):
         ({"data": np.zeros((0, 4))}, r"`data` must have shape .*shape=\(0, 4\)"),
         ({"data": np.full((4, 3), 2.0)}, r"must lie in \[0, 1\].*values from 2 to 2"),
         ({"data": np.zeros((4, 3)), "target": np.eye(5)}, "must be equally many"),
+        ({"data": np.zeros((4, 3)), "target": [[0, 1, -7]]}, "`target` must have one 1 in each"),
+        (
+            {"data": np.zeros((4, 3)), "target": np.eye(3), "targetchar": [[0, 1, -7]]},
+            "`targetchar` must number classes from 0 on. Received: -7 in '.*bad.mat'",
+        ),
     ],
 )
 def test_unusable_matlab_files_are_refused(tmp_path, content, message):
@@ -249,6 +254,9 @@ def test_unusable_arrays_are_refused(tmp_path, x, message, kind):
         ({"images": np.zeros((2, 4, 4))}, r"must hold `x` .* Received: keys \['images'\]"),
         ({"x": np.zeros((2, 4, 4)), "y": np.zeros(3)}, "must be equally many"),
         ({"x": np.zeros((2, 4, 4)), "y": np.array(["a", "b"])}, "Labels must be numbers"),
+        ({"x": np.zeros((2, 4, 4)), "y": np.array([1, -7])}, "from 0 on. Received: -7 in '.*bad"),
+        ({"x": np.zeros((2, 4, 4)), "y": np.array([1.0, -7.0])}, "from 0 on. Received: -7 in"),
+        ({"x": np.zeros((2, 4, 4)), "y": np.array([[1], [-7]])}, "from 0 on. Received: -7 in"),
         ({"x_train": np.zeros((2, 4)), "x_test": np.zeros((2, 5))}, "differ in shape"),
     ],
 )

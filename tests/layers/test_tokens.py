@@ -106,9 +106,12 @@ def test_decoder_gives_the_size_of_the_vocabulary():
     likelihood.bind_decoder(decoder)
     assert likelihood.params_shape((5,)) == (4, 7)
     assert likelihood.params_per_value == 7
-    given = Tokens(9)
-    given.bind_decoder(decoder)
-    assert given.vocabulary_size == 9
+    given = Tokens(9, end_id=5)
+    given.bind_decoder(type("Decoder", (), {"vocabulary_size": 7, "end_id": 2})())
+    assert (given.vocabulary_size, given.end_id) == (9, 5)
+    likelihood.bind_decoder(type("Decoder", (), {"end_id": 2})())
+    assert likelihood.end_id == 2
+    assert Tokens.from_config(likelihood.get_config()).end_id == 2
 
 
 @pytest.mark.one_backend
@@ -131,6 +134,14 @@ def test_what_is_no_sentence_is_refused(x, message):
 
 
 @pytest.mark.one_backend
+def test_the_last_symbol_before_padding_is_the_end():
+    Tokens(6, end_id=2).check(np.array([[1, 4, 2, 0], [1, 4, 5, 2], [1, 2, 0, 0]]))
+    for row in ([1, 4, 0, 0], [1, 4, 5, 3], [1, 2, 4, 0]):
+        with pytest.raises(ValueError, match="row 1 ends in [345]"):
+            Tokens(6, end_id=2).check(np.array([[1, 4, 2, 0], row]))
+
+
+@pytest.mark.one_backend
 def test_sentences_pass_whatever_their_dtype():
     for dtype in ("int32", "int64", "uint8", "float32"):
         Tokens(6).check(np.array([[1, 4, 2, 0], [1, 2, 0, 0]], dtype))
@@ -142,6 +153,7 @@ def test_sentences_pass_whatever_their_dtype():
     [
         ({"vocabulary_size": 1}, "`vocabulary_size` must be an integer of at least 2"),
         ({"vocabulary_size": 2.5}, "`vocabulary_size` must be an integer of at least 2"),
+        ({"end_id": -1}, "`end_id` must be a non-negative integer or None. Received: end_id=-1"),
         ({"pad_id": -1}, "`pad_id` must be a non-negative integer. Received: pad_id=-1"),
     ],
 )

@@ -322,7 +322,9 @@ def test_errors_of_a_search_name_what_is_wrong(model, images, codes):
 @pytest.mark.one_backend
 def test_sentences_on_the_way_are_those_of_the_codes_on_it(model):
     x = every_sentence()
-    a, b = x[[5, 20, 61]], x[[100, 3, 40]]
+    # Those that were cut off cannot be encoded.
+    x = x[(x == END).any(axis=1)]
+    a, b = x[[1, 4, 7]], x[[20, 3, 12]]
     between = model.interpolate(a[:, :5], b, steps=5)
     assert between.shape == (3, 5, LENGTH)
     np.testing.assert_array_equal(between[:, 0], model.reconstruct(a))

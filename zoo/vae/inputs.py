@@ -155,8 +155,6 @@ class Reader:
         self.shape_of = "the shape that the encoder takes"
         self.likelihood, self.training = model.likelihood, training
         self.of_text = hasattr(self.likelihood, "num_predicted")
-        # A decoder that is trained on sentences without an end never ends one.
-        self.end_id = getattr(model.decoder, "end_id", None) if self.of_text and training else None
         # What an autoregressive decoder predicts, it sees.
         self.observed, self.scored = observed, observed or model.autoregressive
         self.num_examples = model.num_examples if training else None
@@ -207,8 +205,6 @@ class Reader:
         else:
             (self.likelihood.check if self.of_text else check_finite)(values)
             _renamed(self.likelihood.check, "y")(_to_numpy(target))
-        if self.end_id is not None:
-            check_ended(values if target is None else _to_numpy(target), self.end_id)
         if self.num_examples is None:
             index = None
         elif index is not None:
@@ -399,18 +395,6 @@ def check_finite(x: Tensor, name: str = "x") -> None:
     if not (np.isfinite(np.min(x)) and np.isfinite(np.max(x))):
         raise ValueError(
             f"`{name}` must hold finite numbers. Received: NaN or infinity among its values"
-        )
-
-
-def check_ended(x: Tensor, end_id: int) -> None:
-    """Raises a `ValueError` unless all sentences `(n, T)` have an end symbol."""
-    if x.ndim != 2:
-        return
-    endless = np.flatnonzero(~(x == end_id).any(axis=1))
-    if endless.size:
-        raise ValueError(
-            f"`x` must hold sentences that end: each with the decoder's end symbol, id {end_id}, "
-            f"before any padding. Received: row {endless[0]} without it"
         )
 
 
