@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-#: What whole files end in.
-PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -100,7 +100,10 @@ class FolderSource(Source):
         return read
 
     def stream(self, part: Any, geometry: Any, ticks: Any, plan: Any) -> Any:
-        """Returns a `tf.data.Dataset` of `(image, [label], row, tick)`, decoded in parallel."""
+        """Returns a `tf.data.Dataset` of `(image, [label], row, tick)`, decoded in parallel.
+
+        In the first epoch errors name the file that cannot be read.
+        """
         import tensorflow as tf
 
         with tf.device("CPU:0"):
@@ -108,14 +111,16 @@ class FolderSource(Source):
             y = self.labels(part)
             y = None if y is None else tf.constant(y)
         shape = geometry.shape(self.shape)
+        read = functools.partial(_decoded, channels=self.shape[-1])
 
         def decode(tick):
             row = tick % plan.count
-            contents = tf.io.read_file(files[row])
-            with tf.control_dependencies([_checked(files[row], contents)]):
-                image = tf.io.decode_image(
-                    contents, channels=self.shape[-1], expand_animations=False
-                )
+            # A call of Python for each image takes longer than the decoding of a small one.
+            image = tf.cond(
+                tick < plan.count,
+                lambda: tf.numpy_function(read, [files[row]], tf.uint8),
+                lambda: _decode(files[row], self.shape[-1]),
+            )
             image.set_shape((None, None, self.shape[-1]))
             image = tf.ensure_shape(geometry.tensor(image), shape)
             return (image, *(() if y is None else (y[row],)), row, tick)
@@ -123,29 +128,25 @@ class FolderSource(Source):
         return ticks.map(decode, num_parallel_calls=CORES)
 
 
-def _checked(path, contents):
-    """Looks at an image in Python if it does not end as PNG and JPEG do.
-
-    TensorFlow's own error of a file that was cut short does not say which one.
-    """
+def _decode(path, channels):
     import tensorflow as tf
 
-    def tail(size):
-        length = tf.strings.length(contents)
-        return tf.strings.substr(contents, tf.maximum(length - size, 0), size)
+    return tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
 
-    def look(path, contents):
-        with _opened(path.decode()) as image:
+
+def _decoded(path, channels):
+    """Reads an image outside of TensorFlow's graph, whose own error does not say which one."""
+    import tensorflow as tf
+
+    path = path.decode()
+    try:
+        return _decode(path, channels).numpy()
+    except tf.errors.OpError as error:
+        # Pillow's words are plainer, where it cannot read the file either.
+        with _opened(path) as image:
             image.load()
-            # Without its end, Pillow reads what TensorFlow does not.
-            if image.format == "PNG" and PNG_END not in contents:
-                raise OSError("it is cut short")
-        return True
-
-    whole = (tail(len(PNG_END)) == PNG_END) | (tail(len(JPEG_END)) == JPEG_END)
-    return tf.cond(
-        whole, lambda: tf.constant(True), lambda: tf.numpy_function(look, [path, contents], tf.bool)
-    )
+        reason = re.sub(r"^{{.*?}} | \[Op:.*$", "", error.message)
+    raise ValueError(f"'{path}' cannot be read as an image: {reason}")
 
 
 @contextlib.contextmanager

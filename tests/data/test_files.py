@@ -404,6 +404,30 @@ def test_an_image_of_too_many_pixels_is_one_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        # Its end is whole, so that it looks like an image.
+        ("1.png", lambda whole: whole[:-40] + bytes(8) + whole[-32:]),
+        ("1.jpg", lambda whole: whole[:-120]),
+        ("1.png", lambda whole: b""),
+        ("1.jpg", lambda whole: b"good food\n"),
+    ],
+)
+def test_a_corrupt_image_is_named_however_it_is_read(tmp_path, name, spoil):
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), "uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{number}.{name[-3:]}")
+    (tmp_path / name).write_bytes(spoil((tmp_path / name).read_bytes()))
+    for backend in BACKENDS:
+        for in_memory in (False, True):
+            options = {"image_size": 8, "backend": backend, "in_memory": in_memory}
+            with pytest.raises(ValueError, match=f"^'.*{name}' (cannot be read|is not a readable)"):
+                with clear_errors():
+                    list(load(tmp_path, batch_size=3, **options))
+
+
+@pytest.mark.one_backend
 def test_an_image_that_was_cut_short_is_named(tmp_path):
     pytest.importorskip("tensorflow")
 

@@ -247,7 +247,8 @@ def _read_stream(model, reader, x):
         read = _ReadDataset(x, reader)
     elif hasattr(x, "take"):
         _check_elements(x)
-        given = next(iter(x.take(1)), None)
+        with clear_errors():
+            given = next(iter(x.take(1)), None)
         read = None
     else:
         # What is distributed already cannot be looked into.
