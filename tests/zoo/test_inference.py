@@ -221,10 +221,16 @@ def test_8_bit_inputs_are_those_of_a_model_that_scales_them_or_was_trained_on_th
     trained.fit(x, clean, batch_size=8, verbose=0)
     trained.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
-    assert trained.takes_target
-    assert reloaded.takes_target
+    trained.save_weights(tmp_path / "model.weights.h5")
+    weighed = zoo.VAE(*dense_networks(), latent_dim=3)
+    weighed.build((None, *x.shape[1:]))
+    weighed.load_weights(tmp_path / "model.weights.h5")
     expected = ops.convert_to_numpy(trained.encode(x).mean)
-    np.testing.assert_allclose(reloaded.encode(x).mean, expected, rtol=1e-5)
+    for other in (trained, reloaded, weighed):
+        assert other.takes_target
+        np.testing.assert_allclose(other.encode(x).mean, expected, rtol=1e-5)
+        assert np.all(np.isfinite(other.reconstruct(x)))
+        assert np.all(np.isfinite(other.log_prob(x, 2, target=clean)))
 
 
 # -- bad input -------------------------------------------------------------------------------------

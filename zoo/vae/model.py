@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from ...core.checks import check_integer, check_kind, check_path, check_seed
@@ -51,6 +52,8 @@ PRESETS = {
     "omniglot_500": dense_500("VAE-AS, table 3, VAE, on chardata.mat", "omniglot"),
     "mnist_500_estimation": dense_500("VAE-AS, section 5.2", decoder=3, batch_size=100, epochs=120),
 }
+#: Key of a file of weights.
+_TAKES_TARGET = "takes_target"
 
 
 class Output(NamedTuple):
@@ -272,6 +275,20 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         """Builds the model as it was when it was saved."""
         self._takes_target = config.get("takes_target", False)
         super().build_from_config({k: v for k, v in config.items() if k != "takes_target"})
+
+    def save_own_variables(self, store: Any) -> None:
+        """Adds to the model's own variables that it was trained with targets, where it was."""
+        super().save_own_variables(store)
+        if self.takes_target:
+            store[_TAKES_TARGET] = np.array(True)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Restores what `save_own_variables` saved."""
+        values = {key: store[key] for key in store.keys()}
+        # Files of weights do not say otherwise.
+        if values.pop(_TAKES_TARGET, None) is not None:
+            self._takes_target = True
+        super().load_own_variables(values)
 
     def save(self, filepath: FilePath, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the model as `keras.Model.save` does, after building what is in use."""
