@@ -45,6 +45,8 @@ PICTURES, PICTURES_AUTOREGRESSIVE = 10, 5
 MOMENT_DRAWS = 32
 
 _CHUNK = 512
+#: Inputs of a root mean square above this count as large: standardized ones have 1.
+LARGE_INPUTS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Measurements:
     """Numbers, arrays per dimension or example, and notes on what could not be measured.
 
     Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`,
-    `"text"`, `"foreign"`.
+    `"text"`, `"foreign"`; and `"large inputs"` what data.
     """
 
     estimates: dict = dataclasses.field(default_factory=dict)
@@ -76,15 +78,25 @@ def measure(
 ) -> Measurements:
     """All measurements of a `ModelAdapter` on checked data."""
     posterior = subject.encode(data, batch_size)
+    # Of data in [0, 1], and of ids, it says nothing.
+    gaussian = isinstance(subject.likelihood, Gaussian)
+    size = np.sqrt(np.mean(np.square(subject.inputs(data), dtype="float64"))) if gaussian else 0.0
     kinds = {
         "flow": isinstance(posterior, FlowGaussian),
         "autoregressive": subject.autoregressive,
         "learned_prior": not isinstance(subject.prior, IsotropicNormal),
         "text": subject.of_text,
         "foreign": subject.model is None,
+        "large inputs": size > LARGE_INPUTS,
     }
     traits = frozenset(name for name, held in kinds.items() if held)
     found = Measurements(notes=list(subject.notes), traits=traits)
+    if "large inputs" in traits:
+        found.notes.append(
+            f"The inputs have a root mean square of {size:.3g}. Networks start from values of "
+            "order 1, so that posteriors start as far out and as wide as the inputs, and take many "
+            "more epochs to come in: see whether the bound still moves."
+        )
     code = _code(found, subject, posterior, batch_size, seed)
     healthy = np.isfinite(code.mean) & np.isfinite(code.spread)
     found.estimates["not_finite"] = Estimate(

@@ -30,12 +30,27 @@ class Remedy:
     code: str
 
 
+#: Whatever the scale of the likelihood, training is slow on unscaled data: of digits brought to a
+#: standard deviation of 10, the optimal scale reached in 100 epochs the bound that it reached in 20
+#: on the same data divided by 10, and left posteriors wider than the prior until then.
+_STANDARDIZE = Remedy(
+    "Standardize the data, whatever the likelihood's scale",
+    "Networks start from values of order 1; otherwise the codes start as far out as the data are "
+    "large, and come in by many more epochs.",
+    # Pixels of a border have no spread.
+    "x = (x - x.mean(0)) / (x.std(0) + 1e-6)",
+)
+_OF_LARGE_INPUTS = {"variance_blow_up", "prior_hole", "lagging_encoder", "under_regularised"}
+
+
 def remedies(findings: Sequence[Finding], found: Measurements) -> tuple[Remedy, ...]:
     """Ranked remedies for the faults that are no mere consequence of others, without repeats."""
     size = len(found.arrays["capacity"]) if "capacity" in found.arrays else 32
     chosen = []
     for finding in findings:
         if finding.consequence_of is None:
+            if "large inputs" in found.traits and finding.name in _OF_LARGE_INPUTS:
+                chosen.append(_STANDARDIZE)
             chosen += _REMEDIES[finding.name](found, size)
     if "text" in found.traits:
         chosen = [_for_text(remedy) for remedy in chosen]
@@ -73,10 +88,12 @@ def _scale_remedies(found, size):
             f"zoo.VAE(encoder, decoder, latent_dim={size}, "
             f"likelihood=layers.Gaussian(scale={optimal}))",
         ),
-        Remedy(
+        _STANDARDIZE
+        if "large inputs" in found.traits
+        else Remedy(
             "Or standardize the data",
             "A scale of 1 suits data of a standard deviation of 1, decoded to a part of that.",
-            "x = (x - x.mean(0)) / x.std(0)",
+            _STANDARDIZE.code,
         ),
     ]
 

@@ -521,6 +521,40 @@ def test_the_remedy_of_a_large_scale_cures(trained_on, scale):
     assert diagnosis.measurements["rate"].value > 3.0
 
 
+@pytest.mark.large
+@pytest.mark.one_backend
+@pytest.mark.filterwarnings("ignore:The likelihood's scale", "ignore:`x` is not scaled")
+def test_the_remedy_of_a_small_scale_cures(sigmoid_data):
+    x = 10.0 * (sigmoid_data - sigmoid_data.mean(0)) / sigmoid_data.std(0)
+
+    def train(scale, data, epochs):
+        keras.utils.set_random_seed(0)
+        networks = zoo.networks.make("mlp", (12,), 4, hidden_units=(32,))
+        model = zoo.VAE(*networks, latent_dim=4, likelihood=layers.Gaussian(scale), seed=0)
+        model.compile(keras.optimizers.Adam(5e-3))
+        model.fit(data, batch_size=50, epochs=epochs, verbose=0)
+        return diagnose(model, data, refinement_steps=10, max_examples=500), model
+
+    def likelihood(model, data):
+        return float(np.mean(model.log_prob(data[:200], 32)))
+
+    ill, model = train(1.0, x, 20)
+    assert ill.verdict == "scale_too_small"
+    assert all(finding.consequence_of == ill.verdict for finding in ill.findings[1:])
+    assert "root mean square of" in " ".join(ill.notes)
+    assert [remedy.what.split()[0] for remedy in ill.remedies] == ["Let", "Or", "Standardize"]
+    rate, before = ill.measurements["rate"].value, likelihood(model, x)
+    # At the optimal scale, what is left of the inputs' size needs time, or standardized data.
+    cured, model = train("optimal", x, 20)
+    assert cured.measurements["rate"].value < 0.2 * rate
+    assert likelihood(model, x) > before + 200.0
+    assert cured.verdict == "variance_blow_up"
+    assert cured.remedies[0].what.startswith("Standardize the data")
+    best, model = train("optimal", x / 10.0, 20)
+    assert best.verdict == "healthy", str(best)
+    assert likelihood(model, x / 10.0) - 12 * np.log(10.0) > before + 250.0
+
+
 def _measurements_of(diagnosis):
     from vaezoo.metrics.diagnosis.measure import Measurements
 
