@@ -1,6 +1,7 @@
-"""Classifying training examples: `python -m benchmarks.softmax [--write]`.
+"""Classifying training examples: `python -m benchmarks.softmax [TABLE ...] [--write]`.
 
-Steps over N = 55,000 examples by a flat softmax and by a tree, and what N = 1,000,000 takes.
+Steps over N = 55,000 examples by a flat softmax and by a tree, and what N = 1,000,000 takes; and
+the processor time of a step by estimator, head and N, by which `zoo.auxiliary_softmax` chooses.
 """
 
 import argparse
@@ -25,6 +26,9 @@ GROUPS = (
         "VAE-AS, tree, `ce`": "vae_as_tree_ce",
     },
 )
+#: Numbers of examples of the table of processor time, OMNIGLOT's and MNIST's.
+SIZES = (24_345, 55_000)
+TABLES = ("speed", "time")
 #: The ratio that has a target.
 TARGET = ("classifier, tree, rows of the paths", 10)
 
@@ -77,19 +81,45 @@ def memory(backend):
         yield f"| {name} | {size:,} | {cells} |"
 
 
+def processor_time(backend):
+    """Yields the lines of the table of processor time."""
+    yield "| estimator | N | flat, ms a step | tree, ms a step | tree over flat |"
+    yield "| --- | --- | --- | --- | --- |"
+
+    def of(kind, size):
+        found = child(backend, None, kind, size, "time", worker="softmax_worker.py")
+        return found if isinstance(found, str) else 1000 * min(found["steps"])
+
+    def shown(found):
+        return found if isinstance(found, str) else f"{found:.0f}"
+
+    yield f"| none, the plain VAE | - | {shown(of('vae', 2))} | - | - |"
+    for estimator, suffix in (("`entropy`", ""), ("`ce`", "_ce")):
+        for size in SIZES:
+            flat, tree = (of(f"vae_as_{head}{suffix}", size) for head in ("flat", "tree"))
+            measured = not isinstance(flat, str) and not isinstance(tree, str)
+            ratio = f"{tree / flat:.2f}" if measured else "-"
+            yield f"| {estimator} | {size:,} | {shown(flat)} | {shown(tree)} | {ratio} |"
+
+
 def main():
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"among {', '.join(TABLES)}")
     parser.add_argument("--backend", choices=BACKENDS, help="one backend")
     parser.add_argument("--rounds", type=int, default=5, help="bursts of 40 steps per contestant")
     parser.add_argument("--write", action="store_true", help="put the results into README.md")
     arguments = parser.parse_args()
+    for table in arguments.tables:
+        if table not in TABLES:
+            parser.error(f"TABLE must be among {', '.join(TABLES)}. Received: {table}")
     for backend in [arguments.backend] if arguments.backend else BACKENDS:
-        publish(
-            f"{BACKENDS[backend]}. {machine()}",
-            itertools.chain(steps(backend, arguments.rounds), [""], memory(backend)),
-            f"softmax {backend}" if arguments.write else None,
-        )
+        for table in arguments.tables or TABLES:
+            lines = processor_time(backend)
+            if table == "speed":
+                lines = itertools.chain(steps(backend, arguments.rounds), [""], memory(backend))
+            marker = f"softmax {'time ' if table == 'time' else ''}{backend}"
+            publish(f"{BACKENDS[backend]}. {machine()}", lines, marker if arguments.write else None)
 
 
 if __name__ == "__main__":
