@@ -1,11 +1,12 @@
 """Keeps TensorFlow's own log lines away from what a command says."""
 
 import contextlib
-import importlib.util
 import os
 import re
 import sys
 import tempfile
+
+from ..core.imports import ImportHook
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LINE = re.compile(rb"([IWE])\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: ([IWE]) ")
@@ -51,26 +52,16 @@ def without_log_lines(severities):
                     os.write(2, line)
 
 
-class _Import:
-    """Finds TensorFlow, and lets it be imported without log lines."""
+class _Import(ImportHook):
+    """Lets TensorFlow be imported without log lines."""
 
     def __init__(self, severities):
-        self._severities, self._entered = severities, False
+        super().__init__()
+        self._severities = severities
 
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != "tensorflow" or self._entered:
-            return None
-        self._entered = True
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._entered = False
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+    def wants(self, name):
+        return name == "tensorflow"
 
-            def exec_module(module):
-                with without_log_lines(self._severities):
-                    execute(module)
-
-            spec.loader.exec_module = exec_module
-        return spec
+    def execute(self, run, module):
+        with without_log_lines(self._severities):
+            run(module)

@@ -1,16 +1,17 @@
 """vaezoo: variational autoencoders that do not collapse, for Keras 3 on TensorFlow and JAX."""
 
 import importlib
-import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
+from .core.imports import ImportHook
+
 if TYPE_CHECKING:
-    from . import callbacks, data, layers, losses, metrics, zoo
+    from . import callbacks, data, layers, losses, metrics, runs, zoo
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "data", "layers", "losses", "metrics", "zoo"]
+__all__ = ["callbacks", "data", "layers", "losses", "metrics", "runs", "zoo"]
 
 
 def _import_all():
@@ -30,7 +31,7 @@ def __dir__():
     return sorted({*globals(), *__all__})
 
 
-class _WithKeras:
+class _WithKeras(ImportHook):
     """Imports all of vaezoo as soon as Keras is there.
 
     Keras loads a file only if the classes in it are registered, so `import vaezoo` must be enough,
@@ -39,35 +40,21 @@ class _WithKeras:
     """
 
     def __init__(self):
-        self._depth, self._entered = 0, False
+        super().__init__()
+        self._depth = 0
 
-    def find_spec(self, fullname, path=None, target=None):
-        if self._entered or not (fullname == "keras" or fullname.startswith(f"{__name__}.")):
-            return None
-        self._entered = True
+    def wants(self, name):
+        return name == "keras" or name.startswith(f"{__name__}.")
+
+    def execute(self, run, module):
+        self._depth += 1
         try:
-            spec = importlib.util.find_spec(fullname)
+            run(module)
         finally:
-            self._entered = False
-        if spec is not None and spec.loader is not None:
-            self._follow(spec.loader)
-        return spec
-
-    def _follow(self, loader):
-        execute = loader.exec_module
-
-        def exec_module(module):
-            del loader.exec_module
-            self._depth += 1
-            try:
-                execute(module)
-            finally:
-                self._depth -= 1
-            if not self._depth and "keras" in sys.modules and self in sys.meta_path:
-                sys.meta_path.remove(self)
-                _import_all()
-
-        loader.exec_module = exec_module
+            self._depth -= 1
+        if not self._depth and "keras" in sys.modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _import_all()
 
 
 if "keras" in sys.modules:

@@ -1,0 +1,44 @@
+"""Runs code around the import of certain modules."""
+
+import importlib.util
+
+
+class ImportHook:
+    """Finds modules as Python does, and executes those that are wanted by a method of its own.
+
+    It goes to the front of `sys.meta_path`. Subclasses implement `wants` and `execute`.
+    """
+
+    def __init__(self):
+        self._entered = False
+
+    def wants(self, name):
+        """Whether the module of that full name is one to act on."""
+        raise NotImplementedError
+
+    def execute(self, run, module):
+        """Executes the module by calling `run(module)`."""
+        raise NotImplementedError
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Returns the module's own specification, or None to leave it to the other finders."""
+        if self._entered or not self.wants(fullname):
+            return None
+        self._entered = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._entered = False
+        if spec is not None and spec.loader is not None:
+            self._follow(spec.loader)
+        return spec
+
+    def _follow(self, loader):
+        run = loader.exec_module
+
+        def exec_module(module):
+            # The loader stays what it is to all others.
+            del loader.exec_module
+            self.execute(run, module)
+
+        loader.exec_module = exec_module
