@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..runs import directory as runs
+from ..runs.directory import versions
 from . import logs
 from .console import say_error, say_usage, show_warning
 from .diagnose import diagnose
@@ -86,7 +86,7 @@ def _show_version(wanted):
         import keras
 
         backend = keras.backend.backend()
-        found = runs.versions()
+        found = versions()
         typer.echo(
             f"vaezoo {__version__} (keras {found['keras']}, backend {backend} "
             f"{found.get(backend, 'unknown')}, python {found['python']})"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..runs import directory as runs
 from ..runs import settings
+from ..runs.models import load_network
 from . import options
 from .console import open_console
 from .source import check_source, check_target, open_source
@@ -208,4 +208,4 @@ def _network(features):
         return features
     if not path.is_file():
         raise FileNotFoundError(f"No file '{path}' with a network of features")
-    return runs.load_network(path)
+    return load_network(path)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ..core.files import check_writable, naming
-from ..runs import directory as runs
+from ..runs.directory import find_model
+from ..runs.models import load_model, vocabulary_of, writes_text
 from .console import open_console
-from .text import vocabulary_of, writes_text
 
 
 def export(
@@ -47,8 +47,8 @@ def export(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"'{out}' exists and is never overwritten: name another folder")
     check_writable(out)
-    file = runs.find_model(source)
-    model = runs.load_model(file)
+    file = find_model(source)
+    model = load_model(file)
     vocabulary = vocabulary_of(model, file) if writes_text(model) else None
     try:
         model.export(out, vocabulary=vocabulary, beam_size=beam)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..runs import directory as runs
+from ..runs.directory import find_model
 from . import grids
 from .source import check_target, open_source
 
@@ -85,7 +85,7 @@ def interpolate(source, first, last, steps, num, out, overwrite, scale, **given)
 
 def _opened(source, name, out, overwrite, **given):
     # An exported model is no source here.
-    file = runs.find_model(source)
+    file = find_model(source)
     if out is not None and out.suffix != ".png":
         raise ValueError(f"`--out` must end in .png for a model of images. Received: {out}")
     if out is not None:

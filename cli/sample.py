@@ -7,11 +7,11 @@ import typer
 
 from ..core.checks import SEEDS
 from ..core.files import written
-from ..runs import directory as runs
+from ..runs.directory import find_model, run_of
+from ..runs.models import load_model, vocabulary_of, writes_text
 from . import grids
 from .console import open_console
 from .source import check_target
-from .text import vocabulary_of, writes_text
 
 
 def sample(
@@ -78,12 +78,12 @@ def sample(
       vaezoo sample runs/du -n 10000 --draw --out generated.npz
       vaezoo sample runs/text -n 10 --temperature 0.7 --top-k 50
     """
-    file = runs.find_model(source)
+    file = find_model(source)
     import numpy as np
 
     from .. import data
 
-    model = runs.load_model(file)
+    model = load_model(file)
     of_text = writes_text(model)
     out = out if out or of_text else file.with_name("samples.png")
     suffixes = (".txt" if of_text else ".png", ".npz")
@@ -97,7 +97,7 @@ def sample(
     if scale and not image:
         raise ValueError(f"`--scale` is for a .png of images. Received: --scale {scale}")
     if image:
-        config = runs.run_of(file) or {"settings": {"data": {}}}
+        config = run_of(file) or {"settings": {"data": {}}}
         value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
         shape = model.prior.event_shape
         scale = scale or grids.enlarging(shape)

@@ -1,11 +1,12 @@
 """The model and the data that a command is given, and the file that it writes."""
 
-import inspect
+import contextlib
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.files import check_writable
-from ..runs import directory as runs
+from ..runs import directory
 
 
 class Opened(NamedTuple):
@@ -64,70 +65,90 @@ def open_source(
         ValueError: If the data are not known, or do not fit.
     """
     served = source.is_dir() and (source / "saved_model.pb").is_file()
-    file = source if served else runs.find_model(source)
+    file = source if served else directory.find_model(source)
     from .. import data
+    from ..runs.models import load_model
+    from ..runs.spec import asking_again, can_hold_out, without_asked
 
-    config = None if served else runs.run_of(file)
-    args = runs.without_asked(config["settings"]["data"]) if config else {}
+    config = None if served else directory.run_of(file)
+    stored = config["settings"]["data"] if config else {}
+    held = without_asked(stored)
     if data_name is not None:
-        args["name_or_path"] = data_name
-    if "name_or_path" not in args:
+        held["name_or_path"] = data_name
+    if "name_or_path" not in held:
         raise ValueError(f"`--data` must be given: '{file}' does not belong to a run that knows it")
-    names = inspect.signature(data.load_arrays).parameters
-    draws = bool(args.get("binarize")) if binarize is None else binarize
-    args = {name: value for name, value in args.items() if name in names}
-    args.pop("limit", None)
-    args["binarize"] = "fixed" if draws else None
+    spec = data.DataSpec(**held)
+    draws = bool(spec.binarize) if binarize is None else binarize
+    spec = spec.replace(binarize="fixed" if draws else None, limit=None)
     if labels is not True:
-        args["labels"] = labels
+        spec = spec.replace(labels=labels)
     if data_dir is not None:
-        args["data_dir"] = data_dir
-    model = file if served else runs.load_model(file)
+        spec = spec.replace(data_dir=data_dir)
+    model = file if served else load_model(file)
     pairs = {"train": None, "validation": None}
-    with runs.asking_again(config if data_name is None else None, args):
+    again = asking_again(stored if data_name is None else {}, spec.given())
+    with asking_by_options(), again:
         if not served:
-            args = _read_by_its_vocabulary(args, model, file)
-        x, y = data.load_arrays(**{**args, "split": split, "limit": limit})
+            spec = _read_by_its_vocabulary(spec, model, file)
+        x, y = data.load_arrays(spec, split, limit=limit)
         # Several draws of one image are no examples of their own to learn from.
-        held = {**args, "copies": 1} if "copies" in args else dict(args)
-        if with_validation and held.get("validation_split") is None and runs.can_hold_out(held):
-            held["validation_split"] = runs.HELD_OUT
+        known = spec.replace(copies=1)
+        if with_validation and known.validation_split is None and can_hold_out(known):
+            known = known.replace(validation_split=directory.HELD_OUT)
         for name, wanted in (("train", with_train), ("validation", with_validation)):
             if wanted:
-                one, labels_of_one = data.load_arrays(**{**held, "split": name})
+                one, labels_of_one = data.load_arrays(known, name)
                 pairs[name] = (_reshaped(one, model), labels_of_one)
     x = _reshaped(x, model)
     drawn = ", binarized" if draws else ""
-    description = f"{file} on {args['name_or_path']}[{split}], {len(x):,} examples{drawn}"
+    description = f"{file} on {spec.name_or_path}[{split}], {len(x):,} examples{drawn}"
     folder = file.parent
-    if folder.name == runs.CHECKPOINTS:
+    if folder.name == directory.CHECKPOINTS:
         folder = folder.parent
-    value_range = tuple(args.get("value_range", (0.0, 1.0)))
     return Opened(
-        model, x, y, pairs["train"], description, folder, pairs["validation"], value_range
+        model, x, y, pairs["train"], description, folder, pairs["validation"], spec.value_range
     )
+
+
+@contextlib.contextmanager
+def asking_by_options():
+    """Says in the words of the command line what a run must be given again."""
+    try:
+        yield
+    except ValueError as error:
+        asked = getattr(error, "asked", None)
+        if not asked:
+            raise
+        words = {
+            "data_dir": f"--data-dir {shlex.quote(str(asked.get('data_dir')))}",
+            "download": "--set data.download=true, in `vaezoo train`",
+        }
+        told = " and ".join(words[name] for name in asked)
+        raise ValueError(
+            f"{error.reason} (the run was started with {told}, which a run's file may not ask "
+            "for: give it again)"
+        ) from error
 
 
 def check_source(source):
     """Raises the error of a missing model, before the backend is imported."""
     if not (source / "saved_model.pb").is_file():
-        runs.find_model(source)
+        directory.find_model(source)
 
 
-def _read_by_its_vocabulary(args, model, file):
-    """Arguments of `data.load_arrays` by which text has the ids that the model knows."""
+def _read_by_its_vocabulary(spec, model, file):
+    """The data such that text has the ids that the model knows."""
     from ..data.text import text_path
-    from .text import vocabulary_of, writes_text
+    from ..runs.models import vocabulary_of, writes_text
+    from ..runs.spec import with_vocabulary
 
-    text = text_path(args["name_or_path"], args.get("data_dir")) is not None
+    text = text_path(spec.name_or_path, spec.data_dir) is not None
     if text != writes_text(model):
         found, wanted = ("text", "images") if text else ("no text", "text")
         raise ValueError(
-            f"'{file}' is a model of {wanted}. Received: {args['name_or_path']!r}, which is {found}"
+            f"'{file}' is a model of {wanted}. Received: {spec.name_or_path!r}, which is {found}"
         )
-    if not text:
-        return args
-    return runs.with_vocabulary(args, vocabulary_of(model, file))
+    return with_vocabulary(spec, vocabulary_of(model, file)) if text else spec
 
 
 def _reshaped(x, model):

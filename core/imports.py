@@ -1,6 +1,10 @@
 """Runs code around the import of certain modules."""
 
 import importlib.util
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 
 class ImportHook:
@@ -9,18 +13,20 @@ class ImportHook:
     It goes to the front of `sys.meta_path`. Subclasses implement `wants` and `execute`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._entered = False
 
-    def wants(self, name):
+    def wants(self, name: str) -> bool:
         """Whether the module of that full name is one to act on."""
         raise NotImplementedError
 
-    def execute(self, run, module):
+    def execute(self, run: Callable[[ModuleType], None], module: ModuleType) -> None:
         """Executes the module by calling `run(module)`."""
         raise NotImplementedError
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Returns the module's own specification, or None to leave it to the other finders."""
         if self._entered or not self.wants(fullname):
             return None
@@ -33,10 +39,10 @@ class ImportHook:
             self._follow(spec.loader)
         return spec
 
-    def _follow(self, loader):
+    def _follow(self, loader: Any) -> None:
         run = loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: ModuleType) -> None:
             # The loader stays what it is to all others.
             del loader.exec_module
             self.execute(run, module)

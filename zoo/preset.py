@@ -48,10 +48,10 @@ OF_DATA = (
 )  # fmt: skip
 
 
-def build_preset(
+def merge_settings(
     name: str, constructor: Callable[..., Any], settings: dict[str, Any], overrides: dict[str, Any]
-) -> Preset:
-    """Builds the `Preset` of checked settings."""
+) -> dict[str, Any]:
+    """Returns the settings of a preset with overrides in their place, and checks their names."""
     kind = settings["networks"]["kind"]
     if overrides["networks"].get("kind", kind) != kind:
         # Networks of another kind have other options.
@@ -69,6 +69,14 @@ def build_preset(
     check_keys(f"`data` of preset {name!r}", settings["data"], OF_DATA)
     if "batch_size" in settings["data"]:
         settings["data"]["batch_size"] = check_integer("batch_size", settings["data"]["batch_size"])
+    return settings
+
+
+def build_preset(
+    name: str, constructor: Callable[..., Any], settings: dict[str, Any], overrides: dict[str, Any]
+) -> Preset:
+    """Builds the `Preset` of checked settings."""
+    settings = merge_settings(name, constructor, settings, overrides)
     training = dict(settings["training"])
     fit_args = {"epochs": check_integer("epochs", training.pop("epochs"))}
     # Where to hold out what is for the command line, which loads the data.

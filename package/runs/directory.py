@@ -9,14 +9,11 @@ tensorboard/      event files
 model.keras       the model after its last epoch
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import math
 import platform
-import shlex
 import time
 import warnings
 import zipfile
@@ -64,17 +61,17 @@ def check_free(directory, overwrite=False):
     except ValueError as error:
         raise FileExistsError(
             f"'{directory}' exists, and nothing is written to it: {error}. Name another directory "
-            "with --out"
+            "(--out)"
         ) from error
     if config is None:
         raise FileExistsError(
             f"'{directory}' exists and holds no vaezoo run, so nothing is written to it: name "
-            "another directory with --out"
+            "another directory (--out)"
         )
     if not overwrite:
         raise FileExistsError(
-            f"'{directory}' already holds another run, of {config['preset']}: continue it with "
-            "--resume, replace it with --overwrite, or name another directory with --out"
+            f"'{directory}' already holds another run, of {config['preset']}: continue "
+            "it (--resume), overwrite it (--overwrite), or name another directory (--out)"
         )
 
 
@@ -121,49 +118,6 @@ def _config_or_none(directory):
     return config
 
 
-def without_asked(data_args):
-    """Returns settings of data, as a run's file has them, without what that may not ask for."""
-    return {name: value for name, value in data_args.items() if name not in ASKED}
-
-
-@contextlib.contextmanager
-def asking_again(config, given):
-    """Says in an error about data what the run was started with, if it is not given again.
-
-    Args:
-        config: Configuration of a run, or None.
-        given: Dict of the settings of data that the command line has.
-    """
-    try:
-        yield
-    except (OSError, ValueError, LookupError) as error:
-        held = config["settings"]["data"] if config else {}
-        asked = {
-            "data_dir": f"--data-dir {shlex.quote(str(held.get('data_dir')))}",
-            "download": "--set data.download=true, in `vaezoo train`",
-        }
-        again = [asked[name] for name in ASKED if held.get(name) and name not in given]
-        if not again:
-            raise
-        raise ValueError(
-            f"{error} (the run was started with {' and '.join(again)}, which a run's file may not "
-            "ask for: give it again)"
-        ) from error
-
-
-def can_hold_out(data_args):
-    """Whether part of the training data can be held out: there is no validation split."""
-    from .. import data
-
-    names = inspect.signature(data.describe).parameters
-    args = {name: value for name, value in data_args.items() if name in names}
-    try:
-        data.describe(**{**args, "split": "validation", "validation_split": HELD_OUT})
-    except ValueError:
-        return False
-    return True
-
-
 def run_of(model_file):
     """Returns the configuration of the run that wrote `model_file`, or None."""
     return next(filter(None, map(_config_or_none, _folders_of(model_file))), None)
@@ -204,12 +158,6 @@ def fingerprint(vocabulary):
     return hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
 
 
-def with_vocabulary(data_args, vocabulary):
-    """Returns arguments of `data.load` that read text by a vocabulary instead of building one."""
-    args = {k: v for k, v in data_args.items() if k not in ("max_size", "min_count")}
-    return {**args, "vocabulary": vocabulary}
-
-
 class Progress(NamedTuple):
     """How far a run has come.
 
@@ -239,7 +187,7 @@ def read_progress(directory):
         if read_history(directory):
             raise ValueError(
                 f"'{directory}' cannot be continued: {LAST} is missing, which its {HISTORY} tells "
-                "of. Start anew with --overwrite"
+                "of. Start anew, and overwrite it (--overwrite)"
             )
         return Progress([])
     try:
@@ -258,8 +206,8 @@ def read_progress(directory):
             }
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"'{file}' is broken, and the run cannot go on from it: start anew with --overwrite, "
-            f"or use {BEST}. ({' '.join(str(error).split())})"
+            f"'{file}' is broken, and the run cannot go on from it: start anew, and overwrite it "
+            f"(--overwrite), or use {BEST}. ({' '.join(str(error).split())})"
         ) from error
     try:
         kept = read_history(directory) == state["history"]
@@ -406,36 +354,3 @@ def find_model(path):
     if path.suffix != ".keras":
         raise ValueError(f"'{path}' is not a .keras file")
     return path
-
-
-def load_model(file):
-    """Loads the `.keras` file of a model, uncompiled; runs no code from it.
-
-    Raises:
-        ValueError: If it is not a model of vaezoo.
-    """
-    from ..zoo import VAE
-
-    model = load_network(file)
-    if not isinstance(model, VAE):
-        raise ValueError(f"'{file}' is not a model of vaezoo. Received: {type(model).__name__}")
-    return model
-
-
-def load_network(file):
-    """Loads any `.keras` file, uncompiled; runs no code from it.
-
-    Raises:
-        ValueError: If it cannot be loaded.
-    """
-    if not zipfile.is_zipfile(file):
-        # Keras says of such a file that it is not there.
-        raise ValueError(f"'{file}' is not a .keras file, or is empty or cut short")
-    import keras
-
-    try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:
-        # Keras raises almost any kind for a broken file, with the whole configuration behind it.
-        reason = " ".join(str(error).split("Full object config")[0].split())
-        raise ValueError(f"'{file}' cannot be loaded: {reason}") from error

@@ -55,6 +55,11 @@ class RunRecorder(keras.callbacks.Callback):
         self.history = list(progress.history) if progress else []
         self._started, self._made, self._steering = None, None, ()
 
+    @property
+    def claimed(self):
+        """Whether the directory is that of this run."""
+        return self._made is not None and (self.directory / CONFIG).is_file()
+
     def around(self, callbacks):
         """Returns callbacks that may change the model, with the recorder before and behind."""
         self._steering = tuple(callbacks)
@@ -116,7 +121,7 @@ class RunRecorder(keras.callbacks.Callback):
 
     def keep_best(self, logs):
         """Keeps the model of an epoch that is the best so far, until the epoch is recorded."""
-        record = _record(len(self.history) + 1, 0.0, logs or {})
+        record = record_of(len(self.history) + 1, 0.0, logs or {})
         (self.directory / _WAITING).unlink(missing_ok=True)
         if record["loss"] is None:
             self.model.stop_training = True
@@ -127,7 +132,7 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = dict(logs or {})
         logs.setdefault("learning_rate", _learning_rate(self.model))
-        record = _record(epoch + 1, round(time.perf_counter() - self._started, 3), logs)
+        record = record_of(epoch + 1, round(time.perf_counter() - self._started, 3), logs)
         if record["loss"] is None:
             self.model.stop_training = True
             self.history.append(record)
@@ -192,7 +197,8 @@ class _Ahead(keras.callbacks.Callback):
         self.recorder.keep_best(logs)
 
 
-def _record(epoch, seconds, logs):
+def record_of(epoch, seconds, logs):
+    """Returns the record of an epoch: its logs as JSON numbers, with the validation bound."""
     values = map_finite({name: float(value) for name, value in logs.items()})
     record = {"epoch": epoch, "seconds": seconds, **values}
     bound, name = score(record)

@@ -16,11 +16,11 @@ import vaezoo
 from vaezoo.cli import grids
 from vaezoo.cli.app import app
 from vaezoo.cli.source import open_source
-from vaezoo.cli.train import _observers
 from vaezoo.losses import LinearSchedule
+from vaezoo.runs import Run, RunSpec, settings
 from vaezoo.runs import directory as runs
-from vaezoo.runs import settings
 from vaezoo.runs.recorder import RunRecorder
+from vaezoo.runs.spec import splits
 
 PRESET = "du_vae_digits_mlp"
 # Few examples, and the faster of the two ways to start: a second a run.
@@ -391,12 +391,9 @@ def test_networks_that_do_not_fit_the_data_are_a_clean_error(tmp_path):
 
 
 def test_networks_of_another_kind_do_not_inherit_options():
-    from vaezoo.cli.train import _build
-
-    overrides = settings.parse_overrides(["networks.kind=mu_vae"], {"networks": {}})
-    run = _build("vae_digits_mlp", overrides)
-    assert run.settings["networks"] == {"kind": "mu_vae", "input_shape": (8, 8, 1)}
-    assert run.model.encoder.output_shape[0] is None
+    spec = RunSpec("vae_digits_mlp", networks={"kind": "mu_vae"})
+    assert spec.resolve().networks == {"kind": "mu_vae", "input_shape": (8, 8, 1)}
+    assert Run.create(None, spec).model().encoder.output_shape[0] is None
 
 
 @pytest.mark.large
@@ -410,14 +407,15 @@ def test_the_latent_code_is_watched_in_the_folder_of_the_run(tmp_path):
 
 
 def test_validation_data_are_held_out_of_the_training_data(tmp_path):
-    from vaezoo.cli.train import OPTIONS, _data_args
-
     np.save(tmp_path / "x.npy", np.arange(120, dtype="uint8").repeat(4).reshape(120, 2, 2))
-    args = {"name_or_path": str(tmp_path / "x.npy"), "batch_size": 10, "binarize": None}
-    train_args, validation_args = _data_args(args, OPTIONS, 0)
+    spec = vaezoo.data.DataSpec(str(tmp_path / "x.npy"), batch_size=10)
     seen = [
-        {int(255 * value + 0.5) for x in vaezoo.data.load(**a) for value in np.array(x)[:, 0, 0, 0]}
-        for a in (train_args, validation_args)
+        {
+            int(255 * value + 0.5)
+            for x in vaezoo.data.load(part)
+            for value in np.array(x)[:, 0, 0, 0]
+        }
+        for part in splits(spec, "auto")
     ]
     assert not seen[0] & seen[1]
     assert len(seen[0]) == 110
@@ -439,14 +437,13 @@ def test_examples_are_counted_where_a_model_tells_them_apart(tmp_path):
 
 
 def test_digits_keep_their_own_splits_and_validation_has_one_draw():
-    from vaezoo.cli.train import OPTIONS, _data_args
-
-    args = {"name_or_path": "digits", "binarize": "dynamic"}
-    train_args, validation_args = _data_args(args, OPTIONS, 5)
-    assert train_args == {**args, "seed": 5}
-    assert validation_args["binarize"] == "fixed"
-    assert validation_args["split"] == "validation"
-    assert _data_args(args, {**OPTIONS, "validation": "none"}, 0)[1] is None
+    spec = vaezoo.data.DataSpec("digits", binarize="dynamic", with_index=True)
+    train_spec, validation = splits(spec, "auto")
+    assert train_spec == spec
+    assert validation.binarize == "fixed"
+    assert validation.split == "validation"
+    assert not validation.with_index
+    assert splits(spec, "none") == (spec, None)
 
 
 @pytest.mark.large
@@ -472,8 +469,8 @@ def test_without_validation_the_training_data_are_watched(tmp_path):
     pytest.importorskip("tensorflow", reason="event files are written through TensorFlow")
     from vaezoo.callbacks import LatentMonitor
 
-    args = {"name_or_path": "digits", "binarize": "dynamic", "limit": 20, "seed": 0}
-    _, monitor = _observers(tmp_path, {"monitor": True}, args, None)
+    spec = RunSpec("vae_digits_mlp", data={"limit": 20, "batch_size": 10}, validation="none")
+    _, monitor = Run.create(tmp_path / "run", spec).observers()
     assert isinstance(monitor, LatentMonitor)
     x, y = vaezoo.data.load_arrays("digits", "train", binarize="fixed", limit=20)
     np.testing.assert_array_equal(monitor.data, x)
@@ -927,9 +924,10 @@ def test_images_and_text_are_told_apart(text_run, finished, corpus, tmp_path):
 
 def test_texts_are_monitored_as_text(text_run, corpus, tmp_path):
     pytest.importorskip("tensorflow")
-    vocabulary = vaezoo.data.Vocabulary.load(text_run / "vocabulary.txt")
-    args = {"name_or_path": str(corpus), "split": "test", "vocabulary": vocabulary}
-    monitor = _observers(tmp_path, {"monitor": True}, None, args)[1]
+    run = Run.open(
+        shutil.copytree(text_run, tmp_path / "run"), monitor=True, training={"epochs": 2}
+    )
+    monitor = run.observers()[1]
     assert monitor.to_text(monitor.data[:2]) == ["bad !", "good fine !"]
 
 

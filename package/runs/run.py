@@ -1,0 +1,523 @@
+"""`Run`: trains what a `RunSpec` says, keeps it in a directory, goes on with it, finds it again."""
+
+import contextlib
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from .. import callbacks as _callbacks
+from .. import data as _data
+from ..core.checks import check_choice, check_integer, check_kind
+from ..core.files import check_writable
+from ..data import DataSpec
+from . import directory as _directory
+from .models import load_model
+from .recorder import RunRecorder, load_weights, record_of, save_model
+from .settings import SECTIONS, to_json
+from .spec import (
+    OPTIONS,
+    RunSpec,
+    asking_again,
+    build,
+    located,
+    resolved,
+    splits,
+    with_vocabulary,
+    without_asked,
+)
+
+#: Largest number of held-out examples on which the latent code is watched in training.
+MONITORED = 1000
+
+
+class Run:
+    """A training run: its spec, its data, its model, its history, and the directory of all that.
+
+        run = runs.Run.create("runs/du", runs.RunSpec("du_vae_digits_mlp"))
+        run.fit()
+        run = runs.Run.open("runs/du")
+        run.fit(epochs=120)
+        run.model().generate(16), run.history[-1]["val_bound"]
+
+    Make one by `create` or `open`.
+
+    Attributes:
+        spec: `RunSpec` with all settings spelt out.
+        directory: `Path`, or None for a run that is kept in memory alone.
+    """
+
+    def __init__(self, spec, directory=None, *, vocabulary=None, stored=None, overwrite=False):
+        self.spec, self.directory, self._resolved = spec, directory, stored is None
+        self._vocabulary, self._stored, self._overwrite = vocabulary, stored, overwrite
+        self._asked = {} if stored is None else stored["settings"]["data"]
+        self._command, self._next, self._model, self._records = None, None, None, []
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path | None,
+        spec: RunSpec,
+        *,
+        overwrite: bool = False,
+        command: str | None = None,
+    ) -> "Run":
+        """Makes a new run of a spec, which is resolved for the data that there are.
+
+        Nothing is written until training begins, so that a start that fails leaves nothing behind.
+
+        Args:
+            directory: Folder for the run, new, empty or with a run to overwrite; None keeps the
+                run in memory alone, without checkpoints and TensorBoard.
+            spec: `RunSpec`.
+            overwrite: Whether a run that is already there is replaced.
+            command: What started the run, kept in `config.json`.
+
+        Raises:
+            FileExistsError: If something else is there.
+            ValueError: As in `RunSpec.resolve`.
+        """
+        check_kind("spec", spec, RunSpec, "a RunSpec")
+        if directory is not None:
+            directory = Path(directory)
+            _directory.check_free(directory, overwrite)
+            check_writable(directory / _directory.CONFIG)
+        spec, vocabulary = resolved(spec)
+        run = cls(spec, directory, vocabulary=vocabulary, overwrite=overwrite)
+        run._command = command
+        return run
+
+    @classmethod
+    def open(cls, directory: str | Path, *, command: str | None = None, **changes: Any) -> "Run":
+        """Opens the run in a directory, to read it or to go on with it.
+
+        Args:
+            directory: Folder of the run.
+            command: What goes on with the run, kept in `config.json` if it is trained.
+            **changes: Fields of the spec, which must be those of the run. These alone may differ:
+                `training={"epochs": ...}`, `steps_per_execution`, `xla`, `monitor`; and
+                `data={"data_dir": ...}` or `"download"`, which are not taken from the file.
+
+        Raises:
+            FileNotFoundError: If there is no run.
+            ValueError: If its configuration cannot be used, or a change makes it another run.
+        """
+        directory = Path(directory)
+        stored = _directory.read_config(directory)
+        changes = {name: value for name, value in changes.items() if value is not None}
+        try:
+            spec = RunSpec.from_dict(stored)
+        except ValueError as error:
+            raise ValueError(f"'{directory / _directory.CONFIG}' has {error}") from error
+        spec = spec.replace(data=without_asked(spec.data))
+        given = changes.get("data", {})
+        given = located(given.given() if isinstance(given, DataSpec) else given, spec.data)
+        _check_same_run(directory, stored, {**changes, "data": given})
+        merged = {
+            name: {**getattr(spec, name), **(given if name == "data" else changes.get(name, {}))}
+            for name in SECTIONS
+        }
+        options = {name: changes[name] for name in OPTIONS if name in changes}
+        run = cls(spec.replace(**merged, **options), directory, stored=stored)
+        run._command = command
+        return run
+
+    @property
+    def history(self) -> list[dict]:
+        """Records of the epochs so far, a dict each: `epoch`, `seconds` and the logs."""
+        if self.directory is None:
+            return list(self._records)
+        return [] if self._stored is None else _directory.read_history(self.directory)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the run is to have, those so far included."""
+        return self.spec.training["epochs"]
+
+    @property
+    def vocabulary(self):
+        """`Vocabulary` of a run on text, or None."""
+        if self._vocabulary is None and "vocabulary_sha256" in (self._stored or {}):
+            self._vocabulary = _directory.read_vocabulary(self.directory)
+        return self._vocabulary
+
+    def data(self, split: str = "train") -> Any:
+        """Returns batches of a split, those of "train" and "validation" as in training.
+
+        Args:
+            split: "train", "validation" or another one, with an optional slice.
+
+        Returns:
+            What `data.load` returns, or None for "validation" if the run has none.
+        """
+        train, validation = self._splits()
+        if split in ("train", "validation"):
+            spec = train if split == "train" else validation
+            return spec and self._read(_data.load, spec)
+        return self._read(_data.load, self._held_out(split))
+
+    def arrays(self, split: str = "test", **changes: Any) -> tuple:
+        """Returns a split as arrays `(x, y)`, pixels drawn once where training draws them.
+
+        Args:
+            split: Split, with an optional slice.
+            **changes: Fields of `data.DataSpec`, such as `limit` or `binarize`.
+        """
+        return self._read(_data.load_arrays, self._held_out(split).replace(**changes))
+
+    def model(self, which: str = "final") -> Any:
+        """Returns the model.
+
+        Args:
+            which: "final" for the model after its last epoch so far, "best" for the one with the
+                best bound on validation data.
+
+        Raises:
+            FileNotFoundError: If the run has no such model yet.
+        """
+        check_choice("which", which, ("final", "best"))
+        if which == "final" and self._model is not None:
+            return self._model
+        if self.directory is None:
+            if which == "best":
+                raise FileNotFoundError("A run without a directory keeps no best model")
+            return self._built().model
+        file = self.directory / _directory.BEST if which == "best" else self.directory
+        return load_model(_directory.find_model(file))
+
+    def prepare(self) -> "Prepared":
+        """Builds and compiles the model, opens the data, and reads the last checkpoint.
+
+        `fit` does so by itself; beforehand, it tells what will be trained.
+        """
+        return self._opened(self._built())
+
+    def fit(
+        self,
+        callbacks: Any = (),
+        *,
+        epochs: int | None = None,
+        verbose: Any = "auto",
+        x: Any = None,
+        validation_data: Any = None,
+        **fit_args: Any,
+    ) -> list[dict]:
+        """Trains, from the last checkpoint on where there is one.
+
+        Args:
+            callbacks: Keras callbacks beside those that the run has. What they have as
+                `get_state()` is in the checkpoint, and given to `set_state` when the run goes on.
+            epochs: Epochs that the run is to have, those so far included; by default the spec's.
+            verbose: As in `Model.fit`.
+            x: Data to train on in place of the spec's.
+            validation_data: The same to validate on.
+            **fit_args: Further arguments of `Model.fit`, which belong to such data.
+
+        Returns:
+            The history, as the attribute.
+
+        Raises:
+            ValueError: If the run has all of its epochs, or cannot go on.
+            FloatingPointError: If the loss is no finite number.
+            OSError: If the directory cannot be written.
+        """
+        if epochs is not None:
+            training = {**self.spec.training, "epochs": check_integer("epochs", epochs)}
+            self.spec = self.spec.replace(training=training)
+        if self.directory is None and self._records:
+            raise ValueError("A run without a directory is trained once")
+        ready = self._built()
+        if x is None:
+            self._opened(ready, validation_data is None)
+            x = ready.train
+        validation = ready.validation if validation_data is None else validation_data
+        own, recorder = [*ready.callbacks, *keras.tree.flatten(callbacks)], ready.recorder
+        if recorder is not None:
+            # Observers change nothing, and draw while the checkpoint is already safe.
+            own = [*recorder.around(own), *self._observers(ready)]
+        try:
+            with _policy(self.spec.precision):
+                history = ready.model.fit(
+                    x,
+                    validation_data=validation,
+                    epochs=ready.epochs,
+                    initial_epoch=ready.trained_epochs,
+                    callbacks=own,
+                    verbose=verbose,
+                    **fit_args,
+                )
+            if recorder is None:
+                self._records = _records(history)
+            else:
+                last = recorder.history[-1]
+                if last["loss"] is None:
+                    # A model whose own `fit` does not watch its loss.
+                    raise FloatingPointError(f"The loss was not finite in epoch {last['epoch']}.")
+                save_model(ready.model, self.directory / _directory.MODEL)
+            self._model = ready.model
+        except Exception as error:
+            if recorder is not None:
+                recorder.withdraw()
+                if isinstance(error, FloatingPointError) and recorder.history:
+                    recorder.fail(str(error))
+            raise
+        finally:
+            # What comes next begins with the last checkpoint.
+            self._next = None
+            if recorder is not None and recorder.claimed:
+                self._stored, self._overwrite = _directory.read_config(self.directory), False
+        return self.history
+
+    def _read(self, function, spec):
+        if self.vocabulary is not None:
+            spec = with_vocabulary(spec, self.vocabulary)
+        with self._asking():
+            return function(spec)
+
+    def _asking(self):
+        data = self.spec.data
+        return asking_again(self._asked, data.given() if isinstance(data, DataSpec) else data or {})
+
+    def _splits(self):
+        data = self.spec.data
+        if not isinstance(data, DataSpec):
+            # Of a directory, where data are the sparse settings of its file.
+            data = DataSpec(**{"seed": self.spec.seed, **data})
+        return splits(data, self.spec.validation)
+
+    def _held_out(self, split):
+        train, _ = self._splits()
+        return train.replace(
+            split=split, binarize=train.binarize and "fixed", shuffle=False, drop_remainder=False,
+            with_index=False,
+        )  # fmt: skip
+
+    def _built(self):
+        """Builds what is trained next, once."""
+        if self._next is not None:
+            return self._next
+        directory, stored = self.directory, self._stored
+        progress = None if stored is None else _directory.read_progress(directory)
+        trained = len(progress.history) if progress else 0
+        keras.utils.set_random_seed(self.spec.seed)
+        with _policy(self.spec.precision):
+            if not self._resolved:
+                with self._asking():
+                    self.spec, self._vocabulary = resolved(self.spec, self.vocabulary)
+                self._resolved = True
+            built = build(self.spec)
+            epochs = self.spec.training["epochs"]
+            if directory is not None:
+                epochs = self._epochs_left(progress, trained, epochs)
+            ready = Prepared(built.model, epochs, trained)
+            ready.callbacks = list(built.fit_args.get("callbacks", ()))
+            compile_args = dict(built.compile_args)
+            compile_args["steps_per_execution"] = self.spec.steps_per_execution
+            if not self.spec.xla:
+                compile_args["jit_compile"] = False
+            ready.model.compile(**compile_args)
+            # Checkpoints have the same variables from the first one on.
+            ready.model.optimizer.build(ready.model.trainable_variables)
+            if stored is not None:
+                self._load_weights(ready)
+        if directory is not None:
+            config = self._config(trained)
+            ready.recorder = RunRecorder(
+                directory, config, progress, self._overwrite, self.vocabulary
+            )
+        self._next = ready
+        return ready
+
+    def _epochs_left(self, progress, trained, epochs):
+        finished = self._stored is not None and (self.directory / _directory.MODEL).exists()
+        if progress is not None and progress.ended and trained < epochs:
+            if finished:
+                raise ValueError(
+                    f"'{self.directory}' has ended after {trained} epochs, with the last of its "
+                    "plateaus: more epochs would not change it"
+                )
+            return trained
+        if trained >= epochs and finished:
+            raise ValueError(
+                f"'{self.directory}' has all of its {epochs} epochs: ask for more with `epochs` "
+                "(--epochs)"
+            )
+        return epochs
+
+    def _opened(self, ready, with_validation=True):
+        """Opens the data of the spec, once."""
+        if ready.train is not None:
+            return ready
+        if self.spec.data is None:
+            raise ValueError("`x` must be given for a spec without data. Received: x=None")
+        train, validation = self._splits()
+        # Another seed for the epochs of a resumed run, or they would repeat the order of the first.
+        train = train.replace(seed=train.seed + ready.trained_epochs)
+        if validation is None and with_validation and self.spec.training.get("plateau"):
+            raise ValueError(
+                "Without validation data (--validation none) the learning rate lacks the bound "
+                "that it follows: set training={'plateau': None} (--set training.plateau=none) "
+                "along with it"
+            )
+        ready.train_spec, ready.validation_spec = train, validation if with_validation else None
+        ready.train = self._read(_data.load, train)
+        if ready.validation_spec is not None:
+            ready.validation = self._read(_data.load, validation)
+        return ready
+
+    def _load_weights(self, ready):
+        if not (self.directory / _directory.LAST).exists():
+            return
+        load_weights(ready.model, self.directory / _directory.LAST)
+        if not ready.trained_epochs and int(ready.model.optimizer.iterations):
+            raise ValueError(
+                f"'{self.directory / _directory.HISTORY}' has no epoch, and {_directory.LAST} is "
+                "of a later one: nobody can tell where to go on. Start anew, and overwrite the run "
+                "(--overwrite)"
+            )
+
+    def _config(self, trained):
+        """What `config.json` holds from now on."""
+        config = {**self.spec.to_dict(), "command": self._command, "resumed": []}
+        if self.vocabulary is not None:
+            config["vocabulary_sha256"] = _directory.fingerprint(self.vocabulary)
+        if self._stored is not None:
+            last = {
+                "epoch": trained,
+                "command": self._command,
+                "versions": _directory.versions(),
+            }
+            resumed = [*self._stored.get("resumed", ()), last]
+            config.update(command=self._stored.get("command"), resumed=resumed)
+            for name in _directory.ASKED:
+                if name in self._asked:
+                    config["settings"]["data"].setdefault(name, self._asked[name])
+        return config
+
+    def observers(self) -> list:
+        """Returns the callbacks that show a run with a directory: TensorBoard, latent monitor."""
+        return self._observers(self.prepare())
+
+    def _observers(self, ready):
+        if not importlib.util.find_spec("tensorflow"):
+            return []
+        folder = self.directory / _directory.TENSORBOARD
+        found = [keras.callbacks.TensorBoard(folder, write_graph=False)]
+        if not self.spec.monitor or ready.train_spec is None:
+            return found
+        # Without validation data, the first of the training data are watched.
+        watched = ready.validation_spec or ready.train_spec
+        limit = min(watched.limit or MONITORED, MONITORED)
+        watched = watched.replace(binarize=watched.binarize and "fixed", limit=limit)
+        x, labels = self._read(_data.load_arrays, watched)
+        labels = labels if getattr(labels, "ndim", 0) == 1 else None
+        vocabulary = self.vocabulary
+        to_text = vocabulary and functools.partial(_data.to_text, vocabulary=vocabulary)
+        return [*found, _callbacks.LatentMonitor(x, labels, log_dir=folder, to_text=to_text)]
+
+
+class Prepared:
+    """What a run trains next.
+
+    Attributes:
+        model: Compiled `VAE`, with the weights of the last checkpoint.
+        epochs: Epochs that the run will have then.
+        trained_epochs: Epochs that it has already.
+        train_spec: `DataSpec` of the training data, or None before they are opened.
+        validation_spec: The same of the validation data.
+        train: Training batches, or None before they are opened.
+        validation: Validation batches, or None.
+        callbacks: What steers the training.
+        recorder: `RunRecorder`, or None without a directory.
+    """
+
+    def __init__(self, model, epochs, trained_epochs):
+        self.model, self.epochs, self.trained_epochs = model, epochs, trained_epochs
+        self.train_spec = self.validation_spec = self.train = self.validation = None
+        self.callbacks, self.recorder = [], None
+
+
+def find(name_or_path: str | Path, root: str | Path = "runs") -> Run:
+    """Finds a run again.
+
+    Args:
+        name_or_path: Directory of the run, a file in it, the name of a directory in `root`, or the
+            name of a preset for its latest run there.
+        root: Folder where runs lie, that of `vaezoo train` by default.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = Path(name_or_path)
+    for place in (path, Path(root) / path):
+        if place.is_file():
+            for folder in (place.parent, place.parent.parent):
+                if (folder / _directory.CONFIG).is_file():
+                    return Run.open(folder)
+        if place.is_dir():
+            return Run.open(place)
+    found = [
+        folder
+        for folder in sorted(Path(root).glob("*"), key=lambda folder: folder.stat().st_mtime)
+        if folder.is_dir() and _preset_of(folder) == str(name_or_path)
+    ]
+    if not found:
+        raise FileNotFoundError(f"No run '{name_or_path}', as a path or in the folder '{root}'")
+    return Run.open(found[-1])
+
+
+def _preset_of(folder):
+    try:
+        return _directory.read_config(folder)["preset"]
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _check_same_run(directory, config, changes):
+    differences = []
+    if changes.get("preset", config["preset"]) != config["preset"]:
+        differences.append(f"its preset is {config['preset']}")
+    for section in SECTIONS:
+        for key, value in changes.get(section, {}).items():
+            stored = config["settings"][section].get(key)
+            free = (section, key) == ("training", "epochs") or key in _directory.ASKED
+            if not free and _nameless(stored) != _nameless(to_json(value)):
+                differences.append(f"its {section}.{key} is {stored}")
+    for name in _directory.DECISIVE:
+        if changes.get(name, config["options"][name]) != config["options"][name]:
+            differences.append(f"its {name} is {config['options'][name]}")
+    if differences:
+        raise ValueError(
+            f"'{directory}' already holds another run: {', '.join(differences)}. Leave out what "
+            "differs to continue it, or name another directory (--out)"
+        )
+
+
+def _nameless(value):
+    """A setting without the names that Keras gives to layers in their order."""
+    if isinstance(value, dict):
+        dropped = ("name", "build_config")
+        return {key: _nameless(item) for key, item in value.items() if key not in dropped}
+    return [_nameless(item) for item in value] if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def _policy(precision):
+    """Builds and trains under a dtype policy, and puts the one before back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _records(history):
+    """The records of a Keras `History`."""
+    columns = history.history
+    return [
+        record_of(epoch + 1, None, {name: values[i] for name, values in columns.items()})
+        for i, epoch in enumerate(history.epoch)
+    ]

@@ -1,0 +1,413 @@
+"""`RunSpec`: what was asked of a training run, as Python and as JSON."""
+
+import contextlib
+import dataclasses
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import zoo
+from ..core.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_kind,
+    check_name,
+    check_seed,
+)
+from ..data import DataSpec, TextInfo, Vocabulary, describe, load
+from ..data.text import SUFFIXES, text_path
+from ..zoo.preset import build_preset, check_arguments, merge_settings
+from .directory import ASKED, HELD_OUT
+from .settings import SECTIONS, from_json, to_json
+
+#: Dtype policies of Keras that networks are trained in.
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+#: Fields that `config.json` has among its options.
+OPTIONS = ("seed", "precision", "validation", "steps_per_execution", "xla", "monitor")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunSpec:
+    """Says what a run trains, on which data and how: all that its result depends on.
+
+        spec = runs.RunSpec("du_vae_digits_mlp", model={"gamma": 0.6}, training={"epochs": 20})
+        spec == runs.RunSpec.from_dict(spec.to_dict())
+
+    It is what `config.json` in the directory of a run holds. Two are equal if they are the same
+    in JSON.
+
+    Args:
+        preset: Name from `zoo.presets()`, or None to give `constructor` and all settings.
+        constructor: Name of a model of `vaezoo.zoo`, such as `"DUVAE"`; that of the preset by
+            default.
+        model: Dict of arguments of the constructor that differ from the preset's.
+        networks: The same for `zoo.networks.make`. Without a preset it has at least `kind`.
+        training: The same for `epochs`, the optimizer and its arguments, `plateau`, `validation`
+            and `initial_examples`, as in `zoo.load`.
+        data: The same for the fields of `data.DataSpec`, or a `DataSpec`, of which the fields
+            that are not at their defaults count. None, without a preset, if `fit` is given data.
+        seed: Non-negative int; fixes initial weights, noise, and order and binarization of the
+            training data, whose own `seed` is this one unless it is given.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16"; losses are always float32.
+        validation: What to evaluate after each epoch: a split such as `"test"`, `"none"`, or
+            `"auto"`: the validation split, or a twelfth of the training split where there is none,
+            which is then not trained on. By default `training["validation"]`, else `"auto"`.
+        steps_per_execution: Positive int, training steps in one call of the compiled function.
+        xla: Whether XLA compiles the training step.
+        monitor: Whether a run with a directory watches its latent variables in TensorBoard.
+
+    Raises:
+        ValueError: If an argument is out of range, or neither preset nor constructor is given.
+        TypeError: If an argument is of the wrong kind.
+    """
+
+    preset: str | None = None
+    _: dataclasses.KW_ONLY
+    constructor: str | None = None
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: DataSpec | Mapping[str, Any] | None = None
+    seed: int = 0
+    precision: str = "float32"
+    validation: str | None = None
+    steps_per_execution: int = 1
+    xla: bool = True
+    monitor: bool = True
+
+    def __post_init__(self):
+        """Checks whatever needs no data."""
+        check_kind("preset", self.preset, str, "the name of a preset", optional=True)
+        check_kind("constructor", self.constructor, str, "the name of a model", optional=True)
+        if self.preset is None and self.constructor is None:
+            raise ValueError(
+                "Either `preset` or `constructor` must be given. Received: preset=None, "
+                "constructor=None"
+            )
+        if self.preset is not None:
+            check_name("preset", self.preset, zoo.presets(), "one of the zoo's")
+        if self.constructor is not None:
+            check_name("constructor", self.constructor, _constructors(), "a model of the zoo")
+        for name in ("model", "networks", "training"):
+            rule = "a dict of settings"
+            values = check_kind(name, getattr(self, name), Mapping, rule)
+            object.__setattr__(self, name, dict(values))
+        kinds = (DataSpec, Mapping)
+        check_kind("data", self.data, kinds, "a DataSpec or a dict of its fields", optional=True)
+        if isinstance(self.data, Mapping):
+            object.__setattr__(self, "data", dict(self.data))
+        for name, value in {
+            "seed": check_seed("seed", self.seed, optional=False),
+            "precision": check_choice("precision", self.precision, PRECISIONS),
+            "steps_per_execution": check_integer("steps_per_execution", self.steps_per_execution),
+            "xla": check_flag("xla", self.xla),
+            "monitor": check_flag("monitor", self.monitor),
+        }.items():
+            object.__setattr__(self, name, value)
+        wanted = self.validation
+        if wanted is None and "validation" in self.training:
+            wanted = self.training["validation"]
+            wanted = "none" if wanted is None else wanted
+        if not isinstance(wanted, str | None):
+            name = "training.validation" if self.validation is None else "validation"
+            raise ValueError(f"{name} must be a split, 'auto' or 'none'. Received: {wanted!r}")
+
+    def __eq__(self, other):
+        if not isinstance(other, RunSpec):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self):
+        return hash((self.preset, self.constructor, self.seed))
+
+    def replace(self, **changes: Any) -> "RunSpec":
+        """Returns a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it as JSON values.
+
+        A vocabulary that was built, and is no path, lies beside `config.json` instead.
+        """
+        data = {} if self.data is None else self.data
+        if isinstance(data, DataSpec):
+            # A seed that is the default of data may not be the run's.
+            data = {**data.given(), "seed": data.seed}
+        data = {k: v for k, v in data.items() if not isinstance(v, Vocabulary)}
+        sections = (self.model, self.networks, self.training, data)
+        return {
+            "preset": self.preset,
+            "model": self.constructor,
+            "options": {name: getattr(self, name) for name in OPTIONS},
+            "settings": to_json(dict(zip(SECTIONS, sections, strict=True))),
+        }
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "RunSpec":
+        """Reads what `to_dict` returns, or the contents of a `config.json`, also an older one.
+
+        Raises:
+            ValueError: If a setting cannot be read.
+        """
+        try:
+            settings = from_json(config["settings"])
+            options = {k: v for k, v in config["options"].items() if k in OPTIONS}
+            sections = {name: settings.get(name, {}) for name in SECTIONS}
+            return cls(config["preset"], constructor=config.get("model"), **sections, **options)
+        except (ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
+            reason = " ".join(str(error).split("Full object config")[0].split())
+            raise ValueError(f"settings that cannot be read: {reason}") from error
+
+    def resolve(self, vocabulary: Vocabulary | None = None) -> "RunSpec":
+        """Returns the run with all settings spelt out, for the data that there are.
+
+        Preset and overrides are merged, data are described for the shape of the networks' input,
+        the size of a vocabulary and the number of examples, and paths become absolute. Resolving
+        twice changes nothing.
+
+        Args:
+            vocabulary: `Vocabulary` that text is read by, or None to build it.
+
+        Raises:
+            ValueError: If a setting is unknown, or does not fit the data.
+            FileNotFoundError: If the data are not there.
+        """
+        return resolved(self, vocabulary)[0]
+
+
+def resolved(spec, vocabulary=None):
+    """Returns a `RunSpec` as `resolve` does, with the vocabulary of its text or None."""
+    name, constructor, base = _base(spec)
+    overrides = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
+    overrides["data"] = {}
+    wanted = spec.validation
+    if wanted is None:
+        wanted = {**base["training"], **spec.training}.get("validation", "auto")
+        wanted = "none" if wanted is None else wanted
+    data = _data(spec, base, name)
+    if data is not None:
+        known = data if vocabulary is None else with_vocabulary(data, vocabulary)
+        if "num_examples" in base["model"] and "num_examples" not in overrides["model"]:
+            trained_on, _ = splits(known, wanted)
+            overrides["model"]["num_examples"] = describe(trained_on).num_examples
+        networks = {**base["networks"], **overrides["networks"]}
+        vocabulary = _fit_networks(name, networks, overrides["networks"], known)
+    settings = merge_settings(name, constructor, base, overrides)
+    spec = spec.replace(
+        constructor=constructor.__name__,
+        validation=wanted,
+        data=data,
+        **{section: settings[section] for section in SECTIONS[:3]},
+    )
+    return spec, vocabulary
+
+
+def build(spec):
+    """Builds the `zoo.Preset` of a resolved spec."""
+    name, constructor, base = _base(spec)
+    overrides = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
+    return build_preset(name, constructor, base, {**overrides, "data": {}})
+
+
+def splits(data, validation):
+    """Returns the `DataSpec` of training data, and that of validation data or None.
+
+    Args:
+        data: `DataSpec` of a run.
+        validation: "auto", "none" or a split.
+    """
+    if validation == "none":
+        return data, None
+    split = validation
+    if split == "auto":
+        split = "validation"
+        if data.validation_split is None and can_hold_out(data):
+            data = data.replace(validation_split=HELD_OUT)
+    held_out = data.replace(
+        split=split,
+        # One fixed draw, so that epochs can be compared.
+        binarize=data.binarize and "fixed",
+        shuffle=False,
+        drop_remainder=False,
+        # What is not trained on has no place in the training set.
+        with_index=False,
+    )
+    return data, held_out
+
+
+def can_hold_out(data):
+    """Whether part of the training data can be held out: there is no validation split."""
+    try:
+        describe(data.replace(split="validation", validation_split=HELD_OUT))
+    except ValueError:
+        return False
+    return True
+
+
+def with_vocabulary(data, vocabulary):
+    """Returns the `DataSpec` of text that is read by a vocabulary instead of building one."""
+    return data.replace(vocabulary=vocabulary, max_size=None, min_count=1)
+
+
+def without_asked(data):
+    """Returns settings of data, as a run's file has them, without what that may not ask for."""
+    return {name: value for name, value in data.items() if name not in ASKED}
+
+
+class AskedBefore(ValueError):
+    """An error about data that a run was started with something its file may not ask for.
+
+    Attributes:
+        reason: The error.
+        asked: Dict of what to give again: `data_dir`, `download`.
+    """
+
+    def __init__(self, reason, asked):
+        self.reason, self.asked = str(reason), asked
+        words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
+        super().__init__(
+            f"{reason} (the run was started with {words}, which a run's file may not ask for: give "
+            f"it again, as in Run.open(directory, data={asked!r}))"
+        )
+
+
+@contextlib.contextmanager
+def asking_again(held, given):
+    """Says in an error about data what the run was started with, if it is not given again.
+
+    Args:
+        held: Settings of data that the file of the run has.
+        given: Names of those that are given.
+
+    Raises:
+        AskedBefore: In place of the error.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError) as error:
+        asked = {name: held[name] for name in ASKED if held.get(name) and name not in given}
+        if not asked:
+            raise
+        raise AskedBefore(error, asked) from error
+
+
+def located(given, base):
+    """Returns settings of data with a path that is found from everywhere.
+
+    Args:
+        given: Dict of settings that were given.
+        base: Dict of those that they change.
+    """
+    name = given.get("name_or_path", base.get("name_or_path"))
+    in_folder = given.get("data_dir") and text_path(name, given["data_dir"])
+    if in_folder:
+        return {**given, "name_or_path": str(in_folder.resolve())}
+    if "name_or_path" not in given:
+        return given
+    return {**given, "name_or_path": _absolute(name)}
+
+
+def _absolute(name):
+    """Returns a path to data such that it is found from everywhere, a name as it is."""
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        return name
+    path = Path(name).expanduser()
+    means_path = os.sep in os.fspath(name) or isinstance(name, os.PathLike)
+    means_path = means_path or path.suffix in (".npz", ".npy", ".mat", *SUFFIXES)
+    if path.exists() and (means_path or text_path(name) == path):
+        return str(path.resolve())
+    return os.fspath(name)
+
+
+def _constructors():
+    return {
+        name: item
+        for name in zoo.__all__
+        if inspect.isfunction(item := getattr(zoo, name)) or item is zoo.VAE
+        if "encoder" in inspect.signature(item).parameters
+    }
+
+
+def _base(spec):
+    """Returns name, constructor and settings that a spec's own go on top of."""
+    if spec.preset is None:
+        for section, key in (("networks", "kind"), ("training", "epochs")):
+            if key not in getattr(spec, section):
+                raise ValueError(
+                    f"`{section}` must have {key!r} where there is no preset. Received: {section}="
+                    f"{getattr(spec, section)!r}"
+                )
+        settings = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
+        return spec.constructor, _constructors()[spec.constructor], {**settings, "data": {}}
+    constructor, settings = zoo.presets()[spec.preset]
+    if spec.constructor not in (None, constructor.__name__):
+        raise ValueError(
+            f"`constructor` must be that of the preset, {constructor.__name__!r}, or None. "
+            f"Received: preset={spec.preset!r}, constructor={spec.constructor!r}"
+        )
+    return spec.preset, constructor, settings
+
+
+def _data(spec, base, name):
+    given = spec.data
+    if isinstance(given, DataSpec):
+        vocabulary = {"vocabulary": given.vocabulary}
+        given = {**given.given(), **(vocabulary if given.vocabulary is not None else {})}
+    given = located(given or {}, base["data"])
+    check_arguments("data", given, load, name)
+    chosen = {**base["data"]}
+    if given.get("vocabulary") is not None:
+        # A vocabulary that is given need not be built.
+        chosen = {k: v for k, v in chosen.items() if k not in ("max_size", "min_count")}
+    merged = {"seed": spec.seed, **chosen, **given}
+    return DataSpec(**merged) if "name_or_path" in merged else None
+
+
+def _fit_networks(name, networks, overrides, data):
+    """Sets shape and size of the networks by the data; returns the vocabulary of text."""
+    _check_kind(name, networks, data)
+    info = describe(data)
+    text = isinstance(info, TextInfo)
+    if text:
+        size = overrides.setdefault("vocabulary_size", info.vocabulary_size)
+        if size != info.vocabulary_size:
+            raise ValueError(
+                "networks.vocabulary_size must be that of the data, "
+                f"{info.vocabulary_size} in {info.name!r}. Received: {size}"
+            )
+    elif None in info.shape:
+        raise ValueError(
+            f"The images of {info.name!r} differ in size: choose one, such as "
+            "data={'image_size': 64} (--set data.image_size=64)"
+        )
+    wanted = overrides.get("input_shape")
+    if wanted is None:
+        overrides["input_shape"] = tuple(info.shape)
+    elif tuple(wanted) != tuple(info.shape):
+        raise ValueError(
+            f"networks.input_shape must be the shape of the data, {tuple(info.shape)} in "
+            f"{info.name!r}. Received: {tuple(wanted)}"
+        )
+    return info.vocabulary if text else None
+
+
+def _check_kind(preset, networks, data):
+    """Raises an error for networks of text and other data, or the other way round."""
+    name = data.name_or_path
+    text = text_path(name, data.data_dir)
+    parts = (networks["kind"], networks.get("encoder"), networks.get("decoder"))
+    make_decoder = zoo.networks.makers(*parts)[1]
+    for_text = "vocabulary_size" in inspect.signature(make_decoder).parameters
+    if for_text and text is None:
+        raise ValueError(
+            f"{preset} is trained on text: give --data PATH, a folder with train.txt, valid.txt "
+            f"and test.txt, or a .txt file with a sentence a line. No such thing: {name!r}"
+        )
+    if text is not None and not for_text:
+        raise ValueError(
+            f"{preset} is trained on images, and {name!r} holds text: choose a preset whose "
+            "networks are of kind 'lstm'"
+        )

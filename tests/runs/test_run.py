@@ -1,0 +1,235 @@
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from vaezoo import data, runs
+from vaezoo.runs import Run, RunSpec
+
+XLA = keras.backend.backend() == "jax"
+OLDER = Path(__file__).resolve().parents[1] / "older_files"
+TINY = RunSpec(
+    "vae_digits_mlp",
+    model={"latent_dim": 2},
+    networks={"hidden_units": (8,), "decoder": {"hidden_units": (8,)}},
+    training={"epochs": 2, "learning_rate": 0.01},
+    data={"limit": 64, "batch_size": 32, "labels": False},
+    seed=3,
+    xla=XLA,
+    monitor=False,
+)
+
+
+def values(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+
+
+def json_of(directory):
+    return json.loads((directory / "config.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two epochs, and what its callback saw; tests leave it as it is."""
+    seen = []
+    run = Run.create(tmp_path_factory.mktemp("runs") / "tiny", TINY, command="by hand")
+    assert not run.directory.exists()
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    history = run.fit([note], verbose=0)
+    return run, history, seen
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return shutil.copytree(trained[0].directory, tmp_path / "copy")
+
+
+def test_a_run_keeps_what_was_asked_and_what_came_of_it(trained):
+    run, history, seen = trained
+    assert seen == [0, 1]
+    assert run.history == history
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert history[-1]["val_bound"] < history[0]["val_bound"]
+    config = json_of(run.directory)
+    assert config["command"] == "by hand"
+    assert RunSpec.from_dict(config) == TINY.resolve() == run.spec
+    for name in ("model.keras", "checkpoints/last.keras", "checkpoints/best.keras"):
+        assert (run.directory / name).is_file()
+
+
+def test_an_opened_run_is_the_one_that_was_made(trained):
+    run, history, _ = trained
+    opened = Run.open(run.directory)
+    assert opened.history == history
+    assert opened.spec == run.spec
+    for which in ("final", "best"):
+        for one, other in zip(values(opened.model(which)), values(run.model(which)), strict=True):
+            np.testing.assert_array_equal(one, other)
+    x, y = opened.arrays("test", limit=6)
+    np.testing.assert_array_equal(
+        x, data.load_arrays("digits", "test", binarize="fixed", limit=6)[0]
+    )
+    assert y is None
+    train, validation = opened.data(), opened.data("validation")
+    assert len(train) * 32 == 64
+    assert sum(len(np.asarray(x)) for x in validation) == 64
+    assert sum(len(np.asarray(x)) for x in opened.data("test[:40]")) == 40
+
+
+@pytest.mark.one_backend
+def test_a_run_is_found_again(trained, monkeypatch, tmp_path):
+    directory = trained[0].directory
+    for name in (directory, str(directory), directory / "checkpoints" / "best.keras"):
+        assert runs.find(name).directory == directory
+    for name in ("tiny", "vae_digits_mlp", "tiny/model.keras"):
+        assert runs.find(name, directory.parent).directory == directory
+    with pytest.raises(FileNotFoundError, match="No run 'du_vae_digits_mlp'"):
+        runs.find("du_vae_digits_mlp", directory.parent)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="No run 'tiny'"):
+        runs.find("tiny")
+
+
+@pytest.mark.one_backend
+def test_a_run_goes_on_and_ends(copied):
+    run = Run.open(copied)
+    with pytest.raises(ValueError, match="has all of its 2 epochs"):
+        run.fit(verbose=0)
+    history = run.fit(epochs=3, verbose=0)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert int(run.model().optimizer.iterations) == 6
+    (resumed,) = json_of(copied)["resumed"]
+    assert resumed["epoch"] == 2
+    assert json_of(copied)["command"] == "by hand"
+    assert Run.open(copied).spec.training["epochs"] == 3
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"preset": "du_vae_digits_mlp"}, "its preset is vae_digits_mlp"),
+        ({"model": {"latent_dim": 3}}, "its model.latent_dim is 2"),
+        ({"training": {"epochs": 9, "learning_rate": 0.1}}, "its training.learning_rate is 0.01"),
+        ({"data": {"limit": 65}}, "its data.limit is 64"),
+        ({"seed": 4}, "its seed is 3"),
+        ({"validation": "none"}, "its validation is auto"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(trained, changes, difference):
+    with pytest.raises(ValueError, match=f"already holds another run: {difference}"):
+        Run.open(trained[0].directory, **changes)
+
+
+@pytest.mark.one_backend
+def test_what_decides_nothing_may_change(trained):
+    run = Run.open(
+        trained[0].directory, training={"epochs": 7}, steps_per_execution=2, xla=not XLA,
+        data={"limit": 64, "data_dir": "elsewhere"},
+    )  # fmt: skip
+    assert run.spec.training["epochs"] == 7
+    assert (run.spec.steps_per_execution, run.spec.xla) == (2, not XLA)
+    assert run.spec.data["data_dir"] == "elsewhere"
+
+
+@pytest.mark.one_backend
+def test_a_directory_that_is_taken_is_refused_until_it_is_overwritten(copied, tmp_path):
+    with pytest.raises(FileExistsError, match="already holds another run"):
+        Run.create(copied, TINY)
+    run = Run.create(copied, TINY, overwrite=True)
+    # Not before the training begins.
+    assert len(Run.open(copied).history) == 2
+    run.fit(epochs=1, verbose=0)
+    assert len(Run.open(copied).history) == 1
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="holds no vaezoo run"):
+        Run.create(tmp_path, TINY, overwrite=True)
+    with pytest.raises(FileNotFoundError, match="holds no vaezoo run"):
+        Run.open(tmp_path)
+    with pytest.raises(TypeError, match="`spec` must be a RunSpec"):
+        Run.create(tmp_path / "run", "vae_digits_mlp")
+
+
+@pytest.mark.one_backend
+def test_a_run_without_a_directory_gives_the_same_model(trained):
+    run = Run.create(None, TINY)
+    assert run.history == []
+    with pytest.raises(FileNotFoundError, match="keeps no best model"):
+        run.model("best")
+    untrained = values(run.model())
+    history = run.fit(verbose=0)
+    assert run.history == history
+    expected = trained[1]
+    for record, other in zip(history, expected, strict=True):
+        assert record["val_bound"] == pytest.approx(other["val_bound"], rel=1e-6)
+    for one, other, before in zip(
+        values(run.model()), values(trained[0].model()), untrained, strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+        assert np.any(one != before)
+    with pytest.raises(ValueError, match="is trained once"):
+        run.fit()
+
+
+@pytest.mark.one_backend
+def test_a_run_trains_on_data_that_are_given():
+    spec = RunSpec(
+        constructor="BNVAE",
+        model={"latent_dim": 2, "gamma": 0.5},
+        networks={"kind": "mlp", "input_shape": (4, 4, 1), "hidden_units": (4,)},
+        training={"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1},
+        xla=XLA,
+    )
+    x = np.random.default_rng(0).uniform(size=(32, 4, 4, 1)).round().astype("float32")
+    run = Run.create(None, spec)
+    with pytest.raises(ValueError, match="`x` must be given for a spec without data"):
+        run.fit()
+    (record,) = run.fit(x=x, validation_data=(x,), batch_size=8, verbose=0)
+    assert int(run.model().optimizer.iterations) == 4
+    assert record["val_bound"] == pytest.approx(record["val_distortion"] + record["val_rate"])
+
+
+@pytest.mark.one_backend
+def test_the_dtype_policy_stays_what_it_was():
+    spec = TINY.replace(precision="mixed_bfloat16")
+    run = Run.create(None, spec)
+    assert run.model().encoder.layers[-1].compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.one_backend
+def test_a_start_that_fails_leaves_nothing(tmp_path):
+    def fail(epoch, logs=None):
+        raise RuntimeError("no batch")
+
+    run = Run.create(tmp_path / "new" / "run", TINY)
+    with pytest.raises(RuntimeError, match="no batch"):
+        run.fit([keras.callbacks.LambdaCallback(on_epoch_begin=fail)], verbose=0)
+    assert list(tmp_path.iterdir()) == []
+    assert run.history == []
+    assert len(run.fit(epochs=1, verbose=0)) == 1
+
+
+@pytest.mark.large
+@pytest.mark.filterwarnings("ignore:.*The checkpoint does not have what")
+def test_directories_of_earlier_versions_open_and_go_on(tmp_path, monkeypatch):
+    sentences = tmp_path / "sentences"
+    sentences.mkdir()
+    for split, count in (("train", 12), ("valid", 6)):
+        lines = ["0\tbad cold soup\n", "1\tgood tasty fine meal\n"] * (count // 2)
+        (sentences / f"{split}.txt").write_text("".join(lines), "utf-8")
+    for name, epochs in (("digits_run", 2), ("text_run", 1)):
+        directory = shutil.copytree(OLDER / name, tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        run = Run.open(directory)
+        assert len(run.history) == epochs
+        assert run.model().latent_dim == 2
+        before = run.history
+        assert run.fit(epochs=epochs + 1, verbose=0)[:-1] == before
+        assert [record["epoch"] for record in run.history] == list(range(1, epochs + 2))
+        text = name == "text_run"
+        assert (run.vocabulary is not None) is text
+        assert run.spec.data.name_or_path == (str(sentences) if text else "digits")
