@@ -67,7 +67,8 @@ test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the quick tests on each of BACKENDS (ten
 # The folders under the names that they are imported by, for the type checker.
 $(TYPED): pyproject.toml | $(VENV)/pyvenv.cfg
 	@mkdir -p $(@D)/vaezoo
-	@ln -sfn $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
+	@ln -sfn $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(CURDIR)/package/runs \
+		$(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
 	@touch $@
 
 lint: $(TOOLS) $(TYPED)  ## Check style, imports, formatting, spelling and types, as CI does.

@@ -135,6 +135,7 @@ def test_what_decides_nothing_may_change(trained):
     assert run.spec.data["data_dir"] == "elsewhere"
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_directory_that_is_taken_is_refused_until_it_is_overwritten(copied, tmp_path):
     with pytest.raises(FileExistsError, match="already holds another run"):
@@ -200,6 +201,7 @@ def test_the_dtype_policy_stays_what_it_was():
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_start_that_fails_leaves_nothing(tmp_path):
     def fail(epoch, logs=None):
