@@ -5,6 +5,7 @@ assertion is the same for all; see `verdict`. What turned out to be ordinary use
 """
 
 import functools
+import os
 import pathlib
 import shlex
 import shutil
@@ -158,11 +159,13 @@ class World:
 
     def listing(self):
         """All files, with what would change if one were written."""
-        return {
-            str(path): (path.stat().st_size, path.stat().st_mtime_ns)
-            for path in self.folder.rglob("*")
-            if path.is_file() or not any(path.iterdir())
-        }
+        found = {}
+        for folder, folders, files in os.walk(self.folder):
+            for name in files if files or folders else [""]:
+                path = os.path.join(folder, name)
+                status = os.stat(path)
+                found[path] = status.st_size, status.st_mtime_ns
+        return found
 
 
 def png(path, shape=(8, 8), value=0):
@@ -1334,6 +1337,22 @@ def image_runs(world):
     make_image_runs(world.folder / "runs")
 
 
+@pytest.fixture(scope="module")
+def loaded_once():
+    """Loads the file of a model once for all commands: what they refuse leaves it as it is."""
+    load, known = keras.saving.load_model, {}
+
+    def load_model(file, **options):
+        key = str(file), os.stat(file).st_mtime_ns, os.stat(file).st_size, *options.items()
+        if key not in known:
+            known[key] = load(file, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keras.saving, "load_model", load_model)
+        yield
+
+
 def marked(table, count):
     """The rows, of which the first `count` that need nothing of TensorFlow run on JAX as well."""
     plain = [row for row in table if row[0].startswith(("fit: ", "encode: ", "log_prob: "))]
@@ -1357,7 +1376,7 @@ def test_ordinary_use_is_accepted(world, monkeypatch, name):
 
 @pytest.mark.parametrize(("name", "words", "holds"), COMMANDS, ids=ids(COMMANDS))
 def test_bad_inputs_on_the_command_line(
-    world, text_run, image_runs, monkeypatch, name, words, holds
+    world, text_run, image_runs, loaded_once, monkeypatch, name, words, holds
 ):
     monkeypatch.chdir(world.folder)
     assert cli_verdict(words, world, holds) == ""
