@@ -40,7 +40,7 @@ _STANDARDIZE = Remedy(
     # Pixels of a border have no spread.
     "x = (x - x.mean(0)) / (x.std(0) + 1e-6)",
 )
-_OF_LARGE_INPUTS = {"variance_blow_up", "prior_hole", "lagging_encoder", "under_regularised"}
+_OF_LARGE_INPUTS = {"variance_blow_up", "prior_hole", "lagging_encoder", "under_regularized"}
 
 
 def remedies(findings: Sequence[Finding], found: Measurements) -> tuple[Remedy, ...]:
