@@ -83,8 +83,9 @@ SETUP = """
         else:
             model = getattr(zoo, name)(**parts, **options.get(name, {}), seed=1)
         model.build((None, 6))
-        # Flows diverge at the rate of the others.
-        rate = 0.01 if name in options else 0.1
+        # Flows, and the weight of InfoVAE's discrepancy, diverge at the rate of the others, which
+        # makes much of rounding.
+        rate = 0.01 if name in options or name == "InfoVAE" else 0.1
         model.compile(keras.optimizers.SGD(rate), **COMPILE)
         return model
 
