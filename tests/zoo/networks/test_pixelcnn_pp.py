@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers import pixelcnn_pp
 from vaezoo.core.compile import compiled
 from vaezoo.layers.logistic_mixture import DiscretizedLogisticMixture
 from vaezoo.layers.masked_conv import ShiftedConv2D
@@ -167,6 +168,16 @@ def test_gradient_by_later_pixels_is_zero(decoder, gradient, field):
 
 
 @pytest.mark.one_backend
+@pytest.mark.large
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_whole_network_is_that_written_in_numpy(decoder, field):
+    made, (z, x) = decoder(field), codes_and_images(BATCH)
+    for code in (z, 0.0 * z):
+        got = ops.convert_to_numpy(run(made, code, x))
+        expected = pixelcnn_pp.params(made, np.asarray(code[:3]), np.asarray(x[:3]))
+        np.testing.assert_allclose(got[:3], expected, atol=1e-5)
+
+
 def test_dropout_is_for_training_alone(decoder):
     z, x = codes_and_images(2)
     calm = run(decoder("small"), z, x)[:2]
