@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000
-#: The same for `"entropy"`, which takes all its logits. On JAX a tree's steps took 0.84 to 0.97 of
-#: the flat head's processor time at 24,345 and 55,000 classes; fewer were not measured.
+#: The same for `"entropy"`, which takes all its logits. On JAX a tree's steps took 0.94 and 0.85 of
+#: the flat head's processor time at 24,345 and 55,000 classes, and on TensorFlow 0.74 and 0.76
+#: (`python -m benchmarks.softmax time`); fewer were not measured on JAX.
 TREE_FROM, TREE_FROM_ON_JAX = 10_000, 24_000
 #: Step of a tree's rows, see `HierarchicalSoftmax`.
 ROW_LEARNING_RATE = 0.01
@@ -165,7 +166,7 @@ def auxiliary_softmax(
         estimator: Of mutual information, see `AuxiliarySoftmax`.
         softmax: `"flat"`, `"tree"`, or `"auto"`, the faster one: the tree above 1,000 classes; for
             `"entropy"`, which takes the logits of all classes by either head, above 10,000, and on
-            JAX never.
+            JAX above 24,000.
         num_labels: Optional positive int V of at most N, classes that the examples share.
         hidden_units: Widths of the classifier's hidden layers.
         activation: Their activation.
