@@ -457,3 +457,11 @@ def test_predict_compiles_for_few_numbers_of_rows():
         assert len(np.unique(found.z.round(5), axis=0)) == rows
     if keras.backend.backend() == "jax":
         assert set(shapes) <= {4, 8}
+    shapes.clear()
+    for rows in (3, 4, 5, 6, 7, 13, 14, 15, 21):
+        found = model.predict_on_batch(x[:rows])
+        assert found.z.shape == (rows, 1, 2)
+        np.testing.assert_allclose(found.posterior.mean, means[:rows], rtol=1e-5, atol=1e-6)
+    if keras.backend.backend() == "jax":
+        # The first as it is, others as those at hand or as powers of two.
+        assert set(shapes) <= {3, 4, 8, 16, 32}

@@ -184,6 +184,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self.compiled_functions: dict[str, Callable[..., Any]] = {}
         # Those of the evaluation at hand.
         self.batch_sizes = Sizes()
+        self._sizes_of_predictions: dict[tuple[int, ...], set[int]] = {}
         self.prior.bind_model(self)
 
     @property

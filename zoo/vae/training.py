@@ -11,7 +11,7 @@ from keras import ops
 
 from ...core.arrays import RowOrder, batches_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
-from ...core.compile import padded, rows_to_compile, run_once, stateless
+from ...core.compile import compiles_by_size, padded, rows_to_compile, run_once, stateless
 from ...core.masks import num_valid
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...layers import awaits_initialization, initialize_from_data
@@ -429,8 +429,7 @@ class Training(_Model):
             found = super().predict(given, batch_size, verbose, **kwargs)
         if x is data.x:
             return found
-        rows = len(data.x)
-        return keras.tree.map_structure(lambda v: None if v is None else v[:rows], found)
+        return _first_rows(found, len(data.x))
 
     def train_on_batch(
         self,
@@ -456,7 +455,12 @@ class Training(_Model):
     def predict_on_batch(self, x: Tensor) -> Any:
         """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
         x, _, _ = check_batch(self, Reader(self, observed=False), x)
-        return super().predict_on_batch(x)
+        rows = len(x)
+        if compiles_by_size(noise=True) and keras.distribution.distribution() is None:
+            compiled = self._sizes_of_predictions.setdefault(tuple(x.shape[1:]), set())
+            (x,) = padded((x,), Sizes(math.inf).next(rows, compiled))
+        found = super().predict_on_batch(x)
+        return found if len(x) == rows else _first_rows(found, rows)
 
 
 def _batched(parts, batch_size, order=None):
@@ -473,6 +477,10 @@ def _with_row_order(callbacks, order):
     kept = [one for one in callbacks.callbacks if not isinstance(one, RowOrder)]
     callbacks.callbacks = [order, *kept]
     return callbacks
+
+
+def _first_rows(found, rows):
+    return keras.tree.map_structure(lambda v: None if v is None else v[:rows], found)
 
 
 def _is_array(x):
