@@ -22,6 +22,7 @@ from .inputs import Batch, Reader
 from .memory import explains_memory
 from .padding import FilledStep, Sizes, UnmaskedLosses
 from .scale import watched
+from .xla import slower_with_xla
 
 if TYPE_CHECKING:
     from typing import Any
@@ -57,9 +58,10 @@ class Training(_Model):
 
         Args:
             optimizer: Keras optimizer or its name.
-            jit_compile: Whether XLA compiles the steps. `"auto"` means yes, on CPUs too, except
-                for eager runs and under several `tf.distribute` replicas, which XLA cannot
-                compile, and on TensorFlow with LSTMs of cuDNN, which it cannot either.
+            jit_compile: Whether XLA compiles the steps. `"auto"` means yes, except for eager runs
+                and under several `tf.distribute` replicas, which XLA cannot compile, on TensorFlow
+                with LSTMs of cuDNN, which it cannot either, and on TensorFlow's CPU for networks
+                that are faster without it (recurrent layers, plain convolutions).
                 `model.jit_compile` holds the outcome; a saved model decides anew where it is
                 loaded.
             run_eagerly: Whether to run step by step in Python.
@@ -90,7 +92,8 @@ class Training(_Model):
         replicas = num_tf_replicas(self)
         cudnn = keras.backend.backend() == "tensorflow" and self.uses_cudnn
         if jit_compile == "auto":
-            jit_compile = not run_eagerly and replicas == 1 and not cudnn
+            possible = not run_eagerly and replicas == 1 and not cudnn
+            jit_compile = possible and not slower_with_xla(self)
         elif jit_compile and cudnn:
             raise ValueError(
                 "`jit_compile` must be False or 'auto' with networks of `use_cudnn=True`: XLA "

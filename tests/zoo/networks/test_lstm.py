@@ -286,5 +286,5 @@ def test_cudnn_turns_xla_off_and_is_refused_with_it():
     encoder, layer = networks.make("lstm", (None,), 2, **sizes)
     model = zoo.TextVAE(encoder, layer, latent_dim=2)
     assert not model.uses_cudnn
-    model.compile()
+    model.compile(jit_compile=True)
     assert model.jit_compile
