@@ -35,18 +35,18 @@ sample {{d}}/images -n 3 --seed 1 --mean --scale 2 --out {{d}}/s.png
 sample {{d}}/images --num 3 --draw --out {{d}}/s.png --overwrite
 sample {{d}}/text -n 2 --temperature 0.5 --top-k 3 --top-p 0.9
 evaluate {{d}}/images --data digits --data-dir {{d}} --split validation --limit 50 -k 2 --binarize
-evaluate {{d}}/images --gray --samples 2 --images 10 --seed 1 --limit 50 --overwrite
+evaluate {{d}}/images --grey --gray --samples 2 --images 10 --seed 1 --limit 50 --overwrite
 evaluate {{d}}/images -m samples --features pixels --limit 60 --out {{d}}/fid.json
 evaluate {{d}}/images --metric knn_probe --set knn_probe.num_labels=20 --out {{d}}/knn.json
 evaluate {{d}}/served -m active_units --data digits --likelihood bernoulli --limit 20
 diagnose {{d}}/images --data digits --data-dir {{d}} --split test --limit 60 --binarize --seed 1
-diagnose {{d}}/images --gray --limit 60 --overwrite
+diagnose {{d}}/images --grey --gray --limit 60 --overwrite
 diagnose {{d}}/served --data digits --likelihood bernoulli --limit 60 --out {{d}}/d.html
 reconstruct {{d}}/images -n 3 --data digits --data-dir {{d}} --split train --binarize --scale 2
-reconstruct {{d}}/images --num 3 --gray --out {{d}}/reconstructions.png --overwrite
+reconstruct {{d}}/images --num 3 --grey --gray --out {{d}}/reconstructions.png --overwrite
 reconstruct {{d}}/text good --beam 2 --length-penalty 0.5
 interpolate {{d}}/images -n 2 --data digits --data-dir {{d}} --split train --binarize --scale 2
-interpolate {{d}}/images 1 2 --num 1 --gray --steps 3 --out {{d}}/i.png --overwrite
+interpolate {{d}}/images 1 2 --num 1 --grey --gray --steps 3 --out {{d}}/i.png --overwrite
 interpolate {{d}}/text good bad --steps 3
 export {{d}}/text {{d}}/text_served --beam 2
 """

@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import runpy
@@ -87,6 +88,6 @@ def test_rows_name_presets(monkeypatch):
     known = zoo.presets()
     for preset, arguments in study["ROWS"].values():
         constructor, settings = known[f"{preset}_text_tiny"]
-        assert set(arguments) <= set(constructor.__kwdefaults__)
+        assert set(arguments) <= set(inspect.signature(constructor).parameters)
         assert settings["networks"]["kind"] == "lstm"
     assert set(study["DEFAULT"]) < set(study["ROWS"])
