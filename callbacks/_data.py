@@ -1,4 +1,4 @@
-"""What callbacks watch: held-out data as `fit` takes them, read once."""
+"""Held-out data of callbacks, of the kinds that `fit` takes, read once."""
 
 from __future__ import annotations
 

@@ -95,9 +95,8 @@ class AggressiveTraining(keras.callbacks.Callback):
         data = self.validation_data if self._data is None else self._data
         if phase.active and (data is None or inspect.isgenerator(data)):
             raise ValueError(
-                "`AggressiveTraining` needs validation data that it can read after each epoch: "
-                "give it, or `fit`, an array, a `tf.data.Dataset` or a `PyDataset` as "
-                f"`validation_data`. Received: {type(data).__name__}"
+                "`AggressiveTraining` reads `validation_data` after each epoch: give it, or `fit`, "
+                f"an array, a `tf.data.Dataset` or a `PyDataset`. Received: {type(data).__name__}"
             )
         self._data, self.history = data, []
 

@@ -99,7 +99,7 @@ class GammaRenormalization(keras.callbacks.Callback):
                 f"model {self.model.name!r} without one"
             )
         raise ValueError(
-            "`layers` must name those to hold when the model has several normalization layers. "
+            "`layers` must be given for a model with several normalization layers. "
             f"Received: layers=None, with {_names(known)} in the model"
         )
 

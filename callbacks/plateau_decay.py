@@ -135,7 +135,7 @@ class PlateauDecay(keras.callbacks.Callback):
         self._first_rate, self._ended = self._current_rate(), False
 
     def get_state(self) -> tuple[dict[str, Any], list[Array]]:
-        """Returns what it remembers between epochs, for a checkpoint.
+        """Returns the state between epochs, for a checkpoint.
 
         Returns:
             Pair of a dict of JSON values, whose `ended` says whether it has ended the training, and
@@ -165,7 +165,7 @@ class PlateauDecay(keras.callbacks.Callback):
         shapes = [tuple(array.shape) for array in arrays]
         if shapes and shapes != [tuple(variable.shape) for variable in self._state()]:
             raise ValueError(
-                "`arrays` must have the shapes of what the model learns. Received: those of "
+                "`arrays` must have the shapes of the model's state. Received: those of "
                 f"{len(shapes)} other variables"
             )
         try:
@@ -232,8 +232,8 @@ class PlateauDecay(keras.callbacks.Callback):
         missing = [name for name in self._names if name not in logs]
         if missing:
             raise ValueError(
-                f"`monitor` must name what every epoch logs: {', '.join(sorted(logs))}; what "
-                f"begins with 'val_' needs `validation_data`. Received: monitor={self.monitor!r}"
+                f"`monitor` must name logged values: {', '.join(sorted(logs))}; names with 'val_' "
+                f"need `validation_data`. Received: monitor={self.monitor!r}"
             )
         return float(sum(logs[name] for name in self._names))
 

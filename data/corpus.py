@@ -168,7 +168,7 @@ def _examples(lines_or_file, labels, num_classes=None):
     labeled = None
     for place, offset, line in _lines(lines_or_file):
         if labeled is None:
-            # A label that nobody wants is still no word of the sentence.
+            # An unused label is no word of the sentence either.
             pattern = r"[^\t]*\t.*" if labels == "auto" else r"-?\d+\t.*"
             labeled = labels is True or re.fullmatch(pattern, line, re.DOTALL) is not None
         label, sentence = _label(line, place, num_classes) if labeled else (None, line)

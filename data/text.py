@@ -315,8 +315,8 @@ def _open(spec):
     vocabulary = as_vocabulary(spec.vocabulary, tokenizer)
     if vocabulary is not None and (spec.max_size, spec.min_count) != (None, 1):
         raise ValueError(
-            "`max_size` and `min_count` must be left alone where no vocabulary is built: one was "
-            "given, or a tokenizer with ids. Received: "
+            "`max_size` and `min_count` must not be given with a vocabulary or with a tokenizer "
+            "that has ids. Received: "
             f"max_size={spec.max_size}, min_count={spec.min_count}"
         )
     files = _files(path)

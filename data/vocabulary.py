@@ -203,8 +203,8 @@ class TokenizerVocabulary:
         end = self._special("eos_token_id", "sep_token_id")
         if pad in (start, end):
             raise ValueError(
-                "`tokenizer` must have a padding token of its own, so that padding tells from "
-                f"text. Received: pad_token_id={pad}, start {start}, end {end}"
+                "`tokenizer` must have a separate padding token, to tell padding from text. "
+                f"Received: pad_token_id={pad}, start {start}, end {end}"
             )
         unknown = getattr(tokenizer, "unk_token_id", None)
         unknown = None if unknown in (None, pad, start, end) else self._special("unk_token_id")

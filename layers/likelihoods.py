@@ -123,8 +123,8 @@ class Likelihood(ArgumentsConfig, keras.layers.Layer):
             )
         if max(-smallest, largest) > self.largest:
             raise ValueError(
-                f"`x` must hold numbers of at most {self.largest:g} in size under a "
-                f"{type(self).__name__} likelihood, which float32 cannot square beyond. Received: "
+                f"`x` must hold absolute values of at most {self.largest:g} under a "
+                f"{type(self).__name__} likelihood: float32 cannot square larger ones. Received: "
                 f"values from {smallest:g} to {largest:g}"
             )
         if smallest < low or largest > high:

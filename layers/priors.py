@@ -69,7 +69,7 @@ class Prior(ArgumentsConfig, keras.layers.Layer):
         return None
 
     def kl_per_dimension(self, posterior: Posterior) -> Tensor:
-        """The same per dimension, `(batch, D)`, or None without a closed form."""
+        """KL per dimension, `(batch, D)`, or None without a closed form."""
         return None
 
 

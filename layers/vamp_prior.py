@@ -51,7 +51,7 @@ class VampPrior(Prior):
             of them; on use outside of one.
 
     Note: The code of the paper cuts pseudo-inputs off at the ends of [0, 1], where their gradient
-    dies; here a sigmoid keeps them inside.
+    vanishes; here a sigmoid keeps them inside.
 
     Reference: Tomczak & Welling (2018), eqs. 9-10, arXiv:1705.07120.
     """
@@ -86,8 +86,8 @@ class VampPrior(Prior):
         super().build(input_shape)
         if self.event_shape is None or None in self.event_shape:
             raise ValueError(
-                "A VampPrior must know the shape of an example of the data to make its "
-                "pseudo-inputs: build the VAE that it belongs to, on data of a fixed shape. "
+                "A VampPrior needs the shape of an example to make its pseudo-inputs: build its "
+                "VAE on data of a fixed shape. "
                 f"Received: event_shape={self.event_shape}"
             )
         self.raw_inputs = self.add_weight(

@@ -167,8 +167,8 @@ class AuxiliarySoftmax(Regularizer):
             )
         if estimator == "fano_hat" and alpha:
             warnings.warn(
-                "estimator='fano_hat' is near its maximum for a classifier that knows nothing, "
-                "too: as a penalty (alpha > 0) it does not lower information.",
+                "estimator='fano_hat' is near its maximum for an untrained classifier: as a "
+                "penalty (alpha > 0) it does not lower mutual information. Use another estimator.",
                 stacklevel=2,
             )
         self.alpha, self.beta, self.num_examples = alpha, beta, num_examples

@@ -73,9 +73,9 @@ class Clock:
             return number
         if self.steps_per_epoch is None:
             raise ValueError(
-                "`steps_per_epoch` must be known to what counts in epochs: `fit` finds it out, "
-                "elsewhere call `model.set_steps_per_epoch` before the first step. Received: "
-                f"{type(self).__name__} of unit='epochs' without it"
+                "`steps_per_epoch` must be set for unit='epochs': `fit` sets it; elsewhere call "
+                "`model.set_steps_per_epoch` before the first step. Received: "
+                f"{type(self).__name__} without it"
             )
         return max(1, round(number * self.steps_per_epoch))
 
@@ -164,7 +164,7 @@ class Schedule(Clock, ArgumentsConfig, keras.optimizers.schedules.LearningRateSc
         reached = np.flatnonzero(weights >= weight - 1e-6)
         if not reached.size:
             raise ValueError(
-                "`weight` must be one that the schedule reaches. Received: "
+                "`weight` must be reached by the schedule. Received: "
                 f"weight={weight}, largest={weights.max():g}"
             )
         first = int(reached[0])

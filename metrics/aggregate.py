@@ -57,12 +57,12 @@ class AggregateMoments:
 
     @property
     def eigenvalues(self) -> Array:
-        """Of the covariance of z, ascending, `(D,)`; all 1 if it is the prior's."""
+        """Eigenvalues of the covariance of z, ascending, `(D,)`; all 1 if it is the prior's."""
         return np.linalg.eigvalsh(self.covariance)
 
     @property
     def eigenvalues_of_means(self) -> Array:
-        """Of the covariance of posterior means, ascending, `(D,)`; all 0 after full collapse."""
+        """Eigenvalues of the covariance of posterior means, ascending, `(D,)`."""
         return np.linalg.eigvalsh(self.covariance_of_means)
 
     @property

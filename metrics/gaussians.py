@@ -66,7 +66,7 @@ class Gaussians:
         return self.scale_tril is None
 
     def take(self, index: Tensor) -> Gaussians:
-        """Those of an index or slice."""
+        """Returns the Gaussians at an index or slice."""
         covariances = (self.log_var, self.scale_tril)
         return Gaussians(
             self.mean[index], *(None if part is None else part[index] for part in covariances)
@@ -145,7 +145,7 @@ class Gaussians:
         return np.concatenate([second, slope, constant[:, None]], axis=1)
 
     def covariance(self) -> Array:
-        """Of each posterior, `(N, D, D)`; for full covariances."""
+        """Covariance of each posterior, `(N, D, D)`; for full covariances."""
         scale = self.scale_tril.astype("float64")
         return np.matmul(scale, np.swapaxes(scale, 1, 2))
 
@@ -190,9 +190,9 @@ def gaussians_of(posterior: Posterior, name: str = "posterior") -> Gaussians:
         )
     if isinstance(posterior, FlowGaussian):
         raise NotMeasurable(
-            f"`{name}` must be Gaussian: under a flow the density of one example's draw at another "
-            "example's posterior takes an inverse pass for each pair of them (`mine` needs draws "
-            "alone). Received: FlowGaussian",
+            f"`{name}` must be Gaussian: the density of one example's draw under another's "
+            "posterior by a flow takes an inverse pass for each pair; use `mine`, which needs "
+            "draws only. Received: FlowGaussian",
             "a flow takes an inverse pass for each pair of examples",
         )
     if not isinstance(posterior, (DiagonalGaussian, HierarchicalGaussian)):

@@ -97,8 +97,8 @@ def flow_subject(posterior: Posterior, subject: ModelAdapter | None, name: str) 
     """
     if subject is None:
         raise NotMeasurable(
-            f"`{name}` must be the model, given with `data`, for the posteriors of a flow, whose "
-            "draws and density only the model knows. Received: "
+            f"`{name}` must be the model, with `data`: drawing from a flow's posterior takes the "
+            "flow. Received: "
             f"{type(posterior).__name__}",
             "only its model knows the density of a flow",
         )

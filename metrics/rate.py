@@ -121,8 +121,8 @@ def rates_of(
     if rates is None:
         kinds = f"{type(posterior).__name__} and {type(subject.prior).__name__}"
         raise NotMeasurable(
-            "`posterior` must be of a model whose posterior and prior have densities by "
-            f"coordinate. Received: {kinds}",
+            "`posterior` must be of a model whose posterior and prior have densities per "
+            f"dimension. Received: {kinds}",
             f"no density per dimension: {kinds}",
         )
     return rates.astype("float64"), "sampled"

@@ -508,9 +508,7 @@ def as_subject(
                 f"likelihood={likelihood!r}"
             )
         if not model.built:
-            raise ValueError(
-                "`model` must know its data: fit it, load it, or call it on a batch first."
-            )
+            raise ValueError("`model` must be built: fit it, load it, or call it on a batch first.")
         return _OurSubject(model)
     raise TypeError(
         "`model` must be a vaezoo VAE, the path of a SavedModel that one exported, or an encoder "
@@ -560,7 +558,7 @@ def _call(part, values):
 
 
 def _outputs(name, part, values, read):
-    """What an encoder or decoder of anybody's makes of tensors, read; errors name it."""
+    """Calls a user's encoder or decoder and reads its outputs; errors name it."""
     try:
         made = _call(part, values)
         if made is None:
@@ -682,7 +680,7 @@ def _check_parts(details, posterior):
     else:
         return
     raise ValueError(
-        "`model` must be the VAE itself where its SavedModel does not tell all densities. "
+        "`model` must be the VAE itself, because its SavedModel lacks a density. "
         f"Received: a SavedModel with {what}"
     )
 
@@ -697,8 +695,8 @@ def _observed_likelihood(details, likelihood):
     if name == "Gaussian" and scale is not None:
         return Gaussian(scale=scale)
     raise ValueError(
-        f"`likelihood` must be given for this SavedModel: its `decode` returns means, which do not "
-        f"tell the parameters of its own likelihood. Received: likelihood=None, a model of {name}"
+        "`likelihood` must be given for this SavedModel: its `decode` returns means only, which "
+        f"do not define its likelihood. Received: likelihood=None, a model of {name}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Beta-VAE: one price between rate and distortion."""
+"""Beta-VAE: one weight between rate and distortion."""
 
 from __future__ import annotations
 

@@ -187,16 +187,16 @@ def diagnose(
     batch_size: int = 256,
     seed: int = 0,
 ) -> Diagnosis:
-    """Examines a VAE for collapse and its relatives.
+    """Diagnoses posterior collapse and related faults of a VAE.
 
     Called as `diagnose(model, data)` or `diagnose(encoder, decoder, data, likelihood=...)`. It
     measures, on a random part of the data:
 
-    - what z says: KL per dimension, active units, mutual information, divergence between posteriors
-      (MPD) and their entropy (CE), the gap between aggregate posterior and prior;
-    - whether the decoder listens: log p(x|z) with own, another example's and prior codes, and with
+    - the information in z: KL per dimension, active units, mutual information, divergence between
+      posteriors (MPD) and their entropy (CE), the gap between aggregate posterior and prior;
+    - whether the decoder uses z: log p(x|z) with own, another example's and prior codes, and with
       single dimensions exchanged;
-    - whether the encoder follows: what a few gradient steps on each posterior gain,
+    - whether the encoder lags: the gain of a few gradient steps on each posterior,
 
           gain = mean_x [ max_{m, s} ELBO(x; m, s) - ELBO(x; mean(x), sd(x)) ]
 
@@ -204,7 +204,7 @@ def diagnose(
 
           d/ds ( distortion + beta KL ) = 0,    1 for the bound itself;
 
-    and names the cause, held apart from what merely follows from it.
+    and names the cause separately from its consequences.
 
     Args:
         model: `VAE`; path of a SavedModel that `VAE.export` wrote; or an encoder, any callable

@@ -329,5 +329,5 @@ def test_what_is_no_state_is_refused(ready):
     assert not state["ended"]
     with pytest.raises(ValueError, match="`values` must be what `get_state` returned"):
         decay.set_state({"best": None}, [])
-    with pytest.raises(ValueError, match="`arrays` must have the shapes of what the model learns"):
+    with pytest.raises(ValueError, match="`arrays` must have the shapes of the model's state"):
         decay.set_state(state, [np.zeros(3)])

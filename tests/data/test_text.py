@@ -578,7 +578,7 @@ def test_a_failing_tokenizer_names_the_line(corpus):
         ({"eos_token_id": None}, "must have the special id `eos_token_id` or `sep_token_id`"),
         (
             {"pad_token_id": 0},
-            "must have a padding token of its own.*pad_token_id=0, start 2, end 0",
+            "must have a separate padding token.*pad_token_id=0, start 2, end 0",
         ),
         ({"eos_token_id": 684}, "special ids below its size 684. Received: eos_token_id=684"),
         ({"unk_token_id": -1}, "must have ids from 0 on. Received: unk_token_id=-1"),

@@ -213,7 +213,7 @@ class TestVamp:
     def test_errors(self):
         with pytest.raises(ValueError, match="`num_components` must be a positive integer"):
             VampPrior(0)
-        with pytest.raises(ValueError, match="must know the shape of an example of the data"):
+        with pytest.raises(ValueError, match="needs the shape of an example"):
             VampPrior()(draws())
         alone = VampPrior(2)
         alone.event_shape = (EVENT,)

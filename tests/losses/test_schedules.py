@@ -205,7 +205,7 @@ def test_schedule_is_read_inside_the_compiled_step():
 )
 def test_epochs_are_whole_steps(kind, options):
     in_epochs, in_steps = kind(10, unit="epochs", **options), kind(4470, **options)
-    with pytest.raises(ValueError, match="`steps_per_epoch` must be known.*unit='epochs'"):
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be set for unit='epochs'"):
         in_epochs(0)
     assert float(in_epochs.initial) == pytest.approx(float(in_steps(0)), abs=1e-7)
     assert in_epochs.set_steps_per_epoch(447)

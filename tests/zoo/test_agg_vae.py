@@ -503,7 +503,7 @@ def test_several_devices_are_refused(make, binary_data, monkeypatch):
 @pytest.mark.one_backend
 def test_a_phase_without_an_end_is_warned_of(make, binary_data):
     model = make(compile_args={"run_eagerly": True, "jit_compile": False}, max_inner_steps=1)
-    with pytest.warns(UserWarning, match="never ends by itself: give `fit` `validation_data`"):
+    with pytest.warns(UserWarning, match="will not end: give `fit` `validation_data`"):
         model.fit(binary_data(4), verbose=0)
     with pytest.raises(TypeError, match="`callbacks` must be .* Received: CallbackList"):
         model.fit(binary_data(4), callbacks=keras.callbacks.CallbackList())

@@ -394,7 +394,7 @@ def test_an_objective_for_another_posterior(make):
 
 
 def test_generate_before_the_shape_of_the_data_is_known(make):
-    with pytest.raises(ValueError, match="`generate` needs a model that knows its data: fit it"):
+    with pytest.raises(ValueError, match="`generate` needs a built model: fit it"):
         make().generate(2)
 
 

@@ -322,7 +322,7 @@ def test_first_batch_must_divide_by_the_replicas(mirrored):
 
 def test_aggressive_training_has_one_device(trained):
     assert trained["errors"][-1] == (
-        "`AggVAE` trains on a single device: its inner steps end by the loss of one. Received: "
+        "`AggVAE` trains on one device only: its inner steps end by the loss there. Received: "
         "2 devices"
     )
 

@@ -85,7 +85,7 @@ def test_a_length_that_nobody_knows_is_an_error(make, x, source):
 @pytest.mark.large
 def test_steps_of_ones_own_have_to_be_told(make, x):
     model = make()
-    with pytest.raises(ValueError, match="`steps_per_epoch` must be known.*set_steps_per_epoch"):
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be set.*set_steps_per_epoch"):
         model.train_on_batch(x)
     model.set_steps_per_epoch(2)
     betas = [model.train_on_batch(x, return_dict=True)["beta"] for _ in range(5)]

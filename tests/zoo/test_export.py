@@ -585,7 +585,7 @@ def test_a_failed_move_puts_the_old_one_back(built, tmp_path, monkeypatch):
 
 
 def test_refuses_what_it_cannot_do(make, built, tmp_path):
-    with pytest.raises(ValueError, match="`export` needs a model that knows its data"):
+    with pytest.raises(ValueError, match="`export` needs a built model"):
         make("VAE").export(tmp_path / "model")
     with pytest.raises(ValueError, match="`format` must be 'tf_saved_model'.*format='onnx'"):
         built.export(tmp_path / "model", format="onnx")

@@ -155,7 +155,7 @@ def test_a_model_that_no_file_could_hold_is_not_saved(tmp_path):
     model = zoo.VAE(Mute(), decoder, latent_dim=2)
     model.head.posterior(model.encoder(np.ones((3, 4), "float32")))
     for save in (model.save, model.save_weights):
-        with pytest.raises(ValueError, match="saved when it knows its data: call it on a batch"):
+        with pytest.raises(ValueError, match="must be built before it is saved: call it"):
             save(
                 tmp_path / "model.weights.h5"
                 if save == model.save_weights

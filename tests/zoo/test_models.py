@@ -222,7 +222,7 @@ def test_du_vae_regularizers_wait_for_the_schedule(make):
         ({"reg_start_weight": 1.5}, "must not exceed.*reg_start_weight=1.5, beta=1.0"),
         (
             {"reg_start_weight": 1.5, "beta": LinearSchedule(10)},
-            "`weight` must be one that the schedule reaches.*weight=1.5, largest=1",
+            "`weight` must be reached by the schedule.*weight=1.5, largest=1",
         ),
         (
             {

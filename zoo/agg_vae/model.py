@@ -303,7 +303,7 @@ class AggressiveVAE(CustomStepVAE):
         devices = num_devices(self)
         if devices > 1:
             raise ValueError(
-                "`AggVAE` trains on a single device: its inner steps end by the loss of one. "
+                "`AggVAE` trains on one device only: its inner steps end by the loss there. "
                 f"Received: {devices} devices"
             )
 
@@ -453,9 +453,8 @@ class AggressiveVAE(CustomStepVAE):
         if not own and self.phase.active:
             if measured is None:
                 warnings.warn(
-                    "The aggressive phase of this training never ends by itself: give `fit` "
-                    "`validation_data`, for the callback `AggressiveTraining` to watch the mutual "
-                    "information of.",
+                    "The aggressive phase will not end: give `fit` `validation_data`, whose mutual "
+                    "information the callback `AggressiveTraining` monitors.",
                     stacklevel=6,
                 )
             else:

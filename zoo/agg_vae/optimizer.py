@@ -62,7 +62,7 @@ class PartsOptimizer(ArgumentsConfig, keras.optimizers.Optimizer):
 
     @property
     def loss_scale_factor(self) -> float | None:
-        """That of the optimizer; Keras takes it away where it scales by itself."""
+        """Loss scale of the optimizer; Keras removes it where it scales by itself."""
         return self.optimizer.loss_scale_factor if hasattr(self, "optimizer") else None
 
     @loss_scale_factor.setter

@@ -253,7 +253,7 @@ class _FullField(_Stage):
             build_once(layer, (batch, *grid, 2 * self.filters))
 
     def convolutions(self):
-        """Those of the first and of the second stream, each with the scale of its inputs."""
+        """Returns the convolutions of both streams, each with the scale of its inputs."""
         streams = [(self.above, 1), (self.row_above, 1)], [(self.left, 1)]
         for stage, level in zip(self.stages, self._grids, strict=True):
             for stream, layers in zip(streams, stage.convolutions(), strict=True):

@@ -253,7 +253,7 @@ class SemiAmortizedVAE(CustomStepVAE):
         check_choice("svi_backward", svi_backward, tuple(PRODUCTS))
         if not _is_plain(self.head):
             raise ValueError(
-                "`head` must be a GaussianHead without further layers: what is refined is the mean "
+                "`head` must be a GaussianHead without further layers: refinement changes the mean "
                 f"and log-variance of a diagonal Gaussian. Received: {type(self.head).__name__}"
                 + (" with further layers" if type(self.head) is GaussianHead else "")
             )

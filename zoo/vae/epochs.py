@@ -115,8 +115,8 @@ def warn_of_ramps(
         if end > epochs:
             warnings.warn(
                 f"`{layer.name}` reaches {float(ramp.final):g} after {end:.3g} epochs of "
-                f"{steps_per_epoch} steps, but the training ends after {epochs}: it has not the "
-                "weight yet that evaluations use. A schedule of unit='epochs' goes by the data",
+                f"{steps_per_epoch} steps, but training ends after {epochs}, while evaluations use "
+                f"{float(ramp.final):g}: shorten the schedule, or count in unit='epochs'",
                 stacklevel=5,
             )
         for callback in callbacks or ():
@@ -124,8 +124,8 @@ def warn_of_ramps(
             if first is not None and first + 1 < end:
                 warnings.warn(
                     f"{type(callback).__name__} may lower the learning rate after epoch {first} "
-                    f"(counted from 0), while `{layer.name}` still changes, until {end:.3g} epochs "
-                    "are over: begin with a larger `start_epoch`, or a shorter ramp",
+                    f"(counted from 0), while `{layer.name}` changes until epoch {end:.3g}: "
+                    "increase `start_epoch`, or shorten the ramp",
                     stacklevel=5,
                 )
 

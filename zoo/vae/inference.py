@@ -443,7 +443,7 @@ class Inference(_Model):
     def _in_batches(self, name, function, values, batch_size, seed=None, options=()):
         batch_size = check_integer("batch_size", batch_size)
         if len(values) == 0:
-            raise ValueError("There must be at least one example to work on. Received: none")
+            raise ValueError("There must be at least one example. Received: none")
         # Pixel by pixel in one loop, whose caches XLA updates in place.
         xla = self.autoregressive and name.startswith(("decode", "reconstruct", "beam"))
         run = self._compiled(name, function, xla)
@@ -483,8 +483,7 @@ class Inference(_Model):
     def _require_built(self, method):
         if not self.built:
             raise ValueError(
-                f"`{method}` needs a model that knows its data: fit it, load it, or call it on a "
-                "batch first."
+                f"`{method}` needs a built model: fit it, load it, or call it on a batch first."
             )
 
 

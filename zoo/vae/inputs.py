@@ -399,7 +399,7 @@ def check_finite(x: Tensor, name: str = "x") -> None:
 
 
 def check_labels(x: Tensor, y: Tensor, of_text: bool = False) -> None:
-    """Raises unless `y`, which is no target, can be labels, whose values nobody reads.
+    """Raises unless `y`, which is no target, can be labels. Their values are not used.
 
     Labels have one row an example: `(n,)`, `(n, 1)`, or `(n, C)` for C attributes or a one-hot
     class. Refused is what may be a target of a wrong shape: more axes; as many numbers as x has,

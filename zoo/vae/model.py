@@ -317,8 +317,8 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self._build_for()
         if not self.built and self.head.weights:
             raise ValueError(
-                "A model can be saved when it knows its data: call it on a batch first, as in "
-                "`model(x)`. Received: an encoder that does not tell the shape of its input"
+                "A model must be built before it is saved: call it on a batch, as in `model(x)`. "
+                "Received: an encoder without a shape of its input"
             )
 
     def _build_for(self, x=None):

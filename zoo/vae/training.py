@@ -238,8 +238,8 @@ class Training(_Model):
             warn_of_ramps(self, length, epochs, initial_epoch, callbacks)
         elif clocks_of(self):
             raise ValueError(
-                "`steps_per_epoch` must be given, because a schedule counts in epochs and `x` does "
-                "not say how many batches it has; or tell a `tf.data.Dataset` its length by "
+                "`steps_per_epoch` must be given, because a schedule counts in epochs and the "
+                "number of batches of `x` is unknown; a `tf.data.Dataset` can state it by "
                 "`dataset.apply(tf.data.experimental.assert_cardinality(n))`. Received: "
                 "steps_per_epoch=None"
             )
