@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ..negative_log_likelihood import MEMORY, draws_at_once
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ...core.types import ArrayLike
     from ..subject import ModelAdapter
 
@@ -17,7 +19,7 @@ GRADIENT_MEMORY = 512 * 2**20
 
 def rows_at_once(
     subject: ModelAdapter, data: ArrayLike, draws: int, most: int, gradients: bool = False
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Returns how many examples are decoded at once within the memory, in about equal batches.
 
     Args:

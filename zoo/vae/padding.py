@@ -42,7 +42,8 @@ class Sizes:
             compiled: Set of sizes that are compiled for; the next one is added.
         """
         first, self._first = self._first, False
-        largest = self._largest = max(rows, self._largest or rows)
+        largest: Any = max(rows, self._largest or rows)
+        self._largest = largest
         near = [size for size in compiled if rows <= size <= 2 * rows]
         if rows == largest or not compiled:
             size = rows

@@ -45,6 +45,7 @@ class Training(_Model):
     """
 
     train_function: Any
+    test_function: Any
 
     def compile(
         self,
