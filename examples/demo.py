@@ -1,8 +1,8 @@
 """One VAE collapses, two do not: train, compare, watch, serve, diagnose.
 
 Trains three models on the 1,797 handwritten digits that come with scikit-learn, with the same
-encoder, the same deep decoder and the same data. Needs no network and about two minutes on two
-cores.
+encoder, the same deep decoder and the same data. Needs no network and about two minutes of
+processor time.
 
     python examples/demo.py [--out demo] [--epochs 60]
 """

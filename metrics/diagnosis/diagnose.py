@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Measurements as a person reads them, in the order of the report.
 LABELS = {
-    "rate": "rate: KL paid per example",
+    "rate": "rate: KL per example",
     "mutual_information": "information about x in z",
     "marginal_divergence": "aggregate posterior to prior",
     "moment_divergence": "... of which mean and covariance",
@@ -66,7 +66,7 @@ class Diagnosis:
         evidence: Sentences with the numbers and the thresholds that they were held against.
         findings: All faults found, the causes first; each has `name`, `title`, `evidence` and
             `consequence_of`, the name of the fault that brings it along, or None.
-        remedies: What to change, the best bet first; each has `what`, `why` and `code`.
+        remedies: What to change, the most promising first; each has `what`, `why` and `code`.
         dimensions: Dict of lists of latent dimensions: `active`; `collapsed`, which are `silent`
             (the encoder) or `unread` (the decoder).
         measurements: Dict of `Estimate`s.
@@ -119,7 +119,7 @@ class Diagnosis:
             origin = f" (follows from: {rules.TITLES[cause].lower()})" if cause else ""
             lines += ["", f"Also: {finding.title}{origin}", *_bullets(finding.evidence)]
         if self.remedies:
-            lines += ["", "What to do, best bet first"]
+            lines += ["", "Remedies, most promising first"]
         for number, remedy in enumerate(self.remedies, 1):
             lines += _wrapped(f"{remedy.what}. {remedy.why}", f"  {number}. ", "     ")
             lines.append(f"       {remedy.code}")

@@ -55,7 +55,7 @@ def page(diagnosis: Diagnosis) -> str:
         _list(diagnosis.evidence),
     ]
     if diagnosis.remedies:
-        body += ["<h2>What to do, best bet first</h2>", _remedies(diagnosis.remedies[:3], 1)]
+        body += ["<h2>Remedies, most promising first</h2>", _remedies(diagnosis.remedies[:3], 1)]
         if len(diagnosis.remedies) > 3:
             body.append("<details><summary>Further remedies</summary>")
             body += [_remedies(diagnosis.remedies[3:], 4), "</details>"]
@@ -64,7 +64,7 @@ def page(diagnosis: Diagnosis) -> str:
         body += [f"<h2>Also: {_text(finding.title + origin)}</h2>", _list(finding.evidence)]
     figures = _figures(diagnosis)
     if figures:
-        body += ["<h2>What was seen</h2>", '<div class="plots">', *figures, "</div>"]
+        body += ["<h2>Plots</h2>", '<div class="plots">', *figures, "</div>"]
     body += ["<h2>Measurements</h2>", _measurements(diagnosis), _dimensions(diagnosis)]
     if diagnosis.notes:
         body += ["<h2>Notes</h2>", _list(diagnosis.notes)]
@@ -148,24 +148,23 @@ def figures(diagnosis: Diagnosis) -> list[tuple[str, Any]]:
         return []
     return [
         (
-            "What each dimension costs. A dimension of no cost says nothing; one that costs and is "
-            "not read is wasted.",
+            "KL of each dimension. At zero it carries no information; unread by the decoder it is "
+            "wasted.",
             _plot_rates(diagnosis),
         ),
         (
-            "Where the variance of the codes comes from: from differences between examples "
-            "(signal) or from each posterior's width (noise). Together they should make up the "
-            "prior's.",
+            "Variance of the codes: between examples (signal), and within each posterior (noise). "
+            "Their sum should equal the prior's.",
             _plot_variances(diagnosis),
         ),
         (
-            "What is paid for the code, what it says, and what the decoder makes of it.",
+            "Rate, information about x, and the effect of the code on the decoder.",
             _plot_nats(diagnosis),
         ),
         (
-            "Codes drawn for the data, in the two most active dimensions, over draws from the "
-            "prior; circles at one and two of its standard deviations. They should cover each "
-            "other.",
+            "Codes of the data and draws from the prior, in the two most active dimensions; "
+            "circles at one and two standard deviations of the prior. Both should cover the same "
+            "area.",
             _plot_codes(diagnosis),
         ),
     ]
@@ -268,7 +267,7 @@ def _plot_variances(diagnosis):
 
 def _plot_nats(diagnosis):
     shown = {
-        "rate": ("KL paid", NEUTRAL),
+        "rate": ("rate (KL)", NEUTRAL),
         "mutual_information": ("information about x", ACTIVE),
         "gap_shuffled": ("lost with another's z", ACTIVE),
         "gap_prior": ("lost with prior z", ACTIVE),

@@ -35,8 +35,8 @@ class Remedy:
 #: on the same data divided by 10, and left posteriors wider than the prior until then.
 _STANDARDIZE = Remedy(
     "Standardize the data, whatever the likelihood's scale",
-    "Networks start from values of order 1; otherwise the codes start as far out as the data are "
-    "large, and come in by many more epochs.",
+    "Networks are initialized for values of order 1; with larger inputs the codes start far from "
+    "the prior, and need many more epochs.",
     # Pixels of a border have no spread.
     "x = (x - x.mean(0)) / (x.std(0) + 1e-6)",
 )
@@ -100,8 +100,8 @@ def _scale_remedies(found, size):
 
 def _full_collapse_remedies(found, size):
     anneal = Remedy(
-        "Let the code form before the KL presses on it",
-        "With a rising weight the encoder becomes informative while that is still free.",
+        "Raise the KL weight from 0",
+        "The encoder becomes informative while the KL costs little.",
         "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
     )
     first = [anneal] if decoder_reads(found) else []
@@ -111,8 +111,8 @@ def _full_collapse_remedies(found, size):
         _du(found, size, 0.8),
         *([_diverse(size)] if strong else []),
         Remedy(
-            "Or drop its layer into the model at hand",
-            "One line on the mean output; objective and decoder stay.",
+            "Or add its layer to your model",
+            "Change one line at the mean output; keep objective and decoder.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
         ),
         Remedy(
@@ -128,8 +128,7 @@ def _full_collapse_remedies(found, size):
 def _decoder_ignores_z_remedies(found, size):
     weaker = Remedy(
         "Weaken the decoder",
-        "A decoder that models x without z, such as an autoregressive one, leaves z nothing "
-        "to say.",
+        "A strong decoder, such as an autoregressive one, can model x without z.",
         f"networks.mlp_decoder({size}, output_shape, hidden_units=(256,))",
     )
     strong = "autoregressive" in found.traits
@@ -137,13 +136,13 @@ def _decoder_ignores_z_remedies(found, size):
         *([_less_seen(found, size), _du(found, size, 0.8)] if strong else [_skip(size)]),
         *([] if "text" in found.traits else [weaker]),
         Remedy(
-            "Take the pressure off the code while the decoder learns to read it",
-            "A decoder reads z once what it says is certain and costs nothing.",
+            "Lower the KL weight while the decoder learns to use z",
+            "Under a small weight the codes are precise, and the decoder can use them.",
             "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
         ),
         Remedy(
             "Reward diverse posteriors in the objective",
-            "The divergence between posteriors is paid for directly.",
+            "The objective then contains the divergence between posteriors.",
             "losses.ELBO(regularizers=[losses.MutualPosteriorDivergence(diversity=1.0, "
             "smoothness=0.2)])",
         ),
@@ -155,7 +154,7 @@ def _partial_collapse_remedies(found, size):
     active = max(1, len(dimensions(found)["active"]))
     lower = Remedy(
         "Lower the KL weight to that of the bound",
-        "A heavier one presses out dimensions that the bound would keep.",
+        "A larger weight collapses dimensions that the bound would keep.",
         f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
     )
     return [
@@ -163,16 +162,16 @@ def _partial_collapse_remedies(found, size):
         _du(found, size, 0.9),
         Remedy(
             "Or pin the gain of every dimension",
-            "No dimension can fall silent, since each keeps Var(mean_d) = gamma^2.",
+            "Each dimension keeps Var(mean_d) = gamma^2, so none can collapse.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
         ),
         Remedy(
             "Or free bits per dimension",
-            "Each dimension may spend 0.1 nats unpunished.",
+            "The first 0.1 nats of each dimension are free.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
         ),
         Remedy(
-            f"If the model is good enough as it is: {active} dimensions will do",
+            f"If the model is good enough: use {active} dimensions",
             "Unused dimensions cost little; reducing `latent_dim` states the size actually used.",
             f"zoo.VAE(encoder, decoder, latent_dim={active})",
         ),
@@ -182,25 +181,25 @@ def _partial_collapse_remedies(found, size):
 def _lagging_encoder_remedies(found, size):
     return [
         Remedy(
-            "Give the encoder a head start",
+            "Start with a small KL weight",
             "Under a small KL weight it follows the decoder's true posterior more easily.",
             "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.1)]",
         ),
         Remedy(
             "Make the encoder stronger",
-            "A lag that stays after training is what the network cannot express.",
+            "A lag that remains after training shows a lack of capacity.",
             "networks.lstm_encoder((None,), vocabulary_size, units=1024)"
             if "text" in found.traits
             else "networks.mlp_encoder(input_shape, hidden_units=(800, 800))",
         ),
         Remedy(
             "Train on a tighter bound",
-            "Importance weights forgive posteriors that do not fit.",
+            "Importance weights tolerate inaccurate posteriors.",
             f"zoo.IWAE(encoder, decoder, latent_dim={size}, num_samples=10)",
         ),
         Remedy(
             "Let posteriors have a full covariance",
-            "Correlated latent dimensions cannot be followed by a diagonal posterior.",
+            "A diagonal posterior cannot fit correlated latent dimensions.",
             f"zoo.HEBAE(encoder, decoder, latent_dim={size})",
         ),
     ]
@@ -220,8 +219,8 @@ def _prior_hole_remedies(found, size):
         ),
         *([] if "learned_prior" in found.traits else _learned_priors(found, size)),
         Remedy(
-            "Pay for the rate in full",
-            "Below weight 1 codes may leave the prior at a discount.",
+            "Charge the full KL",
+            "Below weight 1 codes can move away from the prior.",
             "objective=losses.ELBO(beta=1.0)",
         ),
         Remedy(
@@ -235,13 +234,13 @@ def _prior_hole_remedies(found, size):
 def _variance_blow_up_remedies(found, size):
     return [
         Remedy(
-            "Charge the KL, all of it",
-            "Its terms var - log var are what holds the variance at or below the prior's.",
+            "Charge both terms of the KL",
+            "Its terms var - log var keep the variance at or below the prior's.",
             "objective=losses.ELBO(beta=1.0)",
         ),
         Remedy(
             "Clip gradients and start with a smaller step",
-            "One bad step through exp(log_var) is enough to leave for good.",
+            "One large step through exp(log_var) can make training diverge.",
             "model.compile(optimizer=keras.optimizers.Adam(1e-4, clipnorm=1.0))",
         ),
         Remedy(
@@ -250,7 +249,7 @@ def _variance_blow_up_remedies(found, size):
             "z_log_var = keras.ops.clip(z_log_var, -10.0, 0.0)",
         ),
         Remedy(
-            "Keep the means in reach",
+            "Clip the means",
             "Means beyond the ball are pulled back to its surface.",
             "z_mean = layers.LatentClip(factor=3.0)(z_mean)",
         ),
@@ -272,12 +271,12 @@ def _over_regularized_remedies(found, size):
         ),
         Remedy(
             "Raise the weight slowly",
-            "The code forms before it is pressed.",
+            "The code becomes informative before the KL counts in full.",
             "callbacks=[callbacks.KLAnnealing(epochs=20, start=0.0, stop=1.0)]",
         ),
         Remedy(
             "Set the rate by the size of the means instead",
-            "Batch-normalized means spend at least D gamma^2 / 2 nats whatever the weight.",
+            "Batch-normalized means have a rate of at least D gamma^2 / 2 nats at any weight.",
             f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
         ),
     ]
@@ -287,7 +286,7 @@ def _under_regularized_remedies(found, size):
     return [
         Remedy(
             "Charge the KL at weight 1",
-            "Only then do sampling from the prior and the likelihood mean anything.",
+            "Samples from the prior and the likelihood are valid only then.",
             f"zoo.VAE(encoder, decoder, latent_dim={size}, objective=losses.ELBO(beta=1.0))",
         ),
         Remedy(
@@ -318,9 +317,9 @@ def _du(found, size, keep_prob):
 
 def _diverse(size):
     return Remedy(
-        "Train an MAE: posteriors that differ are rewarded",
-        "Made for decoders that could do without z: the divergence between posteriors counts in "
-        "the objective, and the prior is learned along.",
+        "Train an MAE, which rewards diverse posteriors",
+        "Meant for decoders that can model x without z: the objective contains the divergence "
+        "between posteriors, and the prior is learned.",
         f"zoo.MAE(encoder, decoder, latent_dim={size}, diversity=1.0, smoothness=0.5)",
     )
 
@@ -330,19 +329,19 @@ def _less_seen(found, size):
     if "text" in found.traits:
         return Remedy(
             "Withhold words from the decoder",
-            "A decoder that misses some of the words before it has to ask z for them.",
+            "Without some of the preceding words the decoder needs z.",
             f"networks.LSTMDecoder({size}, (None,), vocabulary_size, word_dropout=0.4)",
         )
     return Remedy(
         "Narrow the decoder's field of view",
-        "A decoder that sees few pixels around models texture, and leaves the whole to z.",
+        "With few pixels in view the decoder models texture, and z the global structure.",
         f"networks.ResidualPixelCNN({size}, output_shape, kernels=(5, 3, 3))",
     )
 
 
 def _learned_priors(found, size):
     flow = Remedy(
-        "Let the prior go where the codes are",
+        "Learn the prior",
         "A flow learns the density of the codes, and samples come from there.",
         f"zoo.VAE(encoder, decoder, latent_dim={size}, prior=layers.AutoregressiveFlowPrior())",
     )
@@ -358,7 +357,7 @@ def _learned_priors(found, size):
 def _skip(size):
     return Remedy(
         "Feed z to every layer of the decoder",
-        "Skip connections make the way from z to x too short to ignore.",
+        "Skip connections shorten the path from z to x.",
         f"zoo.SkipVAE(encoder, networks.mlp_decoder({size}, output_shape, skip=True), "
         f"latent_dim={size})",
     )

@@ -39,7 +39,7 @@ IGNORED_SHARE = 0.1
 #: distortion. Half again leaves room for noise.
 BLOWN_UP_VARIANCE = 1.5
 
-#: Means so many prior standard deviations out (root mean square) have run away, not encoded.
+#: Means so many prior standard deviations out (root mean square) have diverged.
 RUNAWAY_MEAN = 100.0
 
 #: Aggregate posterior and prior are apart if their means and covariances alone cost so many nats,
@@ -95,13 +95,13 @@ TITLES = {
 }
 
 MEANINGS = {
-    "healthy": "Code and decoder use each other, and prior and bound fit them.",
+    "healthy": "The code is informative, the decoder uses it, and the prior matches it.",
     "scale_too_large": "The likelihood's scale exceeds the residuals, so a code gains little.",
     "scale_too_small": "The likelihood asks for more precision than the decoder has.",
     "full_collapse": "The encoder gives every example the same code, which carries no information.",
     "partial_collapse": "Some latent dimensions carry no information, or the decoder ignores them.",
     "decoder_ignores_z": "The code tells examples apart, but the decoder ignores it.",
-    "lagging_encoder": "The decoder wants other posteriors than the encoder gives.",
+    "lagging_encoder": "Other posteriors than the encoder's would suit the decoder better.",
     "prior_hole": "Codes lie where the prior does not: samples come from codes never trained on.",
     "variance_blow_up": "Posteriors are wider than the prior itself, or not finite at all.",
     "over_regularized": "Posteriors are as wide as under a KL weight above 1: information is lost.",
@@ -217,7 +217,7 @@ def healthy_evidence(found: Measurements) -> list[str]:
     if _known(found, "mutual_information"):
         evidence.append(
             f"The code carries {_nats(found, 'mutual_information')} of information about x "
-            f"(empty below {EMPTY_INFORMATION}; {found.value('rate'):.2f} nats are paid for it)."
+            f"(empty below {EMPTY_INFORMATION}; the rate is {found.value('rate'):.2f} nats)."
         )
     elif _known(found, "rate"):
         evidence.append(
@@ -244,7 +244,7 @@ def healthy_evidence(found: Measurements) -> list[str]:
     )
     if _known(found, "refinement_gain"):
         evidence.append(
-            "The encoder keeps up: refining each posterior gains "
+            "The encoder does not lag: refining each posterior gains "
             f"{_nats(found, 'refinement_gain')} (lag from {_gain_limit(found, LAG_SHARE):.2f} on)."
         )
     return evidence
@@ -319,7 +319,7 @@ def _variance_blow_up(found):
     size = _code_sizes(found)
     if np.max(size) > RUNAWAY_MEAN:
         return [
-            f"Posterior means have run away: {np.max(size):.3g} prior standard deviations in "
+            f"Posterior means diverge: {np.max(size):.3g} prior standard deviations in "
             f"dimension {int(np.argmax(size))} (threshold {RUNAWAY_MEAN:g})."
         ]
     return []
@@ -354,7 +354,7 @@ def _full_collapse(found):
     if decoder_reads(found):
         evidence.append(
             "The decoder does respond to z (other codes move log p(x|z) by "
-            f"{found.value('sensitivity'):.2f} nats), so it is the encoder that gave up."
+            f"{found.value('sensitivity'):.2f} nats), so the encoder is at fault."
         )
     else:
         evidence.append(
@@ -401,7 +401,7 @@ def _under_regularized(found):
     if found.value("mutual_information") > AT_LIMIT * math.log(limit):
         evidence.append(
             f"The information, {found.value('mutual_information'):.2f} nats, is at its limit "
-            f"log {limit} = {math.log(limit):.2f}, while {found.value('rate'):.1f} nats are paid."
+            f"log {limit} = {math.log(limit):.2f}; the rate is {found.value('rate'):.1f} nats."
         )
     return evidence
 
@@ -439,7 +439,7 @@ def _over_regularized(found):
     return [
         f"Posteriors are as wide as under a KL weight of {weight:.2g} (1 for the bound; heavy "
         f"above {HEAVY_WEIGHT}).",
-        f"The rate is {_nats(found, 'rate')}; at weight 1 the same decoder would pay for "
+        f"The rate is {_nats(found, 'rate')}; at weight 1 the same decoder would reach "
         f"{found.value('rate_after'):.2f} nats.",
         *_gain_evidence(found),
     ]
@@ -474,7 +474,7 @@ def _partial_collapse(found):
         )
     if kinds["unread"]:
         evidence.append(
-            f"Unread: {_list(kinds['unread'])}. The encoder writes them, but exchanging one for "
+            f"Unread: {_list(kinds['unread'])}. They are informative, but exchanging one for "
             f"another example's moves log p(x|z) by less than {UNREAD} nats"
             f"{_paid(found, kinds['unread'])}."
         )
@@ -482,7 +482,7 @@ def _partial_collapse(found):
         weight = found.value("implied_weight")
         evidence.append(
             f"The widths of the posteriors imply a KL weight of {weight:.2g} (1 for the bound, "
-            f"suspect above {PRESSING_WEIGHT}): the weight may have pressed them out."
+            f"suspect above {PRESSING_WEIGHT}): the weight may have collapsed them."
         )
     return evidence
 

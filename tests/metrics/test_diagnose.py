@@ -410,7 +410,7 @@ def test_text_and_json(examine, tmp_path):
     diagnosis = examine(beta=4.0)
     text = str(diagnosis)
     assert text.startswith("Over-regularized  [over_regularized]\n")
-    for part in ("Evidence", "What to do", "Measurements", "follows from: over-regularized"):
+    for part in ("Evidence", "Remedies", "Measurements", "follows from: over-regularized"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 110
     diagnosis.to_json(tmp_path / "diagnosis.json")

@@ -496,7 +496,7 @@ def test_several_devices_are_refused(make, binary_data, monkeypatch):
         lambda: model.fit(binary_data(4)),
         lambda: model.train_on_batch(binary_data(4)),
     ):
-        with pytest.raises(ValueError, match="`AggVAE` trains on a single device.*2 devices"):
+        with pytest.raises(ValueError, match="`AggVAE` trains on one device only.*2 devices"):
             call()
 
 
