@@ -1,5 +1,7 @@
 """The application: its commands, and how they fail."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Annotated
 
@@ -75,7 +77,7 @@ app = typer.Typer(
 )
 
 
-def main():
+def main() -> None:
     """Runs the command line."""
     logs.hush()
     app(prog_name="vaezoo")
@@ -108,7 +110,7 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback behind an error.")
     ] = False,
-):
+) -> None:
     """Train, sample and export variational auto-encoders that do not collapse.
 
     From a published model to a served one:

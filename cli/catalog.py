@@ -3,26 +3,33 @@
 `python -m vaezoo.cli.catalog` writes `catalog.json` from the zoo; a test compares the two.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.checks import check_name
 from ..core.files import written
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 FILE = Path(__file__).with_name("catalog.json")
 
 
-def read():
+def read() -> dict[str, Any]:
     """Returns the file: dict of a preset's name to its row of `vaezoo list`."""
     return json.loads(FILE.read_text("utf-8"))
 
 
-def check(name):
+def check(name: str) -> None:
     """Raises the zoo's error for an unknown preset, before the backend is imported."""
     check_name("preset", name, read(), "one of the zoo's")
 
 
-def preset_of(name):
+def preset_of(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Returns `(constructor, settings)` of a preset."""
     check(name)
     from .. import zoo
@@ -30,7 +37,7 @@ def preset_of(name):
     return zoo.presets()[name]
 
 
-def of_zoo():
+def of_zoo() -> dict[str, Any]:
     """Returns what the file must hold."""
     from .. import zoo
 
@@ -50,7 +57,7 @@ def _row(constructor, settings):
     }
 
 
-def main():
+def main() -> None:
     """Writes the file, a preset a line."""
     rows = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in of_zoo().items()]
     with written(FILE) as partial:

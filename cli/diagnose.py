@@ -1,7 +1,9 @@
 """`vaezoo diagnose`: whether a latent code is healthy, why, and what would help."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +31,7 @@ def diagnose(
         ),
     ] = None,
     overwrite: options.OVERWRITE = False,
-):
+) -> None:
     """Say whether a model's latent code is healthy, why, and what would help.
 
     The verdict comes with its evidence and with remedies, on the screen
@@ -48,7 +50,7 @@ def diagnose(
     beside = out.with_suffix(".json")
     for path in (out, beside):
         check_target(path, overwrite)
-    arguments = {"likelihood": likelihood} if likelihood else {}
+    arguments: dict[str, Any] = {"likelihood": likelihood} if likelihood else {}
     diagnosis = metrics.diagnose(opened.model, opened.x, seed=seed, **arguments)
     for path, write in ((out, diagnosis.to_html), (beside, diagnosis.to_json)):
         with written(path) as partial:

@@ -1,5 +1,7 @@
 """`vaezoo evaluate`: measures a model on held-out data."""
 
+from __future__ import annotations
+
 import inspect
 import itertools
 import re
@@ -81,7 +83,7 @@ def evaluate(
         ),
     ] = None,
     overwrite: options.OVERWRITE = False,
-):
+) -> None:
     """Measure a model on held-out data, with error bars: one table, one JSON file.
 
     The standard metrics are the importance-weighted likelihood, mutual

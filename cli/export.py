@@ -1,5 +1,7 @@
 """`vaezoo export`: a SavedModel that serves alone."""
 
+from __future__ import annotations
+
 import errno
 import shlex
 from pathlib import Path
@@ -33,7 +35,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-):
+) -> None:
     """Export a SavedModel that serves without vaezoo, for TF Serving or `tf.saved_model.load`.
 
     Its signatures are encode (serving_default, too), decode, sample,

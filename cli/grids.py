@@ -1,8 +1,17 @@
 """Images side by side in one file."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..core.files import written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core.types import Array, FilePath, Shape, Tensor
 
 #: Pixels between images.
 GAP = 2
@@ -12,12 +21,17 @@ TILE = 56
 MOST = 100_000_000
 
 
-def enlarging(shape):
+def enlarging(shape: Shape) -> int:
     """Returns the scale by which small images of a shape become as large as `TILE`."""
     return max(1, TILE // shape[1]) if len(shape) > 1 else 1
 
 
-def grid(images, value_range=(0.0, 1.0), scale=1, columns=None):
+def grid(
+    images: Tensor,
+    value_range: Sequence[float] = (0.0, 1.0),
+    scale: int = 1,
+    columns: int | None = None,
+) -> Array:
     """Lays images out row by row.
 
     Args:
@@ -53,7 +67,7 @@ def grid(images, value_range=(0.0, 1.0), scale=1, columns=None):
     return sheet
 
 
-def check_size(count, size, scale):
+def check_size(count: Any, size: Any, scale: Any) -> None:
     """Raises a `ValueError` for a grid of more than `MOST` pixels.
 
     Args:
@@ -72,7 +86,7 @@ def check_size(count, size, scale):
         )
 
 
-def save(path, image):
+def save(path: FilePath, image: Any) -> None:
     """Writes a uint8 image `(height, width, 3)` as it is, pixel by pixel."""
     # Slow to import, and most commands draw nothing.
     from matplotlib.image import imsave

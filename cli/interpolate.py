@@ -1,5 +1,7 @@
 """`vaezoo interpolate`: the way between two codes."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer
@@ -30,7 +32,7 @@ def interpolate(
     scale: options.SCALE = None,
     out: options.PICTURE = None,
     overwrite: options.OVERWRITE = False,
-):
+) -> None:
     """Decode the way from the code of one image or sentence to that of another.
 
     Images are named by their places in the split, from 0; without, there is

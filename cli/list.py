@@ -1,7 +1,9 @@
 """`vaezoo list`: the presets, and all about one of them."""
 
+from __future__ import annotations
+
 import inspect
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,6 +12,10 @@ from rich.text import Text
 from ..runs.settings import as_text
 from . import catalog
 from .console import open_console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 #: Arguments that no setting of a preset gives.
 _NOT_SET = ("encoder", "decoder", "latent_dim", "output_shape", "options")
@@ -22,7 +28,7 @@ def list_presets(
             metavar="PRESET", help="Show everything about this preset.", show_default=False
         ),
     ] = None,
-):
+) -> None:
     """Show the presets, or everything that one of them sets and takes.
 
     A preset is a published model with its networks, training and data settings.
@@ -40,7 +46,7 @@ def list_presets(
         console.print(part, highlight=False)
 
 
-def presets_table(with_source):
+def presets_table(with_source: bool) -> Any:
     """Returns the table of all presets.
 
     Args:
@@ -56,12 +62,14 @@ def presets_table(with_source):
     return table
 
 
-def preset_view(name, constructor, preset):
+def preset_view(
+    name: str, constructor: Callable[..., Any], preset: dict[str, Any]
+) -> Iterator[Any]:
     """Yields what there is to say about one preset, to be printed one by one."""
     from .. import data, zoo
     from ..data.spec import OF_IMAGES, OF_TEXT
 
-    lines = inspect.getdoc(constructor).splitlines()
+    lines = (inspect.getdoc(constructor) or "").splitlines()
     yield Text.assemble((name, "bold"), f": {constructor.__name__}. {lines[0]}")
     yield f"Source: {preset['source']}"
     yield from (line for line in lines if line.startswith("Reference:"))
@@ -101,10 +109,10 @@ def preset_view(name, constructor, preset):
     yield f"\nFor instance: vaezoo train {name} --set training.learning_rate=1e-4"
 
 
-def argument_texts(function):
+def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
     """Reads the `Args:` section of a docstring: dict of argument to its description."""
     descriptions, name = {}, None
-    _, _, section = inspect.getdoc(function).partition("\nArgs:\n")
+    _, _, section = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     for line in section.splitlines():
         if line and not line.startswith(" "):
             break

@@ -1,19 +1,26 @@
 """Keeps TensorFlow's own log lines away from what a command says."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 from ..core.imports import ImportHook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LINE = re.compile(rb"([IWE])\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: ([IWE]) ")
 _NOTICE = b"WARNING: All log messages before absl::InitializeLog()"
 
 
-def hush():
+def hush() -> None:
     """Lets TensorFlow log nothing but what ends the process, unless the user has set a level.
 
     What it writes while it is imported does not know of the level, and is left out here.
@@ -24,7 +31,7 @@ def hush():
 
 
 @contextlib.contextmanager
-def without_log_lines(severities):
+def without_log_lines(severities: bytes) -> Iterator[Any]:
     """Holds back what is written to the standard error, and then leaves out log lines.
 
     Args:
@@ -55,7 +62,7 @@ def without_log_lines(severities):
 class _Import(ImportHook):
     """Lets TensorFlow be imported without log lines."""
 
-    def __init__(self, severities):
+    def __init__(self, severities: bytes) -> None:
         super().__init__()
         self._severities = severities
 

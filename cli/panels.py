@@ -1,16 +1,26 @@
 """Images beside what a model makes of them, as grids."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..runs.directory import find_model
 from . import grids
 from .source import check_target, open_source
 
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
 #: Images side by side in a row.
 COLUMNS = 10
 
 
-def reconstruct(source, num, out, overwrite, scale, **given):
+def reconstruct(
+    source: Path, num: int, out: Path | None, overwrite: bool, scale: Any, **given: Any
+) -> Path:
     """Writes a grid: rows of images, and below each the row of their reconstructions.
 
     Args:
@@ -38,7 +48,17 @@ def reconstruct(source, num, out, overwrite, scale, **given):
     return _save(out, images, opened, columns, scale)
 
 
-def interpolate(source, first, last, steps, num, out, overwrite, scale, **given):
+def interpolate(
+    source: Path,
+    first: Any,
+    last: Any,
+    steps: int,
+    num: int,
+    out: Path | None,
+    overwrite: bool,
+    scale: Any,
+    **given: Any,
+) -> Path:
     """Writes a grid with a row for each pair of images, on the way from one to the other.
 
     Args:
@@ -60,9 +80,9 @@ def interpolate(source, first, last, steps, num, out, overwrite, scale, **given)
     """
     if (first is None) != (last is None):
         raise ValueError("Two images must be given, or none. Received: one")
-    pairs = [(first, last)] if first is not None else [(2 * i, 2 * i + 1) for i in range(num)]
+    given_pairs = [(first, last)] if first is not None else [(2 * i, 2 * i + 1) for i in range(num)]
     try:
-        pairs = np.array([[int(place) for place in pair] for pair in pairs])
+        pairs = np.array([[int(place) for place in pair] for pair in given_pairs])
     except ValueError as error:
         raise ValueError(
             "This is a model of images: what it takes are places of two images in the split, "

@@ -1,5 +1,7 @@
 """`vaezoo reconstruct`: images or sentences, from their codes."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer
@@ -40,7 +42,7 @@ def reconstruct(
     scale: options.SCALE = None,
     out: options.PICTURE = None,
     overwrite: options.OVERWRITE = False,
-):
+) -> None:
     """Reconstruct from codes: what a model keeps of images, or of sentences.
 
     Images are those of the run's data, or of --data: rows of them in one

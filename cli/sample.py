@@ -1,7 +1,9 @@
 """`vaezoo sample`: new data from the prior."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +69,7 @@ def sample(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-):
+) -> None:
     """Generate new data from the prior: a grid of images, sentences, or an array.
 
     Of a run, the model after its last epoch is used, or else its last checkpoint.
@@ -85,37 +87,37 @@ def sample(
 
     model = load_model(file)
     of_text = writes_text(model)
-    out = out if out or of_text else file.with_name("samples.png")
+    target: Any = out if out or of_text else file.with_name("samples.png")
     suffixes = (".txt" if of_text else ".png", ".npz")
-    if out and out.suffix not in suffixes:
-        raise ValueError(f"`--out` must end in {' or '.join(suffixes)}. Received: {out}")
-    if out:
-        check_target(out, overwrite)
-    as_words = of_text and not (out and out.suffix == ".npz")
+    if target and target.suffix not in suffixes:
+        raise ValueError(f"`--out` must end in {' or '.join(suffixes)}. Received: {target}")
+    if target:
+        check_target(target, overwrite)
+    as_words = of_text and not (target and target.suffix == ".npz")
     vocabulary = vocabulary_of(model, file) if as_words else None
-    image = out and out.suffix == ".png"
+    image = target and target.suffix == ".png"
     if scale and not image:
         raise ValueError(f"`--scale` is for a .png of images. Received: --scale {scale}")
     if image:
         config = run_of(file) or {"settings": {"data": {}}}
         value_range = config["settings"]["data"].get("value_range", (0.0, 1.0))
         shape = model.prior.event_shape
-        scale = scale or grids.enlarging(shape)
-        grids.check_size(num, shape[:2], scale)
+        pixels = scale or grids.enlarging(shape)
+        grids.check_size(num, shape[:2], pixels)
     x = model.generate(
         num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
     )
     if as_words:
         lines = "".join(f"{line}\n" for line in data.to_text(x, vocabulary))
-        if out is None:
+        if target is None:
             typer.echo(lines, nl=False)
             return
     if as_words:
-        with written(out) as partial:
+        with written(target) as partial:
             partial.write_text(lines, "utf-8")
     elif image:
-        grids.save(out, grids.grid(x, value_range, scale))
+        grids.save(target, grids.grid(x, value_range, pixels))
     else:
-        with written(out) as partial:
+        with written(target) as partial:
             np.savez_compressed(partial, x=x)
-    open_console().print(f"{num} samples of {model.name} ({file}): {out}", highlight=False)
+    open_console().print(f"{num} samples of {model.name} ({file}): {target}", highlight=False)

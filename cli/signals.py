@@ -1,31 +1,39 @@
 """Signals that end a command."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 #: Seconds after which a signal that had no effect is sent again.
 AGAIN = 5.0
 #: Signals that have come while this command runs.
-_HEARD = []
+_HEARD: list[int] = []
 
 
 class Ended(KeyboardInterrupt):
     """A signal by which others end a process: a batch queue, a terminal that is closed."""
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         # As a shell reports it.
         self.code = 128 + number
 
 
 @contextlib.contextmanager
-def noticed_signals():
+def noticed_signals() -> Iterator[Any]:
     """Turns SIGTERM and SIGHUP into `Ended`, so that a command can say how to go on."""
-    timers, before = [], {}
+    timers: list[threading.Timer] = []
+    before: dict[int, Any] = {}
     _HEARD.clear()
 
     def interrupt(number, frame):
@@ -54,14 +62,14 @@ def noticed_signals():
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, usual in before.items():
+            signal.signal(number, usual)
         for timer in timers:
             timer.cancel()
 
 
 @contextlib.contextmanager
-def signals_first():
+def signals_first() -> Iterator[Any]:
     """Lets a signal end the work where an error took its place.
 
     TensorFlow turns what is raised while it traces a function into errors of its own.

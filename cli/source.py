@@ -1,12 +1,20 @@
 """The model and the data that a command is given, and the file that it writes."""
 
+from __future__ import annotations
+
 import contextlib
 import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.files import check_writable
 from ..runs import directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ..core.types import ArrayLike, FilePath
 
 
 class Opened(NamedTuple):
@@ -23,27 +31,27 @@ class Opened(NamedTuple):
         value_range: Values of black and white.
     """
 
-    model: object
-    x: object
-    y: object
+    model: Any
+    x: Any
+    y: Any
     train: tuple | None
     description: str
     folder: Path
     validation: tuple | None
-    value_range: tuple
+    value_range: Sequence[float]
 
 
 def open_source(
-    source,
-    data_name,
-    data_dir,
-    split,
-    limit,
-    binarize,
-    with_train=False,
-    with_validation=False,
-    labels=True,
-):
+    source: Path,
+    data_name: str | None,
+    data_dir: FilePath | None,
+    split: str,
+    limit: Any,
+    binarize: bool | None,
+    with_train: bool = False,
+    with_validation: bool = False,
+    labels: ArrayLike = True,
+) -> Opened:
     """Opens model and data that a command was given.
 
     Args:
@@ -85,7 +93,7 @@ def open_source(
     if data_dir is not None:
         spec = spec.replace(data_dir=data_dir)
     model = file if served else load_model(file)
-    pairs = {"train": None, "validation": None}
+    pairs: dict[str, Any] = {"train": None, "validation": None}
     again = asking_again(stored if data_name is None else {}, spec.given())
     with asking_by_options(), again:
         if not served:
@@ -111,7 +119,7 @@ def open_source(
 
 
 @contextlib.contextmanager
-def asking_by_options():
+def asking_by_options() -> Iterator[Any]:
     """Says in the words of the command line what a run must be given again."""
     try:
         yield
@@ -125,12 +133,12 @@ def asking_by_options():
         }
         told = " and ".join(words[name] for name in asked)
         raise ValueError(
-            f"{error.reason} (the run was started with {told}, which a run's file may not ask "
-            "for: give it again)"
+            f"{getattr(error, 'reason', error)} (the run was started with {told}, which a run's "
+            "file may not ask for: give it again)"
         ) from error
 
 
-def check_source(source):
+def check_source(source: Path) -> None:
     """Raises the error of a missing model, before the backend is imported."""
     if not (source / "saved_model.pb").is_file():
         directory.find_model(source)
@@ -157,7 +165,7 @@ def _reshaped(x, model):
     return x.reshape(len(x), -1) if isinstance(shape, tuple) and len(shape) == 2 else x
 
 
-def check_target(path, overwrite):
+def check_target(path: Path, overwrite: bool) -> None:
     """Raises an `OSError` if a file would replace another unasked, or cannot be written at all."""
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder: name a file with --out")

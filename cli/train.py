@@ -1,5 +1,7 @@
 """`vaezoo train`: trains a preset into the directory of a run."""
 
+from __future__ import annotations
+
 import enum
 import inspect
 import math
@@ -174,7 +176,7 @@ def train(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel="Run")
     ] = False,
-):
+) -> None:
     """Train a preset and keep all there is to know about the run in one directory.
 
     config.json and versions.json say what was run, history.jsonl has a line

@@ -8,7 +8,7 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from ..core.checks import (
     check_choice,
@@ -27,7 +27,7 @@ from ..core.checks import (
 SHORTEST = 3
 
 Given = ParamSpec("Given")
-Result = TypeVar("Result")
+Result = TypeVar("Result", covariant=True)
 Sizes = int | Sequence[int] | None
 
 
@@ -265,13 +265,23 @@ OF_BATCHES = (
 )  # fmt: skip
 
 
+class Described(Protocol[Given, Result]):
+    """A function that takes a `DataSpec`, or the arguments of one."""
+
+    @overload
+    def __call__(self, spec: DataSpec, /, *args: Any, **changes: Any) -> Result: ...
+
+    @overload
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result: ...
+
+
 def described_by(
     spec: Callable[Given, DataSpec],
     names: Sequence[str],
     positional: Sequence[str] = ("name_or_path", "split"),
     texts: dict[str, str] | None = None,
     **defaults: Any,
-) -> Callable[[Callable[[DataSpec], Result]], Callable[Given, Result]]:
+) -> Callable[[Callable[[DataSpec], Result]], Described[Given, Result]]:
     """Gives a function of a `DataSpec` the fields as arguments, with their documentation.
 
     Args:

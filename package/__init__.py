@@ -1,5 +1,7 @@
 """vaezoo: variational autoencoders that do not collapse, for Keras 3 on TensorFlow and JAX."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from typing import TYPE_CHECKING
@@ -7,6 +9,8 @@ from typing import TYPE_CHECKING
 from .core.imports import ImportHook
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import callbacks, data, layers, losses, metrics, runs, zoo
 
 __version__ = "0.1.0"
@@ -19,7 +23,7 @@ def _import_all():
         importlib.import_module(f"{__name__}.{name}")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     # Importing Keras takes seconds, which the help of a command should not.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -27,7 +31,7 @@ def __getattr__(name):
     return globals()[name]
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
@@ -39,7 +43,7 @@ class _WithKeras(ImportHook):
     follows when that module has been executed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._depth = 0
 

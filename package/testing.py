@@ -9,6 +9,8 @@ They work with any test runner and on both backends. A failed check raises an `A
 says what should hold and what was found.
 """
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import json
@@ -323,7 +325,7 @@ class ModelContract:
         batch_size: int = 16,
         step_logs: Sequence[str] = (),
         max_traces: int = 3,
-    ):
+    ) -> None:
         self.make, self.x = make, x
         self.step_logs, self.max_traces = set(step_logs), max_traces
         self.model = model = make()

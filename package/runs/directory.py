@@ -9,6 +9,8 @@ tensorboard/      event files
 model.keras       the model after its last epoch
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import json
@@ -18,9 +20,13 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .settings import SECTIONS
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
 VOCABULARY = "vocabulary.txt"
@@ -41,7 +47,7 @@ HOPELESS = 1e6
 STATE = "vaezoo_run"
 
 
-def default_directory(preset):
+def default_directory(preset: str) -> Path:
     """Returns a path `runs/<preset>-<timestamp>` that does not exist yet."""
     stem = Path("runs") / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory, number = stem, 2
@@ -50,7 +56,7 @@ def default_directory(preset):
     return directory
 
 
-def check_free(directory, overwrite=False):
+def check_free(directory: Path, overwrite: bool = False) -> None:
     """Raises a `FileExistsError` unless a new run may write to `directory`."""
     if directory.is_dir() and not any(directory.iterdir()):
         return
@@ -75,7 +81,7 @@ def check_free(directory, overwrite=False):
         )
 
 
-def read_config(directory):
+def read_config(directory: Path) -> dict[str, Any]:
     """Returns the configuration of the run in `directory`.
 
     Raises:
@@ -118,7 +124,7 @@ def _config_or_none(directory):
     return config
 
 
-def run_of(model_file):
+def run_of(model_file: Path) -> dict[str, Any] | None:
     """Returns the configuration of the run that wrote `model_file`, or None."""
     return next(filter(None, map(_config_or_none, _folders_of(model_file))), None)
 
@@ -128,13 +134,13 @@ def _folders_of(model_file):
     return [folder, folder.parent] if folder.name == CHECKPOINTS else [folder]
 
 
-def vocabulary_of(model_file):
+def vocabulary_of(model_file: Path) -> Any:
     """Returns the vocabulary of the run that wrote `model_file`, or None if none lies there."""
     folders = [f for f in _folders_of(model_file) if (f / VOCABULARY).is_file()]
     return read_vocabulary(folders[0]) if folders else None
 
 
-def read_vocabulary(directory):
+def read_vocabulary(directory: Path) -> Any:
     """Returns the vocabulary of the run in `directory`.
 
     Raises:
@@ -153,7 +159,7 @@ def read_vocabulary(directory):
     return vocabulary
 
 
-def fingerprint(vocabulary):
+def fingerprint(vocabulary: Any) -> str:
     """Returns a hash of all words in their order."""
     return hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
 
@@ -171,12 +177,12 @@ class Progress(NamedTuple):
     callbacks: dict | None = None
 
     @property
-    def ended(self):
+    def ended(self) -> bool:
         """Whether a callback has ended the run."""
         return any(state.get("ended") for state, _ in (self.callbacks or {}).values())
 
 
-def read_progress(directory):
+def read_progress(directory: Path) -> Progress:
     """Reads how far the run in `directory` has come; without a checkpoint, nowhere.
 
     Raises:
@@ -224,7 +230,7 @@ def read_progress(directory):
     return Progress(state["history"], callbacks)
 
 
-def read_history(directory):
+def read_history(directory: Path) -> list[dict[str, Any]]:
     """Returns the records of the epochs whose loss was a number.
 
     Raises:
@@ -257,7 +263,7 @@ def read_history(directory):
     return records
 
 
-def score(record):
+def score(record: dict[str, Any]) -> tuple[float, str]:
     """What the best epoch is chosen by: `(value, name)`, lower is better.
 
     It is the negative bound on validation data, without regularizers, wherever a model has one;
@@ -272,7 +278,7 @@ def score(record):
     return math.inf, "loss"
 
 
-def divergence(history, size):
+def divergence(history: list[dict[str, Any]], size: Any) -> str | None:
     """Says that a run has ended far from where it had been, or returns None.
 
     Args:
@@ -291,7 +297,7 @@ def divergence(history, size):
     return told
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Returns the versions that a result may depend on."""
     import keras
 
@@ -323,7 +329,7 @@ def _read_array(archive, member):
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def epoch_of(file):
+def epoch_of(file: Path) -> int | None:
     """Returns the epoch that a checkpoint was written after, or None if it does not tell."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -332,7 +338,7 @@ def epoch_of(file):
         return None
 
 
-def find_model(path):
+def find_model(path: Path) -> Path:
     """Finds the `.keras` file of a run directory, or returns the file itself.
 
     Raises:

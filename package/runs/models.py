@@ -1,12 +1,21 @@
 """Models of runs and of files, and the words of those that write text."""
 
+from __future__ import annotations
+
 import zipfile
+from typing import TYPE_CHECKING
 
 from .directory import VOCABULARY
 from .directory import vocabulary_of as _vocabulary_beside
 
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
-def load_model(file):
+    import keras
+
+
+def load_model(file: Path) -> Any:
     """Loads the `.keras` file of a model, uncompiled; runs no code from it.
 
     Raises:
@@ -20,7 +29,7 @@ def load_model(file):
     return model
 
 
-def load_network(file):
+def load_network(file: Path) -> Any:
     """Loads any `.keras` file, uncompiled; runs no code from it.
 
     Raises:
@@ -39,14 +48,14 @@ def load_network(file):
         raise ValueError(f"'{file}' cannot be loaded: {reason}") from error
 
 
-def writes_text(model):
+def writes_text(model: keras.Model) -> bool:
     """Whether a model is one of text."""
     from ..layers import Tokens
 
     return isinstance(model.likelihood, Tokens)
 
 
-def vocabulary_of(model, file):
+def vocabulary_of(model: keras.Model, file: Path) -> Any:
     """The words of a model of text.
 
     Raises:

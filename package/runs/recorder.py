@@ -1,5 +1,7 @@
 """Writes the directory of a run while a model is trained."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
@@ -8,6 +10,7 @@ import shutil
 import time
 import warnings
 import zipfile
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -30,6 +33,14 @@ from .directory import (
     versions,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from ..core.types import Config, FilePath
+    from .directory import Progress
+
 
 class RunRecorder(keras.callbacks.Callback):
     """Writes the run directory, and claims it only when training is about to begin.
@@ -46,26 +57,35 @@ class RunRecorder(keras.callbacks.Callback):
         vocabulary: Vocabulary of a run on text.
     """
 
-    def __init__(self, directory, config, progress=None, overwrite=False, vocabulary=None):
+    def __init__(
+        self,
+        directory: Path,
+        config: Config,
+        progress: Progress | None = None,
+        overwrite: bool = False,
+        vocabulary: Any = None,
+    ) -> None:
         super().__init__()
         # What cannot be written is found before there is anything to write to.
         self._config = json.dumps(config, indent=2)
         self.directory, self.progress = directory, progress
         self.overwrite, self.vocabulary = overwrite, vocabulary
         self.history = list(progress.history) if progress else []
-        self._started, self._made, self._steering = None, None, ()
+        self._started = math.nan
+        self._made: list[Path] | None = None
+        self._steering: Any = ()
 
     @property
-    def claimed(self):
+    def claimed(self) -> bool:
         """Whether the directory is that of this run."""
         return self._made is not None and (self.directory / CONFIG).is_file()
 
-    def around(self, callbacks):
+    def around(self, callbacks: Any) -> list[Any]:
         """Returns callbacks that may change the model, with the recorder before and behind."""
         self._steering = tuple(callbacks)
         return [_Ahead(self), *callbacks, self]
 
-    def claim(self):
+    def claim(self) -> None:
         """Makes the directory and writes what is known at the start."""
         if self.progress is None:
             check_free(self.directory, self.overwrite)
@@ -90,7 +110,7 @@ class RunRecorder(keras.callbacks.Callback):
         if waiting.is_file() and epoch_of(waiting) == len(self.history):
             os.replace(waiting, self.directory / BEST)
 
-    def withdraw(self):
+    def withdraw(self) -> None:
         """Removes what `claim` has made, so that nothing is in the way of another try."""
         if self._made is None or self.progress is not None or self.history:
             return
@@ -101,7 +121,7 @@ class RunRecorder(keras.callbacks.Callback):
                 if place in self._made:
                     place.rmdir()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Gives the callbacks back what they remembered."""
         held = None if self.progress is None else self.progress.callbacks
         for callback in self._remembering():
@@ -115,11 +135,11 @@ class RunRecorder(keras.callbacks.Callback):
                     stacklevel=2,
                 )
 
-    def begin(self):
+    def begin(self) -> None:
         """Starts the clock of an epoch."""
         self._started = time.perf_counter()
 
-    def keep_best(self, logs):
+    def keep_best(self, logs: dict[str, Any] | None) -> None:
         """Keeps the model of an epoch that is the best so far, until the epoch is recorded."""
         record = record_of(len(self.history) + 1, 0.0, logs or {})
         (self.directory / _WAITING).unlink(missing_ok=True)
@@ -129,7 +149,7 @@ class RunRecorder(keras.callbacks.Callback):
             with averaged(self.model):
                 _save(self.model, self.directory / _WAITING, len(self.history) + 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = dict(logs or {})
         logs.setdefault("learning_rate", _learning_rate(self.model))
         record = record_of(epoch + 1, round(time.perf_counter() - self._started, 3), logs)
@@ -150,7 +170,7 @@ class RunRecorder(keras.callbacks.Callback):
         with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
             file.write(_line(record))
 
-    def fail(self, reason):
+    def fail(self, reason: str) -> None:
         """Notes that the epoch after the last one recorded has ended the run."""
         record = {"epoch": len(self.history) + 1, "loss": None, "error": reason}
         with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
@@ -183,7 +203,7 @@ _WAITING = f"{CHECKPOINTS}/.waiting-best.keras"
 class _Ahead(keras.callbacks.Callback):
     """What a `RunRecorder` does before other callbacks act."""
 
-    def __init__(self, recorder):
+    def __init__(self, recorder: RunRecorder) -> None:
         super().__init__()
         self.recorder = recorder
 
@@ -197,7 +217,7 @@ class _Ahead(keras.callbacks.Callback):
         self.recorder.keep_best(logs)
 
 
-def record_of(epoch, seconds, logs):
+def record_of(epoch: int, seconds: float, logs: dict[str, Any]) -> dict[str, Any]:
     """Returns the record of an epoch: its logs as JSON numbers, with the validation bound."""
     values = map_finite({name: float(value) for name, value in logs.items()})
     record = {"epoch": epoch, "seconds": seconds, **values}
@@ -212,7 +232,7 @@ def _learning_rate(model):
 
 
 @contextlib.contextmanager
-def averaged(model):
+def averaged(model: keras.Model) -> Iterator[Any]:
     """Puts the optimizer's averages in the place of the weights for a while, where it has any."""
     optimizer = model.optimizer
     # In half precision Keras wraps the optimizer, to scale the loss.
@@ -233,7 +253,7 @@ def averaged(model):
             variable.assign(value)
 
 
-def load_weights(model, file):
+def load_weights(model: keras.Model, file: Path) -> None:
     """Loads weights and optimizer of a checkpoint.
 
     Raises:
@@ -246,7 +266,7 @@ def load_weights(model, file):
         raise ValueError(f"'{file}' cannot be loaded: {' '.join(str(error).split())}") from error
 
 
-def save_model(model, path):
+def save_model(model: keras.Model, path: FilePath) -> None:
     """Saves a model so that `path` is the old file or the new one, never half of one."""
     with written(path) as partial:
         model.save(partial)
@@ -271,7 +291,7 @@ def _save(model, path, epoch, history=(), states=None):
                         np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def map_finite(values):
+def map_finite(values: Any) -> Any:
     """Replaces infinities and NaN, which JSON does not have, by None."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

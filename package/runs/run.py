@@ -1,5 +1,7 @@
 """`Run`: trains what a `RunSpec` says, keeps it in a directory, goes on with it, finds it again."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib.util
@@ -49,11 +51,24 @@ class Run:
         directory: `Path`, or None for a run that is kept in memory alone.
     """
 
-    def __init__(self, spec, directory=None, *, vocabulary=None, stored=None, overwrite=False):
-        self.spec, self.directory, self._resolved = spec, directory, stored is None
+    def __init__(
+        self,
+        spec: RunSpec,
+        directory: Path | None = None,
+        *,
+        vocabulary: Any = None,
+        stored: dict[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.spec, self._resolved = spec, stored is None
+        # A `Path`, or None.
+        self.directory: Any = directory
         self._vocabulary, self._stored, self._overwrite = vocabulary, stored, overwrite
         self._asked = {} if stored is None else stored["settings"]["data"]
-        self._command, self._next, self._model, self._records = None, None, None, []
+        self._command: str | None = None
+        self._next: Any = None
+        self._model: Any = None
+        self._records: list[dict[str, Any]] = []
 
     @classmethod
     def create(
@@ -63,7 +78,7 @@ class Run:
         *,
         overwrite: bool = False,
         command: str | None = None,
-    ) -> "Run":
+    ) -> Run:
         """Makes a new run of a spec, which is resolved for the data that there are.
 
         Nothing is written until training begins, so that a start that fails leaves nothing behind.
@@ -90,7 +105,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, directory: str | Path, *, command: str | None = None, **changes: Any) -> "Run":
+    def open(cls, directory: str | Path, *, command: str | None = None, **changes: Any) -> Run:
         """Opens the run in a directory, to read it or to go on with it.
 
         Args:
@@ -137,7 +152,7 @@ class Run:
         return self.spec.training["epochs"]
 
     @property
-    def vocabulary(self):
+    def vocabulary(self) -> Any:
         """`Vocabulary` of a run on text, or None."""
         if self._vocabulary is None and "vocabulary_sha256" in (self._stored or {}):
             self._vocabulary = _directory.read_vocabulary(self.directory)
@@ -187,7 +202,7 @@ class Run:
         file = self.directory / _directory.BEST if which == "best" else self.directory
         return load_model(_directory.find_model(file))
 
-    def prepare(self) -> "Prepared":
+    def prepare(self) -> Prepared:
         """Builds and compiles the model, opens the data, and reads the last checkpoint.
 
         `fit` does so by itself; beforehand, it tells what will be trained.
@@ -433,10 +448,14 @@ class Prepared:
         recorder: `RunRecorder`, or None without a directory.
     """
 
-    def __init__(self, model, epochs, trained_epochs):
+    def __init__(self, model: keras.Model, epochs: int, trained_epochs: int) -> None:
         self.model, self.epochs, self.trained_epochs = model, epochs, trained_epochs
-        self.train_spec = self.validation_spec = self.train = self.validation = None
-        self.callbacks, self.recorder = [], None
+        self.train_spec: Any = None
+        self.validation_spec: Any = None
+        self.train: Any = None
+        self.validation: Any = None
+        self.callbacks: list[Any] = []
+        self.recorder: Any = None
 
 
 def find(name_or_path: str | Path, root: str | Path = "runs") -> Run:

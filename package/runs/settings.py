@@ -1,10 +1,17 @@
 """Settings as text: `--set key=value` on the command line, JSON in a run directory."""
 
+from __future__ import annotations
+
 import ast
 import difflib
 import inspect
 import os
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 SECTIONS = ("model", "networks", "training", "data")
 
@@ -19,7 +26,7 @@ def _namespaces():
     return losses, layers, keras.optimizers.schedules
 
 
-def parse_overrides(assignments, base):
+def parse_overrides(assignments: Sequence[str], base: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Reads `["gamma=0.6", "training.learning_rate=1e-4"]`.
 
     Args:
@@ -33,7 +40,7 @@ def parse_overrides(assignments, base):
     Raises:
         ValueError: If one has another form.
     """
-    overrides = {section: {} for section in SECTIONS}
+    overrides: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for assignment in assignments:
         pattern = r"(?:(\w+)\.)?(\w+)(?:\.(\w+))?=(.*)"
         match = re.fullmatch(pattern, assignment.strip(), re.DOTALL)
@@ -52,7 +59,7 @@ def parse_overrides(assignments, base):
     return overrides
 
 
-def parse_value(text):
+def parse_value(text: str) -> Any:
     """Reads a Python literal, or one of our classes with such arguments; else it is a string.
 
     Nothing is evaluated: `GaussianHead(2, clip=LatentClip(3.0))` is looked up by name, each class
@@ -133,7 +140,7 @@ def _meant(node):
     return difflib.get_close_matches(ast.unparse(node), known, 1, 0.8)
 
 
-def to_json(value):
+def to_json(value: Any) -> Any:
     """Returns settings as JSON values, Keras objects as their configurations."""
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
@@ -146,7 +153,7 @@ def to_json(value):
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def from_json(value):
+def from_json(value: Any) -> Any:
     """Inverse of `to_json`, but for tuples, which come back as lists."""
     if isinstance(value, dict) and "class_name" in value:
         import keras
@@ -159,7 +166,7 @@ def from_json(value):
     return value
 
 
-def as_text(value):
+def as_text(value: Any) -> str:
     """Returns a value as it would be typed after `--set key=`."""
     if isinstance(value, float):
         return f"{value:g}"

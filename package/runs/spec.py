@@ -1,12 +1,14 @@
 """`RunSpec`: what was asked of a training run, as Python and as JSON."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import zoo
 from ..core.checks import (
@@ -22,6 +24,10 @@ from ..data.text import SUFFIXES, text_path
 from ..zoo.preset import build_preset, check_arguments, merge_settings
 from .directory import ASKED, HELD_OUT
 from .settings import SECTIONS, from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 #: Dtype policies of Keras that networks are trained in.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -78,7 +84,7 @@ class RunSpec:
     xla: bool = True
     monitor: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks whatever needs no data."""
         check_kind("preset", self.preset, str, "the name of a preset", optional=True)
         check_kind("constructor", self.constructor, str, "the name of a model", optional=True)
@@ -115,15 +121,15 @@ class RunSpec:
             name = "training.validation" if self.validation is None else "validation"
             raise ValueError(f"{name} must be a split, 'auto' or 'none'. Received: {wanted!r}")
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunSpec):
             return NotImplemented
         return self.to_dict() == other.to_dict()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.preset, self.constructor, self.seed))
 
-    def replace(self, **changes: Any) -> "RunSpec":
+    def replace(self, **changes: Any) -> RunSpec:
         """Returns a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
@@ -146,7 +152,7 @@ class RunSpec:
         }
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "RunSpec":
+    def from_dict(cls, config: Mapping[str, Any]) -> RunSpec:
         """Reads what `to_dict` returns, or the contents of a `config.json`, also an older one.
 
         Raises:
@@ -161,7 +167,7 @@ class RunSpec:
             reason = " ".join(str(error).split("Full object config")[0].split())
             raise ValueError(f"settings that cannot be read: {reason}") from error
 
-    def resolve(self, vocabulary: Vocabulary | None = None) -> "RunSpec":
+    def resolve(self, vocabulary: Vocabulary | None = None) -> RunSpec:
         """Returns the run with all settings spelt out, for the data that there are.
 
         Preset and overrides are merged, data are described for the shape of the networks' input,
@@ -178,7 +184,7 @@ class RunSpec:
         return resolved(self, vocabulary)[0]
 
 
-def resolved(spec, vocabulary=None):
+def resolved(spec: RunSpec, vocabulary: Any = None) -> tuple[RunSpec, Any]:
     """Returns a `RunSpec` as `resolve` does, with the vocabulary of its text or None."""
     name, constructor, base = _base(spec)
     overrides = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
@@ -205,14 +211,14 @@ def resolved(spec, vocabulary=None):
     return spec, vocabulary
 
 
-def build(spec):
+def build(spec: RunSpec) -> Any:
     """Builds the `zoo.Preset` of a resolved spec."""
     name, constructor, base = _base(spec)
     overrides = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
     return build_preset(name, constructor, base, {**overrides, "data": {}})
 
 
-def splits(data, validation):
+def splits(data: DataSpec, validation: Any) -> tuple[Any, Any]:
     """Returns the `DataSpec` of training data, and that of validation data or None.
 
     Args:
@@ -238,7 +244,7 @@ def splits(data, validation):
     return data, held_out
 
 
-def can_hold_out(data):
+def can_hold_out(data: Any) -> bool:
     """Whether part of the training data can be held out: there is no validation split."""
     try:
         describe(data.replace(split="validation", validation_split=HELD_OUT))
@@ -247,12 +253,12 @@ def can_hold_out(data):
     return True
 
 
-def with_vocabulary(data, vocabulary):
+def with_vocabulary(data: Any, vocabulary: Any) -> Any:
     """Returns the `DataSpec` of text that is read by a vocabulary instead of building one."""
     return data.replace(vocabulary=vocabulary, max_size=None, min_count=1)
 
 
-def without_asked(data):
+def without_asked(data: Any) -> Any:
     """Returns settings of data, as a run's file has them, without what that may not ask for."""
     return {name: value for name, value in data.items() if name not in ASKED}
 
@@ -265,7 +271,7 @@ class AskedBefore(ValueError):
         asked: Dict of what to give again: `data_dir`, `download`.
     """
 
-    def __init__(self, reason, asked):
+    def __init__(self, reason: Exception, asked: dict[str, Any]) -> None:
         self.reason, self.asked = str(reason), asked
         words = ", ".join(f"{name}={value!r}" for name, value in asked.items())
         super().__init__(
@@ -275,7 +281,7 @@ class AskedBefore(ValueError):
 
 
 @contextlib.contextmanager
-def asking_again(held, given):
+def asking_again(held: dict[str, Any], given: Iterable[str]) -> Iterator[Any]:
     """Says in an error about data what the run was started with, if it is not given again.
 
     Args:
@@ -294,14 +300,14 @@ def asking_again(held, given):
         raise AskedBefore(error, asked) from error
 
 
-def located(given, base):
+def located(given: dict[str, Any], base: Any) -> dict[str, Any]:
     """Returns settings of data with a path that is found from everywhere.
 
     Args:
         given: Dict of settings that were given.
         base: Dict of those that they change.
     """
-    name = given.get("name_or_path", base.get("name_or_path"))
+    name: Any = given.get("name_or_path", base.get("name_or_path"))
     in_folder = given.get("data_dir") and text_path(name, given["data_dir"])
     if in_folder:
         return {**given, "name_or_path": str(in_folder.resolve())}
