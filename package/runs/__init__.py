@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from .run import Run, find
+    from .spec import RunSpec
+
 __all__ = ["Run", "RunSpec", "find"]
 
 _HOMES = {"Run": "run", "RunSpec": "spec", "find": "run"}
