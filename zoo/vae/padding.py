@@ -53,7 +53,8 @@ class Sizes:
             size = rows_to_compile(rows, noise=True)
         else:
             # Of the largest size there was a batch before, unless this is the first one.
-            size = rows_to_compile(rows, largest, noise=True) if first else largest
+            full = int(largest)
+            size = rows_to_compile(rows, full, noise=True) if first else full
         compiled.add(size)
         return size
 

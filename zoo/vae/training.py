@@ -62,7 +62,7 @@ class Training(_Model):
             jit_compile: Whether XLA compiles the steps. `"auto"` means yes, except for eager runs
                 and under several `tf.distribute` replicas, which XLA cannot compile, on TensorFlow
                 with LSTMs of cuDNN, which it cannot either, and on TensorFlow's CPU for networks
-                that are faster without it (recurrent layers, plain convolutions).
+                that are faster without it (recurrent layers, PixelCNNs, plain convolutions).
                 `model.jit_compile` holds the outcome; a saved model decides anew where it is
                 loaded.
             run_eagerly: Whether to run step by step in Python.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from ...layers.masked_conv import MaskedConv2D
 from ...layers.weight_normalization import WeightNormalized
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 def slower_with_xla(model: VAE) -> bool:
     """Whether training steps of a model take longer with XLA.
 
-    On TensorFlow's CPU they do for recurrent layers, and for plain convolutions. Other networks
-    gain by XLA, or were not measured; on JAX there is no choice, and on GPUs and TPUs XLA is always
-    taken. benchmarks/README.md has the figures under "XLA on a CPU".
+    On TensorFlow's CPU they do for recurrent layers, PixelCNNs, and plain convolutions. Other
+    networks gain by XLA, or were not measured; on JAX there is no choice, and on GPUs and TPUs XLA
+    is always taken. benchmarks/README.md has the figures under "XLA on a CPU".
 
     Args:
         model: `VAE`.
@@ -28,7 +29,7 @@ def slower_with_xla(model: VAE) -> bool:
     if _accelerators():
         return False
     found = [layer for part in (model.encoder, model.decoder) for layer in part._flatten_layers()]
-    if any(isinstance(layer, keras.layers.RNN) for layer in found):
+    if any(isinstance(layer, (keras.layers.RNN, MaskedConv2D)) for layer in found):
         return True
     convolves = any(isinstance(layer, _CONVOLUTIONS) for layer in found)
     return convolves and not any(isinstance(layer, _NORMALIZATIONS) for layer in found)
@@ -41,7 +42,7 @@ def _accelerators() -> int:
 
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
-#: Between these convolutions XLA joins more operations; masked ones are among the last.
+#: Between such convolutions XLA joins more operations.
 _NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
