@@ -22,10 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from collapse_study import pair, run_rows, show, with_error
+from collapse_study import columns, pair, run_rows, show, with_error
 from rich.table import Table
 
-from vaezoo import data, metrics, zoo
+from vaezoo import data, metrics, runs, zoo
 
 #: Published rows, MNIST and OMNIGLOT: test NLL, test KL, AU, train NLL, train KL, MI, MD, SC.
 PUBLISHED = {
@@ -97,40 +97,38 @@ def num_examples(settings):
     return data.describe(**images_of(settings), limit=settings["examples"]).num_examples
 
 
-def prepare(preset, settings, model=None, networks=None, labels=None):
-    """A compiled preset, its batches, and the arguments of `load_arrays` for the same images.
+def run_of(preset, settings, model=None, networks=None, labels=None):
+    """A run of a preset, in memory alone.
 
     With `labels` a classifier of so many classes measures along with a model that has none.
     """
-    keras.utils.set_random_seed(settings["seed"])
-    chosen = zoo.presets()[preset][1]
-    images, size = images_of(settings), num_examples(settings)
-    model = {**(model or {}), "seed": settings["seed"]}
-    if "num_examples" in chosen["model"]:
-        model["num_examples"] = size
-    run = zoo.load(preset, model=model, networks=networks)
-    if labels:
-        run.model.add_regularizer(zoo.auxiliary_softmax(size, num_labels=min(labels, size)))
-    run.model.compile(**run.compile_args)
-    batches = data.load(
-        **images,
-        batch_size=chosen["data"]["batch_size"],
-        binarize="dynamic",
-        limit=settings["examples"],
+    size, taught = num_examples(settings), "num_examples" in zoo.presets()[preset][1]["model"]
+    classes = min(labels, size) if labels else None
+    spec = runs.RunSpec(
+        preset,
+        model={**(model or {}), "seed": settings["seed"]},
+        networks=networks or {},
+        training={"epochs": settings["epochs"]},
+        data={
+            **images_of(settings),
+            "binarize": "dynamic",
+            "limit": settings["examples"],
+            "labels": False,
+            "with_index": taught or labels is not None,
+        },
+        regularizers=[zoo.auxiliary_softmax(size, num_labels=classes)] if labels else [],
+        validation="none",
         seed=settings["seed"],
-        labels=False,
-        with_index=run.model.num_examples is not None,
     )
-    return run.model, batches, {**images, "labels": False, "binarize": "fixed"}
+    return runs.Run.create(None, spec)
 
 
-def evaluated(model, images, settings):
+def evaluated(run, settings):
     """Measures of test images, binarized once."""
     names = ("negative_log_likelihood", "active_units")
-    images = {name: value for name, value in images.items() if name != "validation_split"}
-    held_out, _ = data.load_arrays(split="test", limit=settings["held_out"], **images)
+    held_out, _ = run.arrays("test", limit=settings["held_out"])
     found = metrics.evaluate(
-        model, held_out, metrics=names, num_samples=settings["num_samples"]
+        run.model(), held_out, metrics=names, num_samples=settings["num_samples"]
     ).results
     return {name: pair(found[name]) for name in (*names, "rate", "distortion")}
 
@@ -142,15 +140,15 @@ def weights_row(row, settings):
     """Trains and measures the plain VAE, or VAE-AS with the weights in the row's name."""
     name = published_as(settings["data"]) or "mnist"
     if row == "vae":
-        model, batches, images = prepare(f"vae_{name}_500", settings)
+        run = run_of(f"vae_{name}_500", settings)
     else:
         alpha, beta = map(float, row.split("_"))
         weights = {"alpha": alpha, "beta": beta}
-        model, batches, images = prepare(f"vae_as_{name}", settings, weights)
-    history = model.fit(batches, epochs=settings["epochs"], verbose=2).history
+        run = run_of(f"vae_as_{name}", settings, weights)
+    last = run.fit(verbose=2)[-1]
     return {
-        "test": evaluated(model, images, settings),
-        "train": {name: history[name][-1] for name in LOGGED if name in history},
+        "test": evaluated(run, settings),
+        "train": {name: last[name] for name in LOGGED if name in last},
     }
 
 
@@ -212,18 +210,13 @@ def estimates_row(row, settings):
     """Trains the plain VAE with a classifier that measures: of all examples, or shared labels."""
     size = num_examples(settings)
     labels = size if row == "all" else min(int(row), size)
-    model, batches, images = prepare("vae_mnist_500_estimation", settings, labels=labels)
-    first, _ = data.load_arrays(limit=settings["examples"], **images)
+    run = run_of("vae_mnist_500_estimation", settings, labels=labels)
     # The model is trained alike in all rows, so one of them measures by Monte-Carlo, too.
-    monte_carlo = MonteCarlo(first, settings["seed"]) if row == "all" else None
-    history = model.fit(
-        batches,
-        epochs=settings["epochs"],
-        verbose=2,
-        callbacks=[monte_carlo] if monte_carlo else [],
-    ).history
+    first = run.arrays("train")[0] if row == "all" else None
+    monte_carlo = [] if first is None else [MonteCarlo(first, settings["seed"])]
+    history = columns(run.fit(monte_carlo, verbose=2))
     found = {"labels": labels, "history": {name: history[name] for name in LOGGED}}
-    return {**found, "monte_carlo": monte_carlo.found} if monte_carlo else found
+    return {**found, "monte_carlo": monte_carlo[0].found} if monte_carlo else found
 
 
 def estimates_table(rows, settings):
@@ -284,9 +277,9 @@ def estimates_figure(rows, path):
 def depth_row(row, settings):
     """Trains the plain VAE with so many hidden layers in its decoder."""
     networks = {"decoder": {"hidden_units": (500,) * int(row)}}
-    model, batches, images = prepare("vae_mnist_500", settings, networks=networks)
-    model.fit(batches, epochs=settings["epochs"], verbose=2)
-    return {"test": evaluated(model, images, settings)}
+    run = run_of("vae_mnist_500", settings, networks=networks)
+    run.fit(verbose=2)
+    return {"test": evaluated(run, settings)}
 
 
 def depth_table(rows, settings):

@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vaezoo import data, metrics, zoo
+from vaezoo import data, metrics, runs
 from vaezoo.losses import ELBO, LinearSchedule
 from vaezoo.metrics.probes import posterior_means
 
@@ -61,40 +61,36 @@ DRAWINGS = (5, 10, 15)
 def study(row, settings):
     """Trains and measures one row; returns its numbers."""
     start = time.monotonic()
-    keras.utils.set_random_seed(settings["seed"])
     images = {"name_or_path": settings["data"], "image_size": settings["size"], "channels": 1}
     model, arguments = ROWS[row]
-    batches = data.load(
-        split="train",
-        batch_size=settings["batch_size"],
-        binarize="dynamic",
-        limit=settings["examples"],
-        seed=settings["seed"],
-        labels=False,
-        **images,
-    )
     arguments = dict(arguments, latent_dim=settings["latent_dim"], seed=settings["seed"])
     if "anneal" in arguments:
-        steps = arguments.pop("anneal") * settings["epochs"] * len(batches)
+        count = data.describe(**images, limit=settings["examples"]).num_examples
+        epochs = arguments.pop("anneal") * settings["epochs"]
+        steps = epochs * (count // settings["batch_size"])
         arguments["objective"] = ELBO(LinearSchedule(max(1, round(steps))))
-    run = zoo.load(
+    spec = runs.RunSpec(
         f"{model}_digits_pixelcnn",
         model=arguments,
         # The presets of VLAE and MAE have weight normalization; here all networks are the same.
-        networks={
-            "input_shape": (settings["size"], settings["size"], 1),
-            "normalization": "batch",
-        },
+        networks={"normalization": "batch"},
         training={"epochs": settings["epochs"]},
+        data={
+            **images,
+            "batch_size": settings["batch_size"],
+            "binarize": "dynamic",
+            "labels": False,
+            "limit": settings["examples"],
+        },
+        validation="none",
+        seed=settings["seed"],
     )
-    run.model.compile(**run.compile_args)
-    history = run.model.fit(batches, verbose=2, **run.fit_args).history
+    run = runs.Run.create(None, spec)
+    run.fit(verbose=2)
     trained = time.monotonic()
-    held_out, _ = data.load_arrays(
-        split="test", binarize="fixed", limit=settings["held_out"], labels=False, **images
-    )
+    held_out, _ = run.arrays("test", limit=settings["held_out"])
     evaluation = metrics.evaluate(
-        run.model, held_out, metrics=METRICS, num_samples=settings["num_samples"]
+        run.model(), held_out, metrics=METRICS, num_samples=settings["num_samples"]
     )
     found = evaluation.results
     nll, mpd = found["negative_log_likelihood"], found["mutual_posterior_divergence"]
@@ -109,9 +105,9 @@ def study(row, settings):
             "mpd": pair(mpd),
             "mpd_std": mpd.extra["standard_deviation"],
         },
-        "accuracy": accuracies(run.model, images) if settings["data"] == "omniglot" else {},
+        "accuracy": accuracies(run.model(), images) if settings["data"] == "omniglot" else {},
         "skipped": evaluation.skipped,
-        "last_epoch": {name: float(values[-1]) for name, values in history.items()},
+        "last_epoch": {name: values[-1] for name, values in columns(run.history).items()},
         "seconds": {"training": trained - start, "measuring": time.monotonic() - trained},
         "nll_per_example": [round(value, 3) for value in nll.per_example.tolist()],
     }
@@ -130,6 +126,12 @@ def accuracies(model, images):
         str(number): pair(metrics.alphabet_probe(*coded, num_drawings=number, runs=3))
         for number in DRAWINGS
     }
+
+
+def columns(history):
+    """The logs of a run, a list of the epochs' values each."""
+    names = [name for name in history[0] if name not in ("epoch", "seconds", "val_bound")]
+    return {name: [record[name] for record in history] for name in names}
 
 
 def pair(estimate):

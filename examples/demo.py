@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sklearn.decomposition import PCA
 
-from vaezoo import data, metrics, zoo
+from vaezoo import data, metrics, runs
 from vaezoo.callbacks import LatentMonitor
 
 matplotlib.use("Agg")
@@ -57,25 +57,20 @@ def train(out, epochs):
     with Progress(*columns, TimeElapsedColumn()) as progress:
         tasks = {name: progress.add_task(name, total=epochs, shown="waiting") for name in MODELS}
         for name, (preset, arguments) in MODELS.items():
-            keras.utils.set_random_seed(0)
-            run = zoo.load(
+            spec = runs.RunSpec(
                 preset,
                 model={"latent_dim": LATENT_DIM, "seed": 0, **arguments},
                 training={"epochs": epochs},
+                validation="none",
             )
-            run.model.compile(**run.compile_args)
             log_dir = out / "tensorboard" / slug(name)
             # Pictures twice in a run; the numbers every epoch.
             monitor = LatentMonitor(
                 arrays, labels, log_dir=str(log_dir), image_frequency=max(epochs // 2, 1)
             )
-            run.model.fit(
-                data.load(split="train", **run.data_args),
-                callbacks=[TrainingBar(progress, tasks[name]), monitor],
-                verbose=0,
-                **run.fit_args,
-            )
-            models[name] = run.model
+            run = runs.Run.create(None, spec)
+            run.fit([TrainingBar(progress, tasks[name]), monitor], verbose=0)
+            models[name] = run.model()
     return models
 
 

@@ -20,11 +20,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from collapse_study import pair, run_rows, show, with_error
+from collapse_study import columns, pair, run_rows, show, with_error
 from keras import ops
 from rich.table import Table
 
-from vaezoo import metrics, zoo
+from vaezoo import metrics, runs, zoo
 from vaezoo.callbacks import PlateauDecay
 from vaezoo.losses import LinearSchedule
 from vaezoo.zoo import networks
@@ -103,35 +103,42 @@ def study(row, settings):
     start = time.monotonic()
     splits = corpus(settings["scale"], settings["seed"], settings["limit"])
     (train, _), (validation, _), (test, component) = (splits[name] for name in SPLITS)
-    keras.utils.set_random_seed(settings["seed"])
     batch_size = settings["batch_size"]
     _, constructor, arguments = ROWS[row]
     if settings["warm_up"]:
         steps = settings["warm_up"] * -(-len(train) // batch_size)
         arguments = {**arguments, "beta": LinearSchedule(steps)}
-    encoder, decoder = networks.make(
-        "lstm",
-        (LENGTH + 2,),
-        2,
-        vocabulary_size=FIRST_WORD + WORDS,
-        embedding_dim=settings["units"],
-        units=settings["units"],
-        decoder={"embedding_dropout": settings["dropout"], "output_dropout": settings["dropout"]},
+    dropout = {"embedding_dropout": settings["dropout"], "output_dropout": settings["dropout"]}
+    spec = runs.RunSpec(
+        constructor=constructor.__name__,
+        model={"latent_dim": 2, "likelihood": "tokens", "seed": settings["seed"], **arguments},
+        networks={
+            "kind": "lstm",
+            "input_shape": (LENGTH + 2,),
+            "vocabulary_size": FIRST_WORD + WORDS,
+            "embedding_dim": settings["units"],
+            "units": settings["units"],
+            "decoder": dropout,
+        },
+        training={
+            "epochs": settings["epochs"],
+            "optimizer": "sgd",
+            "learning_rate": settings["learning_rate"],
+            "global_clipnorm": 5.0,
+        },
+        seed=settings["seed"],
     )
-    model = constructor(
-        encoder, decoder, latent_dim=2, likelihood="tokens", seed=settings["seed"], **arguments
-    )
-    model.compile(keras.optimizers.SGD(settings["learning_rate"], global_clipnorm=5.0))
     best = PlateauDecay(patience=2, start_epoch=settings["warm_up"], warm_up=settings["warm_up"])
-    history = model.fit(
-        train,
+    run = runs.Run.create(None, spec)
+    run.fit(
+        [best],
+        x=train,
         batch_size=batch_size,
-        epochs=settings["epochs"],
         validation_data=(validation,),
         validation_batch_size=500,
         verbose=2,
-        callbacks=[best],
-    ).history
+    )
+    model = run.model()
     trained = time.monotonic()
     names = ("negative_log_likelihood", "mutual_information", "active_units")
     found = metrics.evaluate(
@@ -148,8 +155,8 @@ def study(row, settings):
             "au": pair(found["active_units"]),
             "center": nearest_center(mean, component),
         },
-        "last_epoch": {name: float(values[-1]) for name, values in history.items()},
-        "epochs": len(history["loss"]),
+        "last_epoch": {name: values[-1] for name, values in columns(run.history).items()},
+        "epochs": len(run.history),
         "seconds": {"training": trained - start, "measuring": time.monotonic() - trained},
         "component": component.tolist(),
         "mean": np.round(mean, 4).tolist(),

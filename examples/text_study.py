@@ -18,12 +18,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
-from collapse_study import pair, percentage, run_rows, show, with_error
+from collapse_study import columns, pair, percentage, run_rows, show, with_error
 from rich.table import Table
 
-from vaezoo import data, metrics, zoo
+from vaezoo import data, metrics, runs
 from vaezoo.callbacks import PlateauDecay
 from vaezoo.losses import LinearSchedule
 from vaezoo.metrics.probes import posterior_means
@@ -66,7 +65,6 @@ def vocabulary_of(settings):
 def study(row, settings):
     """Trains and measures one row; returns its numbers and some of what it writes."""
     start = time.monotonic()
-    keras.utils.set_random_seed(settings["seed"])
     vocabulary = vocabulary_of(settings)
     limits = {
         "train": settings["limit"],
@@ -77,16 +75,6 @@ def study(row, settings):
         split: data.load_text_arrays(settings["data"], split, vocabulary=vocabulary, limit=limit)
         for split, limit in limits.items()
     }
-    batches = data.load_text(
-        settings["data"],
-        vocabulary=vocabulary,
-        batch_size=settings["batch_size"],
-        buckets=_buckets(texts["train"][0]),
-        labels=False,
-        limit=settings["limit"],
-        seed=settings["seed"],
-    )
-    model = prepared(row, settings, len(vocabulary), len(batches))
     warm_up = 0 if row in CONSTANT else settings["warm_up"]
     best = PlateauDecay(
         monitor="val_distortion" if row == "ae" else "val_distortion+val_rate",
@@ -94,14 +82,14 @@ def study(row, settings):
         start_epoch=warm_up,
         warm_up=warm_up,
     )
-    history = model.fit(
-        batches,
-        epochs=settings["epochs"],
+    run = runs.Run.create(None, spec_of(row, settings, vocabulary, texts["train"][0]))
+    run.fit(
+        [best],
         validation_data=(texts["validation"][0],),
         validation_batch_size=250,
-        callbacks=[best],
         verbose=2,
-    ).history
+    )
+    model = run.model()
     trained = time.monotonic()
 
     test, _ = texts["test"]
@@ -119,36 +107,39 @@ def study(row, settings):
         "accuracy": accuracies(model, texts, settings),
         "skipped": evaluation.skipped,
         "text": writings(model, test, vocabulary, settings["seed"]),
-        "history": {name: [float(v) for v in values] for name, values in history.items()},
+        "history": columns(run.history),
         "seconds": {"training": trained - start, "measuring": time.monotonic() - trained},
     }
 
 
-def prepared(row, settings, vocabulary_size, num_batches):
-    """The compiled model of a row."""
+def spec_of(row, settings, vocabulary, x):
+    """What a row trains, on the sentences `x`."""
     preset, arguments = ROWS[row]
     arguments = {**arguments, "latent_dim": settings["latent_dim"], "seed": settings["seed"]}
     if row not in CONSTANT:
         start = 0.1 if row in ("agg_vae", "sa_vae") else 0.0
-        steps = max(1, settings["warm_up"] * num_batches)
+        steps = max(1, settings["warm_up"] * (len(x) // settings["batch_size"]))
         arguments["beta"] = LinearSchedule(steps, start=start)
-    training = {"plateau": None}
-    if settings["optimizer"]:
-        training["optimizer"] = settings["optimizer"]
-    if settings["learning_rate"]:
-        training["learning_rate"] = settings["learning_rate"]
-    run = zoo.load(
+    training = {"epochs": settings["epochs"], "plateau": None}
+    for name in ("optimizer", "learning_rate"):
+        if settings[name]:
+            training[name] = settings[name]
+    return runs.RunSpec(
         f"{preset}_{settings['preset']}",
         model=arguments,
-        networks={
-            "vocabulary_size": vocabulary_size,
-            "embedding_dim": settings["units"] // 2,
-            "units": settings["units"],
-        },
+        networks={"embedding_dim": settings["units"] // 2, "units": settings["units"]},
         training=training,
+        data={
+            "name_or_path": settings["data"],
+            "vocabulary": vocabulary,
+            "batch_size": settings["batch_size"],
+            "buckets": _buckets(x),
+            "labels": False,
+            "limit": settings["limit"],
+        },
+        validation="none",
+        seed=settings["seed"],
     )
-    run.model.compile(**run.compile_args)
-    return run.model
 
 
 def _buckets(x):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ..core.checks import (
 )
 from ..data import DataSpec, TextInfo, Vocabulary, describe, load
 from ..data.text import SUFFIXES, text_path
+from ..losses import Regularizer
 from ..zoo.preset import build_preset, check_arguments, merge_settings
 from .directory import ASKED, HELD_OUT
 from .settings import SECTIONS, from_json, to_json
@@ -55,6 +56,8 @@ class RunSpec:
             and `initial_examples`, as in `zoo.load`.
         data: The same for the fields of `data.DataSpec`, or a `DataSpec`, of which the fields
             that are not at their defaults count. None, without a preset, if `fit` is given data.
+        regularizers: Regularizers for `VAE.add_regularizer`, such as a `zoo.auxiliary_softmax` that
+            measures; each run trains a copy.
         seed: Non-negative int; fixes initial weights, noise, and order and binarization of the
             training data, whose own `seed` is this one unless it is given.
         precision: "float32", "mixed_bfloat16" or "mixed_float16"; losses are always float32.
@@ -77,6 +80,7 @@ class RunSpec:
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: DataSpec | Mapping[str, Any] | None = None
+    regularizers: Sequence[Any] = ()
     seed: int = 0
     precision: str = "float32"
     validation: str | None = None
@@ -105,6 +109,10 @@ class RunSpec:
         check_kind("data", self.data, kinds, "a DataSpec or a dict of its fields", optional=True)
         if isinstance(self.data, Mapping):
             object.__setattr__(self, "data", dict(self.data))
+        regularizers = check_kind("regularizers", self.regularizers, (list, tuple), "a list")
+        for item in regularizers:
+            check_kind("regularizers", item, Regularizer, "a list of vaezoo regularizers")
+        object.__setattr__(self, "regularizers", tuple(regularizers))
         for name, value in {
             "seed": check_seed("seed", self.seed, optional=False),
             "precision": check_choice("precision", self.precision, PRECISIONS),
@@ -144,12 +152,13 @@ class RunSpec:
             data = {**data.given(), "seed": data.seed}
         data = {k: v for k, v in data.items() if not isinstance(v, Vocabulary)}
         sections = (self.model, self.networks, self.training, data)
-        return {
+        found = {
             "preset": self.preset,
             "model": self.constructor,
             "options": {name: getattr(self, name) for name in OPTIONS},
             "settings": to_json(dict(zip(SECTIONS, sections, strict=True))),
         }
+        return {**found, "regularizers": to_json(self.regularizers)} if self.regularizers else found
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> RunSpec:
@@ -162,7 +171,9 @@ class RunSpec:
             settings = from_json(config["settings"])
             options = {k: v for k, v in config["options"].items() if k in OPTIONS}
             sections = {name: settings.get(name, {}) for name in SECTIONS}
-            return cls(config["preset"], constructor=config.get("model"), **sections, **options)
+            more = {"constructor": config.get("model")}
+            more["regularizers"] = from_json(config.get("regularizers", []))
+            return cls(config["preset"], **more, **sections, **options)
         except (ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
             reason = " ".join(str(error).split("Full object config")[0].split())
             raise ValueError(f"settings that cannot be read: {reason}") from error
@@ -215,7 +226,10 @@ def build(spec: RunSpec) -> Any:
     """Builds the `zoo.Preset` of a resolved spec."""
     name, constructor, base = _base(spec)
     overrides = {section: dict(getattr(spec, section)) for section in SECTIONS[:3]}
-    return build_preset(name, constructor, base, {**overrides, "data": {}})
+    built = build_preset(name, constructor, base, {**overrides, "data": {}})
+    for regularizer in spec.regularizers:
+        built.model.add_regularizer(from_json(to_json(regularizer)))
+    return built
 
 
 def splits(data: DataSpec, validation: Any) -> tuple[Any, Any]:
