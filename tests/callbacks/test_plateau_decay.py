@@ -123,6 +123,7 @@ def test_statistics_go_back_with_the_weights(ready, images):
     assert len(decay.decays) == 1
 
 
+@pytest.mark.large
 def test_the_last_plateau_ends_training(ready, images):
     decay, logs, *_ = train(ready, images[0], [1.0, 2.0, 2.0, 2.0, 2.0], patience=1, max_decays=2)
     assert len(logs["loss"]) == 3

@@ -68,6 +68,7 @@ def test_density_integrates_to_one(features):
     np.testing.assert_allclose(total, 1.0, rtol=1e-2)
 
 
+@pytest.mark.large_on_jax
 def test_each_coordinate_keeps_its_density_through_all_orders(features):
     head = still(make(), features)
     posterior, z, log_qz = head(features, density=True)

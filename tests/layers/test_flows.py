@@ -103,6 +103,7 @@ def test_log_determinant_is_that_of_the_jacobian(order, with_context):
         assert float(log_det[row, 0]) == pytest.approx(expected, abs=5e-3)
 
 
+@pytest.mark.large_on_jax
 def test_jacobian_of_a_block_is_triangular_with_the_gates_on_its_diagonal():
     block = IAFBlock((9,))
     block(draws())

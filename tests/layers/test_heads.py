@@ -94,6 +94,7 @@ def test_log_variance_is_held_before_it_is_floored():
     np.testing.assert_allclose(head.posterior(features).log_var[0], expected, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_scalar_scale_is_shared_by_all_dimensions():
     features = _features(width=DIM + 1)
     head = _transparent(GaussianHead(DIM, scale="scalar"))

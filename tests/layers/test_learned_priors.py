@@ -151,6 +151,7 @@ class TestVamp:
         expected = special.logsumexp(by_component, axis=-1) - np.log(COMPONENTS)
         np.testing.assert_allclose(run(model, model.prior, z), expected, rtol=1e-4)
 
+    @pytest.mark.large_on_jax
     def test_draws_have_the_moments_of_the_mixture(self):
         model = make()
         z = numpy(model.prior.sample(40_000, StatelessSeed(0)))

@@ -105,6 +105,7 @@ def test_networks_of_output_zero_leave_the_noise_as_it_is(size, make, run):
         np.testing.assert_array_equal(log_det, np.zeros((3, 2)))
 
 
+@pytest.mark.large_on_jax
 def test_a_block_takes_coordinates_in_its_order_and_scales_each(float64, run):
     flow = dense(1, "permute", dtype="float64")
     order, z = flow.orders[0], draws(dtype="float64")
@@ -130,6 +131,7 @@ def test_blocks_alternate_between_both_directions(float64, run):
     assert np.all(np.abs(slopes[np.triu_indices(SIZE, 1)]) > 1e-6)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("number", [0, 1])
 def test_maps_depend_on_earlier_positions_alone(number, float64, run):
     flow = convolutional(2, dtype="float64")

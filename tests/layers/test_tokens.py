@@ -65,6 +65,7 @@ def test_padding_changes_neither_value_nor_count(batch):
         np.testing.assert_array_equal(counts, [3.0, 5.0, 1.0])
 
 
+@pytest.mark.large_on_jax
 def test_half_precision_logits_give_a_float32_sum(batch):
     x, logits = batch
     half = ops.cast(logits, "float16")

@@ -121,6 +121,7 @@ def test_free_variance_settles_between_prior_and_floor(gradient):
     np.testing.assert_allclose(rate(raw), 0.1896, atol=1e-3)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("mean_norm", [None, MeanBatchNorm(0.5)], ids=["plain", "normalized"])
 def test_no_variance_is_below_the_floor(mean_norm):
     head = GaussianHead(8, mean_norm=mean_norm, variance_dropout=VarianceDropout(0.7, seed=0))

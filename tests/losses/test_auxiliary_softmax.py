@@ -115,6 +115,7 @@ def test_divergence_is_kl_minus_log_n_plus_classifier_loss(batch, softmax, densi
         np.testing.assert_allclose(total, kl, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("estimator", "expected"),
     [("ce", 0.0), ("entropy", 0.0), ("fano_low", 0.0), ("fano_hat", 6.899848)],

@@ -136,6 +136,7 @@ def test_evaluations_charge_the_plain_rate(make_terms, variant):
     assert free.batch == 0.0
 
 
+@pytest.mark.large_on_jax
 def test_all_dimensions_below_the_floor(make_terms, gradient):
     dim, floor = 7, 0.3
     mean, log_var = 0.1 * np.random.default_rng(0).normal(size=(2, 8, dim)).astype("float32")
@@ -244,6 +245,7 @@ def test_exact_posterior_gives_the_exact_likelihood(float64, make_terms, draws):
     np.testing.assert_allclose(bound, exact, rtol=1e-10)
 
 
+@pytest.mark.large_on_jax
 def test_bound_tightens_with_the_number_of_samples(float64, make_terms):
     batch, previous = 4000, (-np.inf, 0.0)
     for draws in (1, 8, 64):

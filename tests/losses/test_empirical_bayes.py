@@ -71,6 +71,7 @@ def test_charge_for_a_diagonal_covariance(float64, make_terms):
     np.testing.assert_allclose(gaussian_kl_to_standard(mean, tril), exact, rtol=1e-10)
 
 
+@pytest.mark.large_on_jax
 def test_charge_through_the_head(make_terms):
     rows = SQUARE * np.float32([1.0, 2.0]) + np.float32([0.0, 1.0])
     loss = _hyper_kl(make_terms, rows, 0.0 * rows)

@@ -194,6 +194,7 @@ def test_schedule_is_read_inside_the_compiled_step():
     np.testing.assert_allclose(objective.beta.numpy(), 1.0, rtol=1e-6)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

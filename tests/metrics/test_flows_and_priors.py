@@ -175,6 +175,7 @@ def test_units_of_a_flow_are_in_the_order_of_the_code(pinned, data):
         np.testing.assert_allclose(variances, raw[order], rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_codes_of_a_flow_are_base_and_code(bent, data):
     posterior = bent.encode(data)
     base = ops.convert_to_numpy(posterior.base_mean)
@@ -356,6 +357,7 @@ def test_likelihood_is_exact_where_the_code_is_empty():
     assert found.extra["rate"] == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_memory_of_convolutions_without_layers_is_counted():
     from vaezoo.metrics.negative_log_likelihood import draws_at_once
 

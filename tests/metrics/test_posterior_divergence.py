@@ -187,6 +187,7 @@ def test_entropy_of_full_covariances():
     np.testing.assert_allclose(conditional_entropy(posterior).per_example, expected, rtol=1e-12)
 
 
+@pytest.mark.large_on_jax
 def test_model_and_data():
     model = zoo.VAE(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, "tanh")]),

@@ -192,6 +192,7 @@ def test_bad_validation_data(untouched, form):
         untouched.fit(UNIT, validation_data=form(IMAGES), verbose=0)
 
 
+@pytest.mark.large_on_jax
 def test_numbers_of_any_kind_are_data(make):
     model = make()
     bits = (IMAGES > 127).astype("float32")

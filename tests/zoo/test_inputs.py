@@ -107,6 +107,7 @@ class Reader(keras.Model):
         return ops.mean(y_pred)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("source", ["array", *STREAMS])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_keras_hands_over_each_example_once(source, weighted):

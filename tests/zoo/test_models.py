@@ -111,6 +111,7 @@ def test_beta_vae_charges_the_rate_beta_times(make, values_of):
     np.testing.assert_allclose(loss[1], loss[0].distortion + 3.0 * loss[0].kl, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("num_samples", [1, 5])
 def test_iwae_is_the_log_mean_of_importance_weights(make, values_of, num_samples):
     terms, per_example, *_ = values_of(make(zoo.IWAE, num_samples=num_samples))
@@ -320,6 +321,7 @@ def test_hebae_posterior_scales(make, values_of):
     assert np.abs(vector.scale_tril * (1 - np.eye(3))).max() > 1e-3
 
 
+@pytest.mark.large_on_jax
 def test_hebae_shrinkage_of_one_is_the_identity(make, values_of):
     posterior = values_of(make(zoo.HEBAE, shrinkage=1.0))[0].posterior
     np.testing.assert_allclose(posterior.hyper_scale_tril[0], np.eye(3), atol=1e-5)

@@ -103,6 +103,7 @@ def reference(logits, temperature, top_k, top_p):
     return result
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize(
     "options",
     [

@@ -72,6 +72,7 @@ def test_code_enters_where_it_is_said_to(initial_state, every_step):
         np.testing.assert_allclose(logits[number], expected, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("embedding_dim", [3, 4])
 def test_tied_embeddings_write_as_they_read(embedding_dim):
     layer = decoder(tie_embeddings=True, embedding_dim=embedding_dim)

@@ -245,6 +245,7 @@ def test_gated_network_follows_its_equations():
     np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.large_on_jax
 def test_class_numbers_are_scaled_to_the_unit_interval():
     decoder, x = residual(num_classes=5, normalization=None), images(2, levels=5)
     params = decoder(codes(2), x)
