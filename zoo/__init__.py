@@ -8,75 +8,49 @@ from typing import TYPE_CHECKING
 from ..core.checks import check_kind, check_name
 from ..core.renamed import with_names_of_today
 from . import networks
-from .ae import AE
-from .agg_vae import AggVAE
-from .beta_vae import BetaVAE
-from .bn_vae import BNVAE
-from .delta_vae import DeltaVAE
-from .du_iaf import DUIAF
-from .du_vae import DUVAE
-from .free_bits_vae import FreeBitsVAE
-from .hebae import HEBAE
-from .iaf_vae import IAFVAE
-from .info_vae import InfoVAE
-from .iwae import IWAE
-from .mae import MAE
-from .mu_vae import MuVAE
+from .ae import AE as AE
+from .agg_vae import AggVAE as AggVAE
+from .beta_vae import BetaVAE as BetaVAE
+from .bn_vae import BNVAE as BNVAE
+from .delta_vae import DeltaVAE as DeltaVAE
+from .du_iaf import DUIAF as DUIAF
+from .du_vae import DUVAE as DUVAE
+from .free_bits_vae import FreeBitsVAE as FreeBitsVAE
+from .hebae import HEBAE as HEBAE
+from .iaf_vae import IAFVAE as IAFVAE
+from .info_vae import InfoVAE as InfoVAE
+from .iwae import IWAE as IWAE
+from .mae import MAE as MAE
+from .mu_vae import MuVAE as MuVAE
 from .preset import Preset, build_preset
-from .resnet_vae import ResNetVAE
-from .sa_vae import SAVAE
-from .skip_vae import SkipVAE
-from .text_vae import TextVAE
-from .vae import VAE, Output
-from .vae_as import VAEAS, auxiliary_softmax
-from .vlae import VLAE
-from .wae import WAE
+from .resnet_vae import ResNetVAE as ResNetVAE
+from .sa_vae import SAVAE as SAVAE
+from .skip_vae import SkipVAE as SkipVAE
+from .text_vae import TextVAE as TextVAE
+from .vae import VAE as VAE
+from .vae import Output
+from .vae_as import VAEAS as VAEAS
+from .vae_as import auxiliary_softmax
+from .vlae import VLAE as VLAE
+from .wae import WAE as WAE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = [
-    "VAEAS",
-    "VLAE",
-    "ResNetVAE",
-    "MAE",
-    "IAFVAE",
-    "DUIAF",
-    "AE",
-    "AggVAE",
-    "HEBAE",
-    "IWAE",
-    "SAVAE",
-    "VAE",
-    "WAE",
-    "BNVAE",
-    "BetaVAE",
-    "DUVAE",
-    "DeltaVAE",
-    "FreeBitsVAE",
-    "InfoVAE",
-    "MuVAE",
-    "Output",
-    "Preset",
-    "SkipVAE",
-    "TextVAE",
-    "auxiliary_softmax",
-    "load",
-    "networks",
-    "presets",
-]
-
 
 def _models():
     """Yields the name of each model, which is that of its file, its constructor and its presets."""
-    for name in __all__:
-        constructor = globals()[name]
+    for name, constructor in [*globals().items()]:
         module = getattr(constructor, "__module__", "")
         model = module.removeprefix(f"{__name__}.").split(".")[0]
         found = getattr(sys.modules.get(module), "PRESETS", None)
         if found is not None and model.replace("_", "") == name.lower():
             yield model, constructor, found
+
+
+__all__ = ["Output", "Preset", "auxiliary_softmax", "load", "networks", "presets"]
+__all__ += [constructor.__name__ for _, constructor, _ in _models()]
 
 
 def presets() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
