@@ -63,18 +63,6 @@ STANDARD = (
     "active_units",
     "aggregate_divergence",
 )
-#: What can be asked for besides: samples and probes.
-FURTHER = (
-    "latent_dependence",
-    "frechet_distance",
-    "kernel_distance",
-    "kmeans_probe",
-    "knn_probe",
-    "linear_probe",
-    "classifier_probe",
-    "few_label_probe",
-    "alphabet_probe",
-)
 _PROBES = {
     "kmeans_probe": kmeans_probe,
     "knn_probe": knn_probe,
@@ -94,9 +82,11 @@ FUNCTIONS = {
     "active_units": active_units,
     "aggregate_divergence": aggregate_moments,
     "latent_dependence": latent_dependence,
-    **_PROBES,
     **_SAMPLES,
+    **_PROBES,
 }
+#: What can be asked for besides: samples and probes.
+FURTHER = tuple(name for name in FUNCTIONS if name not in STANDARD)
 #: Without a density q(z|x) these do not exist.
 _NEED_DENSITY = frozenset(STANDARD) - {"active_units"}
 
@@ -305,7 +295,23 @@ class _Measure:
             return {name: self._probe(_PROBES[name], options)}
         if name in _SAMPLES:
             return {name: self._samples(_SAMPLES[name], options)}
-        return getattr(self, f"_{name}")(options)
+        if hasattr(self, f"_{name}"):
+            return getattr(self, f"_{name}")(options)
+        return {name: self._estimate(FUNCTIONS[name], options)}
+
+    def _estimate(self, function, options):
+        """Calls a function of a model and data, or of a posterior in the place of both."""
+        parameters = inspect.signature(function).parameters
+        common = {"seed": self.seed, "batch_size": self.batch_size, "progress": self.progress}
+        # A default of None is chosen by what fits the memory.
+        chosen = {
+            name: value
+            for name, value in common.items()
+            if name in parameters and parameters[name].default is not None
+        }
+        of_model = next(iter(parameters)) == "model"
+        source = (self.subject, self.data) if of_model else (self.encoded,)
+        return function(*source, **{**chosen, **options})
 
     def _negative_log_likelihood(self, options):
         chosen = {"num_samples": self.num_samples, "seed": self.seed, "progress": self.progress}
@@ -349,20 +355,6 @@ class _Measure:
             "posterior_divergence_deviation": deviation,
         }
 
-    def _conditional_entropy(self, options):
-        chosen = {"seed": self.seed, "batch_size": self.batch_size}
-        estimate = conditional_entropy(self.encoded, **{**chosen, **options})
-        return {"conditional_entropy": estimate}
-
-    def _rate_per_dimension(self, options):
-        chosen = {"seed": self.seed, "batch_size": self.batch_size}
-        estimate = rate_per_dimension(self.encoded, **{**chosen, **options})
-        return {"rate_per_dimension": estimate}
-
-    def _active_units(self, options):
-        estimate = active_units(self.encoded, **{"batch_size": self.batch_size, **options})
-        return {"active_units": estimate}
-
     def _aggregate_divergence(self, options):
         chosen = {"seed": self.seed, "batch_size": self.batch_size}
         moments = aggregate_moments(self.encoded, **{**chosen, **options})
@@ -404,11 +396,6 @@ class _Measure:
                 moments.count,
             ),
         }
-
-    def _latent_dependence(self, options):
-        chosen = {"seed": self.seed, "batch_size": self.batch_size}
-        estimate = latent_dependence(self.encoded, **{**chosen, **options})
-        return {"latent_dependence": estimate}
 
     def _probe(self, probe, options):
         # What is encoded: of pairs of inputs and targets, the inputs.

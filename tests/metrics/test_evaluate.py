@@ -1,4 +1,5 @@
 import json
+import sys
 
 import keras
 import numpy as np
@@ -98,6 +99,32 @@ def test_full_collapse_looks_collapsed(digits):
     assert read["mean_absolute_correlation"] == 0.0
     assert read["mean_absolute_correlation_of_means"] is None
     assert means.estimator.endswith("eigenvalues 0 to 0, mean |correlation| none")
+
+
+def test_a_line_in_the_table_adds_a_metric(model, digits, monkeypatch):
+    def spread(model, data, num_samples=500, *, seed=0, batch_size=None):
+        means = model.encode(data).mean
+        return metrics.Estimate(np.std(means), settings={"seed": seed, "batch_size": batch_size})
+
+    def size(posterior, data=None, batch_size=256):
+        return metrics.Estimate(len(posterior.posterior.mean), settings={"batch_size": batch_size})
+
+    module = sys.modules["vaezoo.metrics.evaluate"]
+    for function in (spread, size):
+        monkeypatch.setitem(module.FUNCTIONS, function.__name__, function)
+    monkeypatch.setattr(module, "FURTHER", (*module.FURTHER, "spread", "size"))
+    found = metrics.evaluate(model, digits[0], metrics=["spread", "size"], seed=3, batch_size=50)
+    expected = np.std(model.encode(digits[0]).mean)
+    np.testing.assert_allclose(found["spread"].value, expected, rtol=1e-6)
+    assert found["spread"].settings == {"seed": 3, "batch_size": None}
+    assert found["size"].value == len(digits[0])
+    assert found["size"].settings == {"batch_size": 50}
+
+
+def test_every_metric_of_the_table_can_be_named():
+    table = set(sys.modules["vaezoo.metrics.evaluate"].FUNCTIONS)
+    assert table == {*metrics.STANDARD, *metrics.FURTHER}
+    assert len(table) == len(metrics.STANDARD) + len(metrics.FURTHER)
 
 
 def test_table_has_a_row_for_each(evaluation):
