@@ -130,7 +130,7 @@ def load(spec: DataSpec) -> Any:
             return pipeline.array_batches(x, y, plan)
         return pipeline.ImageBatches(x.__getitem__, y, plan)
 
-    if backend == "tf" and source.kind != "npy":
+    if backend == "tf" and source.stream is not None:
         elements = source.stream(part, geometry, pipeline.ticks(plan), plan)
         return pipeline.element_batches(elements, part, plan, bool(labels))
 

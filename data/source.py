@@ -35,9 +35,13 @@ class Part(NamedTuple):
 class Source:
     """A named set of images with splits.
 
+    A subclass sets the attributes and has `reader(part, geometry)`, which returns a function from
+    rows of a `Part` to their stored images, and `labels(part)`. One whose images stay on disk may
+    have `stream(part, geometry, ticks, plan)` besides, which `tf.data` reads faster.
+
     Attributes:
         name: What the caller asked for.
-        kind: "embedded", "npz", "npy", "mat", "folder" or "tfds".
+        kind: Word for the kind of source, such as "folder"; `describe` returns it.
         counts: Examples of each stored split.
         shape: `(H, W, C)`, H and W possibly None, or `(D,)`.
         num_classes: Number of classes, or None without labels.
@@ -52,6 +56,7 @@ class Source:
     num_classes: int | None
     reader: Callable[..., Any]
     labels: Callable[..., Any]
+    stream: Callable[..., Any] | None = None
     streamed, mixed = False, False
     crop: Any = None
     invert = False
