@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core.checks import check_name
 from ..core.files import written
+from .logs import hush
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,4 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hush()
     main()

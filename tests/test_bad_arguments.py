@@ -782,6 +782,7 @@ def in_numpy(call):
             continue
         value = OWN.get(call.__name__, {}).get(name, parameter.default)
         if value is parameter.empty:
+            assert name in GIVEN, f"a value of `{name}` for {call.__name__} must be in GIVEN"
             value = GIVEN[name]
         if value is None:
             value = OPTIONAL.get(name)
