@@ -171,7 +171,7 @@ class RunSpec:
             settings = from_json(config["settings"])
             options = {k: v for k, v in config["options"].items() if k in OPTIONS}
             sections = {name: settings.get(name, {}) for name in SECTIONS}
-            more = {"constructor": config.get("model")}
+            more: dict[str, Any] = {"constructor": config.get("model")}
             more["regularizers"] = from_json(config.get("regularizers", []))
             return cls(config["preset"], **more, **sections, **options)
         except (ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
