@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import keras
 import numpy as np
 
+from ..core.frames import unframed
 from ..core.targets import split_index, target_of
 from ..metrics.subject import check_array
 
@@ -59,8 +60,7 @@ def watched_data(data: ArrayLike) -> Any:
         if isinstance(data, tuple)
         else (data, None, None)
     )
-    x, y = (v if v is None or not hasattr(v, "to_numpy") else v.to_numpy() for v in (x, y))
-    x = check_array("data", x)
+    x, y = check_array("data", x), unframed(y)
     y, _ = split_index(y)
     if y is None or isinstance(y, dict):
         return Watched(x)

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_range, check_seed
+from ..core.frames import unframed
 from .estimate import Estimate
 from .features import array_hash, get_features
 
@@ -360,6 +361,7 @@ def _generated(generated, wanted, num_samples, seed):
 
 
 def _images(name, values):
+    values = unframed(values)
     if not hasattr(values, "dtype") or not hasattr(values, "shape"):
         what = "an array of images or a model with `generate`"
         raise TypeError(

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer
+from ..core.frames import unframed
 from ..losses import FlowGaussian
 from .subject import as_subject
 
@@ -69,6 +70,7 @@ def encoded(
     batch_size = check_integer("batch_size", batch_size)
     if isinstance(source, Encoded):
         return source
+    source = unframed(source)
     encodes = callable(getattr(source, "encode", None)) and not isinstance(source, str)
     if decoder is None and not encodes and not _is_path(source):
         if data is not None:

@@ -11,6 +11,7 @@ from keras import ops
 
 from ..core.checks import check_integer, check_integers, check_real, check_seed
 from ..core.compile import compiled
+from ..core.frames import unframed
 from ..core.serialization import ArgumentsConfig
 from ..losses import FlowGaussian
 from .estimate import Estimate
@@ -249,6 +250,7 @@ def _bound(score, x, z, rng):
 
 def _samples(source, other, decoder, likelihood, batch_size, rng):
     """Arrays x `(N, F)` and z `(N, D)`."""
+    source, other = unframed(source), unframed(other)
     if decoder is None and hasattr(source, "dtype") and hasattr(source, "shape"):
         arrays = {"model_or_x": source, "data_or_z": other}
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.compile import compiled, padded, rows_to_compile
+from ..core.frames import unframed
 from ..core.masks import only_valid
 from ..core.random import StatelessSeed
 from ..layers import Gaussian, IsotropicNormal, StandardNormal, Tokens, get_likelihood
@@ -711,6 +712,7 @@ def check_array(name: str, value: Any) -> Array:
         TypeError: If it is no array of real numbers.
         ValueError: If the shape is another.
     """
+    value = unframed(value)
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise TypeError(
             f"`{name}` must be an array of shape (N, *event). Received: {type(value).__name__}"

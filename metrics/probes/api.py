@@ -29,6 +29,7 @@ from ...core.checks import (
     check_real,
     check_seed,
 )
+from ...core.frames import unframed
 from ...core.renamed import renamed_arguments
 from ...losses import FlowGaussian
 from ..estimate import Estimate
@@ -604,7 +605,7 @@ def _pair(name, pair, model, batch_size, dim, label_columns=None):
         raise TypeError(
             f"`{name}` must be a pair ({what}, labels). Received: {type(pair).__name__}"
         )
-    x, labels = pair
+    x, labels = map(unframed, pair)
     if model is None and not hasattr(x, "dtype"):
         raise TypeError(
             f"`{name}` must hold an array of codes, or of data with `model`. Received: "

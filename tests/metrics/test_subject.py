@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from helpers.sources import Frame
+from vaezoo import metrics
 from vaezoo.losses import DiagonalGaussian
 from vaezoo.metrics.subject import as_subject
 
@@ -51,3 +53,15 @@ def test_prior_draws_are_the_first_ones(subject):
     assert draws.shape == (9, 3)
     if JAX:
         np.testing.assert_array_equal(draws[:5], subject.sample_prior(5, seed=3))
+
+
+def test_frames_are_arrays(subject, linear_gaussian):
+    rows = np.random.default_rng(0).uniform(size=(24, 2))
+    labels = np.arange(24) % 2
+    for measure in (
+        lambda wrap: metrics.active_units(wrap(rows)).value,
+        lambda wrap: metrics.knn_probe((wrap(rows), wrap(labels)), (rows, labels)).value,
+        lambda wrap: metrics.frechet_distance(wrap(rows), wrap(rows[:12]), features="pixels").value,
+    ):
+        assert measure(Frame) == measure(np.asarray)
+    np.testing.assert_array_equal(subject.check(Frame(linear_gaussian.data)), linear_gaussian.data)

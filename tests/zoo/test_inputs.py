@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers.sources import Batches
+from helpers.sources import Batches, Frame
 from vaezoo import metrics, zoo
 from vaezoo.core.targets import split_index
 from vaezoo.layers import Gaussian, PointHead
@@ -258,23 +258,6 @@ def test_tf_data_keep_their_cardinality_and_what_is_distributed_its_kind():
 
 ROWS = np.random.default_rng(0).integers(0, 2, (24, 6)).astype("float32")
 CLASSES = np.arange(24) % 3
-
-
-class Frame:
-    """As a DataFrame or Series: no array, but `to_numpy`."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return len(self.values)
-
-    @property
-    def shape(self):
-        return self.values.shape
-
-    def to_numpy(self):
-        return self.values
 
 
 @pytest.fixture(scope="module")

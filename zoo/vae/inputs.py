@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from ...core.compile import padded
+from ...core.frames import unframed
 from ...core.targets import split_index, target_of
 from ...layers.likelihoods import Likelihood
 
@@ -510,8 +511,7 @@ def as_rows(name: str, value: Any, kinds: str = "an array") -> Array:
     Raises:
         TypeError: If it is no array, or does not hold real numbers.
     """
-    if hasattr(value, "to_numpy"):
-        value = value.to_numpy()
+    value = unframed(value)
     if not (hasattr(value, "dtype") and hasattr(value, "shape")) or hasattr(value, "element_spec"):
         raise TypeError(f"`{name}` must be {kinds}. Received: {_described(value)}")
     if type(value).__name__ == "RaggedTensor":
@@ -549,8 +549,7 @@ def _unwrapped(y):
     """Returns the companion of x as an array of any kind, or a dict of such arrays."""
     if isinstance(y, dict):
         return y
-    if hasattr(y, "to_numpy"):
-        y = y.to_numpy()
+    y = unframed(y)
     if not hasattr(y, "shape") or hasattr(y, "element_spec"):
         raise TypeError(f"`y` must be an array. Received: {_described(y)}")
     return y
