@@ -69,10 +69,14 @@ def preset_view(
     from .. import data, zoo
     from ..data.spec import OF_IMAGES, OF_TEXT
 
-    lines = (inspect.getdoc(constructor) or "").splitlines()
+    text = inspect.getdoc(constructor) or ""
+    lines = text.splitlines()
     yield Text.assemble((name, "bold"), f": {constructor.__name__}. {lines[0]}")
     yield f"Source: {preset['source']}"
-    yield from (line for line in lines if line.startswith("Reference:"))
+    # To the end of its paragraph.
+    _, heading, reference = text.partition("\nReference: ")
+    if heading:
+        yield "Reference: " + " ".join(reference.split("\n\n")[0].split())
 
     table = _table("--set", "here", "default", "meaning")
     texts = argument_texts(constructor)

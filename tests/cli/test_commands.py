@@ -609,6 +609,10 @@ def test_list_of_a_preset_shows_what_set_accepts():
     assert rows["networks.hidden_units"].split() == ["networks.hidden_units", "(256,", "256)"]
     assert rows["data.binarize"].split() == ["data.binarize", "dynamic"]
     assert "arXiv:2110.12381" in text
+    # A reference of several lines is whole, and there need not be one.
+    shown = " ".join(cli("list", "text_vae_text_tiny").stdout.split())
+    assert "the papers' corpora have that code's U(-0.01, 0.01)." in shown
+    assert "Reference" not in cli("list", "ae_digits_mlp").stdout
 
 
 @pytest.mark.large
