@@ -12,7 +12,7 @@ import keras
 
 from .. import callbacks as _callbacks
 from .. import data as _data
-from ..core.checks import check_choice, check_integer, check_kind
+from ..core.checks import check_choice, check_integer, check_keys, check_kind
 from ..core.files import check_writable
 from ..data import DataSpec
 from . import directory as _directory
@@ -119,6 +119,7 @@ class Run:
             FileNotFoundError: If there is no run.
             ValueError: If its configuration cannot be used, or a change makes it another run.
         """
+        check_keys("`changes` of a run", changes, ("preset", *SECTIONS, *OPTIONS))
         directory = Path(directory)
         stored = _directory.read_config(directory)
         changes = {name: value for name, value in changes.items() if value is not None}

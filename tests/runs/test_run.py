@@ -93,6 +93,7 @@ def test_a_run_is_found_again(trained, monkeypatch, tmp_path):
         runs.find("tiny")
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_run_goes_on_and_ends(copied):
     run = Run.open(copied)
@@ -125,6 +126,26 @@ def test_another_run_is_not_gone_on_with(trained, changes, difference):
 
 
 @pytest.mark.one_backend
+def test_changes_that_are_no_fields_are_refused(trained):
+    with pytest.raises(ValueError, match="must be among preset, .*Received: sed=4.*'seed'"):
+        Run.open(trained[0].directory, sed=4)
+
+
+@pytest.mark.large
+@pytest.mark.one_backend
+def test_a_run_that_is_interrupted_goes_on_in_the_same_process(tmp_path):
+    def stop(epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    run = Run.create(tmp_path / "run", TINY)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit([keras.callbacks.LambdaCallback(on_epoch_begin=stop)], verbose=0)
+    assert [record["epoch"] for record in run.history] == [1]
+    assert [record["epoch"] for record in run.fit(verbose=0)] == [1, 2]
+
+
+@pytest.mark.one_backend
 def test_what_decides_nothing_may_change(trained):
     run = Run.open(
         trained[0].directory, training={"epochs": 7}, steps_per_execution=2, xla=not XLA,
@@ -154,6 +175,7 @@ def test_a_directory_that_is_taken_is_refused_until_it_is_overwritten(copied, tm
         Run.create(tmp_path / "run", "vae_digits_mlp")
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_run_without_a_directory_gives_the_same_model(trained):
     run = Run.create(None, TINY)

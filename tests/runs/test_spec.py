@@ -25,6 +25,7 @@ def read_back(spec):
         RunSpec(PRESET, model={"head": GaussianHead(2, clip=LatentClip(3.0))}),
         RunSpec(PRESET, networks={"hidden_units": (8,)}, data={"limit": 64, "image_size": (8, 8)}),
         RunSpec(PRESET, data=data.DataSpec("digits", limit=64), validation="none"),
+        RunSpec(PRESET, regularizers=[zoo.auxiliary_softmax(64)], data={"with_index": True}),
         RunSpec(
             constructor="BNVAE",
             model={"latent_dim": 2, "gamma": 0.5},
