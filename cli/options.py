@@ -26,7 +26,7 @@ DATA = Annotated[
     typer.Option(
         "--data",
         metavar="NAME|PATH",
-        help="What to judge it on, as in `vaezoo train`; a run knows its own.",
+        help="Data to use, as in `vaezoo train`; by default those of the run.",
         show_default="the run's",
     ),
 ]

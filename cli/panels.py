@@ -85,8 +85,8 @@ def interpolate(
         pairs = np.array([[int(place) for place in pair] for pair in given_pairs])
     except ValueError as error:
         raise ValueError(
-            "This is a model of images: what it takes are places of two images in the split, "
-            f"counted from 0. Received: {first!r} and {last!r}"
+            "A model of images takes the places of two images in the split, counted from 0. "
+            f"Received: {first!r} and {last!r}"
         ) from error
     limit = int(pairs.max()) + 1
     if pairs.min() < 0:

@@ -153,8 +153,7 @@ def read_vocabulary(directory: Path) -> Any:
     trained_with = (_config_or_none(directory) or {}).get("vocabulary_sha256")
     if trained_with not in (None, fingerprint(vocabulary)):
         raise ValueError(
-            f"'{directory / VOCABULARY}' is another vocabulary than the run was trained with: its "
-            "ids would mean other words"
+            f"'{directory / VOCABULARY}' is not the vocabulary that the run was trained with"
         )
     return vocabulary
 
@@ -192,8 +191,8 @@ def read_progress(directory: Path) -> Progress:
     if not file.is_file():
         if read_history(directory):
             raise ValueError(
-                f"'{directory}' cannot be continued: {LAST} is missing, which its {HISTORY} tells "
-                "of. Start anew, and overwrite it (--overwrite)"
+                f"'{directory}' cannot be continued: its {LAST} is missing. Start anew, and "
+                "overwrite it (--overwrite)"
             )
         return Progress([])
     try:

@@ -63,10 +63,7 @@ def vocabulary_of(model: keras.Model, file: Path) -> Any:
     """
     vocabulary = _vocabulary_beside(file)
     if vocabulary is None:
-        raise ValueError(
-            f"{VOCABULARY} must lie beside '{file}': without it nobody knows which words its "
-            "ids mean"
-        )
+        raise ValueError(f"'{file}' needs {VOCABULARY} beside it to turn ids into words")
     if len(vocabulary) != model.likelihood.vocabulary_size:
         raise ValueError(
             f"'{file}' was trained with another vocabulary than the {VOCABULARY} beside it: "

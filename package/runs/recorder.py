@@ -130,8 +130,7 @@ class RunRecorder(keras.callbacks.Callback):
                 callback.set_state(*held[name])
             elif self.history:
                 warnings.warn(
-                    f"The checkpoint does not have what {name} remembers: it counts from this "
-                    "epoch on",
+                    f"The checkpoint has no state of {name}, which starts anew at this epoch",
                     stacklevel=2,
                 )
 

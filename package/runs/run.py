@@ -351,8 +351,8 @@ class Run:
         if progress is not None and progress.ended and trained < epochs:
             if finished:
                 raise ValueError(
-                    f"'{self.directory}' has ended after {trained} epochs, with the last of its "
-                    "plateaus: more epochs would not change it"
+                    f"'{self.directory}' has ended after {trained} epochs, with its last plateau: "
+                    "further epochs would change nothing"
                 )
             return trained
         if trained >= epochs and finished:
@@ -373,9 +373,9 @@ class Run:
         train = train.replace(seed=train.seed + ready.trained_epochs)
         if validation is None and with_validation and self.spec.training.get("plateau"):
             raise ValueError(
-                "Without validation data (--validation none) the learning rate lacks the bound "
-                "that it follows: set training={'plateau': None} (--set training.plateau=none) "
-                "along with it"
+                "The preset lowers the learning rate on the validation bound. Without validation "
+                "data (--validation none) set training={'plateau': None} "
+                "(--set training.plateau=none), too"
             )
         ready.train_spec, ready.validation_spec = train, validation if with_validation else None
         ready.train = self._read(_data.load, train)
@@ -389,8 +389,8 @@ class Run:
         load_weights(ready.model, self.directory / _directory.LAST)
         if not ready.trained_epochs and int(ready.model.optimizer.iterations):
             raise ValueError(
-                f"'{self.directory / _directory.HISTORY}' has no epoch, and {_directory.LAST} is "
-                "of a later one: nobody can tell where to go on. Start anew, and overwrite the run "
+                f"'{self.directory / _directory.HISTORY}' has no epoch, but {_directory.LAST} is "
+                "of a later one, so the run cannot be resumed. Start anew, and overwrite the run "
                 "(--overwrite)"
             )
 

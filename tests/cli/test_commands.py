@@ -863,16 +863,16 @@ def test_another_vocabulary_is_refused(copied_text_run):
     words = path.read_text().splitlines()
     path.write_text("\n".join([*words[:4], *reversed(words[4:])]))
     for command in (["evaluate", copied_text_run], ["diagnose", copied_text_run]):
-        assert "is another vocabulary than the run was trained with" in error_of(*command)
+        assert "is not the vocabulary that the run was trained with" in error_of(*command)
     resume = ["train", TEXT, "--out", copied_text_run, "--resume", "--epochs", 2]
-    assert "is another vocabulary than the run was trained with" in error_of(*resume)
+    assert "is not the vocabulary that the run was trained with" in error_of(*resume)
     (copied_text_run / "config.json").unlink()
     path.write_text("\n".join([*words, "more"]))
     command = ["evaluate", copied_text_run / "model.keras", "--data", path.parent / "own.txt"]
     (copied_text_run / "own.txt").write_text("good\nbad\n")
     assert "it knows 10 ids. Received: 11" in error_of(*command)
     path.unlink()
-    assert "vocabulary.txt must lie beside" in error_of(*command)
+    assert "needs vocabulary.txt beside it" in error_of(*command)
 
 
 @pytest.mark.large
@@ -988,5 +988,5 @@ def test_export_of_text_carries_its_words(copied_text_run, tmp_path):
     assert "decode_beam" in json_of(extra, "vaezoo.json")["signatures"]
     (copied_text_run / "vocabulary.txt").unlink()
     message = error_of("export", copied_text_run, tmp_path / "other")
-    assert "vocabulary.txt must lie beside" in message
+    assert "needs vocabulary.txt beside it" in message
     assert message == error_of("sample", copied_text_run)

@@ -223,7 +223,7 @@ def test_a_broken_checkpoint_is_one_sentence(copied, tmp_path, content):
         assert "last.keras' is not a .keras file, or is empty" in error_of(*command, copied)
     assert "is not a .keras file, or is empty" in error_of("export", copied, tmp_path / "served")
     file.unlink()
-    assert "last.keras is missing, which its history.jsonl tells of" in error_of(*resume)
+    assert "last.keras is missing. Start anew" in error_of(*resume)
 
 
 def test_a_checkpoint_whose_weights_are_broken_is_one_sentence(copied):
@@ -264,7 +264,7 @@ def test_a_line_more_than_the_checkpoint_has_is_left_out(copied):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "nobody can tell where to go on"),
+        ("", "so the run cannot be resumed"),
         ("{}\n", "line 1 is no record of epoch 1"),
         ("junk\n{}\n", "line 1 is no JSON"),
     ],
