@@ -98,8 +98,8 @@ def preset_view(
     }
     also = {}
     # The data are images or text, and have no use for the other's options.
-    text = zoo.networks.takes(preset["networks"]["kind"], "vocabulary_size")
-    idle = (*OF_IMAGES, "tokenizer") if text else OF_TEXT
+    of_text = zoo.networks.takes(preset["networks"]["kind"], "vocabulary_size")
+    idle = (*OF_IMAGES, "tokenizer") if of_text else OF_TEXT
     for section, functions in takes.items():
         for key, value in preset[section].items():
             table.add_row(f"{section}.{key}", as_text(value))
