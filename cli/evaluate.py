@@ -96,8 +96,8 @@ def evaluate(
       vaezoo evaluate runs/du
       vaezoo evaluate runs/du -k 4096 --images 1000 --out nll.json
       vaezoo evaluate runs/du -m samples --features pixels --out fid.json
-      vaezoo evaluate runs/du -m probes --set kmeans_probe.num_clusters=[10,20,30]
-      vaezoo evaluate runs/du -m knn_probe --set knn_probe.num_labels=[100,1000,none]
+      vaezoo evaluate runs/du -m probes --set kmeans_probe.num_clusters=[10,20,30] --out p.json
+      vaezoo evaluate runs/du -m knn_probe --set knn_probe.num_labels=[100,none] --overwrite
       vaezoo evaluate served/du/1 --data digits --binarize
     """
     check_source(source)
