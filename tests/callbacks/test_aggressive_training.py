@@ -141,10 +141,10 @@ def test_fit_brings_it_along(ready, images):
 def test_it_wants_an_aggressive_model_and_data(make_vae, ready, images):
     with pytest.raises(ValueError, match="needs a model with an aggressive phase.*Received: .*VAE"):
         train(make_vae(), images, AggressiveTraining(images[0]), 1)
-    with pytest.raises(ValueError, match="needs validation data .* Received: NoneType"):
+    with pytest.raises(ValueError, match="reads `validation_data` .* Received: NoneType"):
         train(ready, images, AggressiveTraining(), 1)
     batches = (images[0] for _ in range(2))
-    with pytest.raises(ValueError, match="needs validation data .* Received: generator"):
+    with pytest.raises(ValueError, match="reads `validation_data` .* Received: generator"):
         train(ready, images, AggressiveTraining(batches), 1)
 
 

@@ -130,6 +130,7 @@ def test_the_last_plateau_ends_training(ready, images):
     assert [d["epoch"] for d in decay.decays] == [1, 2]
 
 
+@pytest.mark.large
 def test_the_compiled_step_takes_the_new_rate_and_keeps_its_place(ready, images):
     decay, _, script, after = train(
         ready, images[0], [1.0, 2.0, 3.0, 4.0],

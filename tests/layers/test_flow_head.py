@@ -80,6 +80,7 @@ def test_each_coordinate_keeps_its_density_through_all_orders(features):
     np.testing.assert_allclose(posterior.mean, base.mean, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.large_on_jax
 def test_still_flow_is_the_gaussian_head(features):
     head = still(make("keep"), features)
     posterior, z = head(features)

@@ -202,13 +202,17 @@ def test_draws_of_a_flow_are_enough_for_mine(bent, data):
 @pytest.mark.parametrize(
     ("measure", "message"),
     [
-        (lambda m, x: metrics.mutual_information(m, x), "must be Gaussian: under a flow"),
+        (
+            lambda m, x: metrics.mutual_information(m, x),
+            "must be Gaussian: the density of .* takes an inverse",
+        ),
         (lambda m, x: metrics.marginal_divergence(m.encode(x)), "inverse pass for each pair"),
-        (lambda m, x: metrics.conditional_entropy(m.encode(x)), "must be the model, given with"),
+        (lambda m, x: metrics.conditional_entropy(m.encode(x)), "must be the model, with `data`"),
         (lambda m, x: metrics.rate_per_dimension(m.encode(x)), "`posterior` must be the model"),
         (lambda m, x: metrics.aggregate_moments(m.encode(x)), "Received: FlowGaussian"),
     ],
 )
+@pytest.mark.large_on_jax
 def test_what_a_flow_does_not_give_is_said(bent, data, measure, message):
     with pytest.raises(TypeError, match=message):
         measure(bent, data)

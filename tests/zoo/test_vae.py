@@ -129,6 +129,7 @@ def test_y_of_the_shape_of_x_is_what_is_reconstructed(make_point_ae, binary_data
     assert abs(other["loss"] - logs["loss"]) > 0.01
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("form", ["array", "tuple", "PyDataset", "split"])
 def test_validation_data_are_evaluated(make_point_ae, binary_data, form):
     model, x, held_out = make_point_ae(), binary_data(8), binary_data(8, seed=1)

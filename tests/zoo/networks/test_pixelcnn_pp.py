@@ -178,6 +178,7 @@ def test_the_whole_network_is_that_written_in_numpy(decoder, field):
         np.testing.assert_allclose(got[:3], expected, atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_dropout_is_for_training_alone(decoder):
     z, x = codes_and_images(2)
     calm = run(decoder("small"), z, x)[:2]
