@@ -71,7 +71,8 @@ $(TYPED): pyproject.toml | $(VENV)/pyvenv.cfg
 		$(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
 	@touch $@
 
-lint: $(TOOLS) $(TYPED)  ## Check style, imports, formatting, spelling and types, as CI does.
+# The type checker reads the packages that are imported.
+lint: $(TOOLS) $(JAX) $(VAEZOO) $(TYPED)  ## Check style, imports, formatting, spelling and types, as CI does.
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/codespell
