@@ -16,11 +16,32 @@ if TYPE_CHECKING:
     from .types import Array
 
 
-class RowOrder(keras.callbacks.Callback):
-    """Gives each epoch an order of its own, whatever ran before.
+class EpochNumber(keras.callbacks.Callback):
+    """Numbers the iterations over a data set whose order and draws depend on the epoch.
 
-    Among the callbacks of `fit` it learns which epoch begins, so that a training that goes on at
-    `initial_epoch` meets the batches that an uninterrupted one meets.
+    Each iteration is an epoch, from 0 on. Among the callbacks of `fit` it learns which epoch
+    begins, so that a training that goes on at `initial_epoch` meets the batches that an
+    uninterrupted one meets, whatever was read in between.
+
+    Attributes:
+        epoch: Number of the next iteration.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
+
+    def take(self) -> int:
+        """Returns the number of an iteration that begins."""
+        self.epoch += 1
+        return self.epoch - 1
+
+
+class RowOrder(EpochNumber):
+    """Gives each epoch an order of its own.
 
     Keras shuffles arrays by the global random numbers: on JAX they depend on what else was drawn,
     and on TensorFlow, under `keras.utils.set_random_seed`, all epochs have one order.
@@ -34,10 +55,6 @@ class RowOrder(keras.callbacks.Callback):
     def __init__(self, count: int, seed: int = 0, shuffle: bool = True) -> None:
         super().__init__()
         self.count, self.seed, self.shuffle = count, seed, shuffle
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch = epoch
 
     def rows(self) -> Array:
         """Returns the rows of the present epoch, int64 `(count,)`."""
@@ -64,6 +81,17 @@ def batches_of(
     if keras.backend.backend() == "tensorflow":
         return _dataset(arrays, batch_size, order)
     return _ArrayBatches(arrays, batch_size, order)
+
+
+def numbered(dataset: tf.data.Dataset, epochs: EpochNumber) -> tf.data.Dataset:
+    """Lets `epochs_of` find what numbers the iterations over a `tf.data.Dataset`."""
+    dataset.vaezoo_epochs = epochs
+    return dataset
+
+
+def epochs_of(dataset: Any) -> EpochNumber | None:
+    """Returns what numbers the iterations over a data set, or None where nothing does."""
+    return getattr(dataset, "vaezoo_epochs", None)
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

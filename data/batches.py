@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from ..core.arrays import EpochNumber
 from ..core.checks import check_choice, check_flag
 from .source import tensorflow
 
@@ -66,8 +67,9 @@ def resolved_order(
 class PlannedBatches(keras.utils.PyDataset):
     """Batches that follow a plan, without TensorFlow.
 
-    Each iteration is an epoch of its own. `fit` counts epochs through `on_epoch_end`, and permutes
-    the batches unless it is given `shuffle=False`. Subclasses implement `_batch(i, epoch, order)`.
+    Each iteration is an epoch of its own. Keras counts epochs through `on_epoch_end`; `VAE.fit`
+    says which one begins, and leaves the batches in their order. Subclasses implement
+    `_batch(i, epoch, order)`.
 
     Args:
         plan: Object with `num_batches`, and with `order(epoch)`, the order of an epoch.
@@ -76,7 +78,8 @@ class PlannedBatches(keras.utils.PyDataset):
     def __init__(self, plan: Any) -> None:
         super().__init__()
         self.plan = plan
-        self._epoch, self._order = 0, plan.order(0)
+        self.vaezoo_epochs = EpochNumber()
+        self._order: tuple[int, Any] = (0, plan.order(0))
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -86,15 +89,18 @@ class PlannedBatches(keras.utils.PyDataset):
         """Returns batch `i` of the present epoch."""
         if not 0 <= i < len(self):
             raise IndexError(f"Batch {i} of {len(self)}")
-        return self._batch(i, self._epoch, self._order)
+        return self._batch(i, *self._ordered(self.vaezoo_epochs.epoch))
 
     def __iter__(self) -> Iterator[Any]:
         """Iterates over an epoch; the next iteration is the next epoch."""
-        epoch, order = self._epoch, self._order
-        self.on_epoch_end()
+        epoch, order = self._ordered(self.vaezoo_epochs.take())
         return (self._batch(i, epoch, order) for i in range(len(self)))
 
     def on_epoch_end(self) -> None:
         """Goes on to the next epoch."""
-        self._epoch += 1
-        self._order = self.plan.order(self._epoch)
+        self.vaezoo_epochs.epoch += 1
+
+    def _ordered(self, epoch):
+        if self._order[0] != epoch:
+            self._order = (epoch, self.plan.order(epoch))
+        return self._order

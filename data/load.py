@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..core.arrays import EpochNumber, numbered
 from ..core.checks import check_choice, check_flag
 from . import pipeline
 from .batches import resolved_backend, resolved_order
@@ -131,8 +132,9 @@ def load(spec: DataSpec) -> Any:
         return pipeline.ImageBatches(x.__getitem__, y, plan)
 
     if backend == "tf" and source.stream is not None:
-        elements = source.stream(part, geometry, pipeline.ticks(plan), plan)
-        return pipeline.element_batches(elements, part, plan, bool(labels))
+        epochs = EpochNumber()
+        elements = source.stream(part, geometry, pipeline.ticks(plan, epochs), plan)
+        return numbered(pipeline.element_batches(elements, part, plan, bool(labels)), epochs)
 
     stored = source.reader(part, geometry)
 

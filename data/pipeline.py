@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..core.arrays import index_batches, untuned
+from ..core.arrays import EpochNumber, index_batches, numbered, untuned
 from .batches import PlannedBatches, batch_of
 from .images import scaled
 from .source import CORES
@@ -100,23 +99,21 @@ def to_range(x: Tensor, value_range: Sequence[float]) -> Any:
     return x if (low, high) == (0.0, 1.0) else x * (high - low) + low
 
 
-def ticks(plan: Any) -> Any:
+def ticks(plan: Any, epochs: EpochNumber) -> Any:
     """Returns a `tf.data.Dataset` of `epoch * count + row`, all rows of an epoch in its order.
 
     The number is the only thing that random draws depend on, so that batches are a function of the
     plan, whatever TensorFlow's global seed.
     """
-    return _ticks(plan).unbatch()
+    return _ticks(plan, epochs).unbatch()
 
 
-def _ticks(plan):
+def _ticks(plan, epochs):
     """The same, all of an epoch in one tensor."""
     import tensorflow as tf
 
-    epochs = itertools.count()
-
     def orders():
-        epoch = next(epochs)
+        epoch = epochs.take()
         yield epoch * plan.count + plan.order(epoch)
 
     spec = tf.TensorSpec((plan.count,), tf.int64)
@@ -135,7 +132,8 @@ def array_batches(x: Tensor, y: Tensor, plan: Any) -> Any:
         rows = tick % plan.count
         return tf.gather(x, rows), *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(_tick_batches(plan), plan, gather)
+    epochs = EpochNumber()
+    return numbered(_batches(_tick_batches(plan, epochs), plan, gather), epochs)
 
 
 def reader_batches(read: Callable[..., Any], y: Tensor, dtype: Any, plan: Any) -> Any:
@@ -151,7 +149,8 @@ def reader_batches(read: Callable[..., Any], y: Tensor, dtype: Any, plan: Any) -
         x.set_shape((*tick.shape, *plan.shape))
         return x, *(() if y is None else (tf.gather(y, rows),)), rows, tick
 
-    return _batches(_tick_batches(plan), plan, fetch)
+    epochs = EpochNumber()
+    return numbered(_batches(_tick_batches(plan, epochs), plan, fetch), epochs)
 
 
 def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> Any:
@@ -174,10 +173,10 @@ def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> A
     return _batches(elements.batch(plan.batch_size, drop_remainder=plan.drop_remainder), plan)
 
 
-def _tick_batches(plan):
+def _tick_batches(plan, epochs):
     size = plan.batch_size
     kept = plan.count // size * size if plan.drop_remainder else plan.count
-    return _ticks(plan).flat_map(lambda ticks: index_batches(ticks[:kept], kept, size))
+    return _ticks(plan, epochs).flat_map(lambda ticks: index_batches(ticks[:kept], kept, size))
 
 
 def _batches(batches, plan, read=None):

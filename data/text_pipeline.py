@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..core.arrays import untuned
+from ..core.arrays import EpochNumber, numbered, untuned
 from .batches import PlannedBatches, batch_of
 from .vocabulary import PAD
 
@@ -141,10 +140,10 @@ def dataset_of(reader: Any, plan: Any) -> Any:
     """Returns a `tf.data.Dataset` that calls a reader for each batch."""
     import tensorflow as tf
 
-    epochs = itertools.count()
+    epochs = EpochNumber()
 
     def batches():
-        for rows, width in zip(*plan.order(next(epochs)), strict=True):
+        for rows, width in zip(*plan.order(epochs.take()), strict=True):
             yield rows[rows >= 0], width
 
     def fetch(rows, width):
@@ -159,7 +158,7 @@ def dataset_of(reader: Any, plan: Any) -> Any:
     signature = (tf.TensorSpec((size,), tf.int64), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).map(fetch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return untuned(dataset.prefetch(2))
+    return numbered(untuned(dataset.prefetch(2)), epochs)
 
 
 def padded(sentences: Any, vocabulary: Any, width: int) -> Array:

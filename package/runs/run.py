@@ -369,8 +369,6 @@ class Run:
         if self.spec.data is None:
             raise ValueError("`x` must be given for a spec without data. Received: x=None")
         train, validation = self._splits()
-        # Another seed for the epochs of a resumed run, or they would repeat the order of the first.
-        train = train.replace(seed=train.seed + ready.trained_epochs)
         if validation is None and with_validation and self.spec.training.get("plateau"):
             raise ValueError(
                 "The preset lowers the learning rate on the validation bound. Without validation "

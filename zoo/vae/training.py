@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ...core.arrays import RowOrder, batches_of
+from ...core.arrays import EpochNumber, RowOrder, batches_of, epochs_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import compiles_by_size, padded, rows_to_compile, run_once, stateless
 from ...core.masks import num_valid
@@ -192,10 +192,16 @@ class Training(_Model):
         data = self._initialize_from(data)
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
+        epochs_of_x = epochs_of(x)
+        if epochs_of_x is not None:
+            # Its order says it all, and Keras would permute batches by global random numbers.
+            kwargs.setdefault("shuffle", False)
         if hasattr(data.x, "element_spec"):
             # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
             kwargs.setdefault("shuffle", False)
         callbacks = watched(self, data.observed, callbacks)
+        if epochs_of_x is not None:
+            callbacks = _numbered_first(callbacks, epochs_of_x)
         with clear_errors(self):
             return self._fit(data, batch_size, epochs, verbose, callbacks, validation, **kwargs)
 
@@ -207,7 +213,7 @@ class Training(_Model):
             order = RowOrder(len(x), np.random.randint(2**31), shuffle)
             x, y, weight = _batched((x, y, weight), batch_size, order), None, None
             kwargs["shuffle"] = False
-            callbacks = _with_row_order(callbacks, order)
+            callbacks = _numbered_first(callbacks, order)
         steps = kwargs.get("validation_steps")
         held_out = keras.utils.unpack_x_y_sample_weight(validation_data)
         if TENSORFLOW and self._orders_rows_of(held_out[0], steps):
@@ -474,12 +480,12 @@ def _batched(parts, batch_size, order=None):
     return batches_of(arrays, batch_size or 32, order or RowOrder(len(x), shuffle=False))
 
 
-def _with_row_order(callbacks, order):
-    """The callbacks of a `fit` with a `RowOrder`, before all others."""
+def _numbered_first(callbacks, epochs):
+    """The callbacks of a `fit`, behind the one that tells the data which epoch begins."""
     if not isinstance(callbacks, keras.callbacks.CallbackList):
-        return [order, *callbacks]
-    kept = [one for one in callbacks.callbacks if not isinstance(one, RowOrder)]
-    callbacks.callbacks = [order, *kept]
+        return [epochs, *callbacks]
+    kept = [one for one in callbacks.callbacks if not isinstance(one, EpochNumber)]
+    callbacks.callbacks = [epochs, *kept]
     return callbacks
 
 
