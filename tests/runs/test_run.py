@@ -257,3 +257,49 @@ def test_directories_of_earlier_versions_open_and_go_on(tmp_path, monkeypatch):
         text = name == "text_run"
         assert (run.vocabulary is not None) is text
         assert run.spec.data.name_or_path == (str(sentences) if text else "digits")
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts a training as an epoch begins."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training": {**TINY.training, "use_ema": True, "plateau": {"patience": 1}}},
+        {"preset": "vae_as_digits_mlp", "monitor": True},
+    ],
+    ids=["plain", "averaged, plateau", "with indices, monitored"],
+)
+def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(changes, tmp_path):
+    spec = TINY.replace(**changes)
+    spec = spec.replace(training={**spec.training, "epochs": 3})
+    whole = Run.create(tmp_path / "whole", spec)
+    whole.fit(verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        Run.create(tmp_path / "stopped", spec).fit([Stop(1)], verbose=0)
+    resumed = Run.open(tmp_path / "stopped")
+    assert len(resumed.history) == 1
+    resumed.fit(verbose=0)
+    logs = [
+        [{key: record[key] for key in record if key != "seconds"} for record in run.history]
+        for run in (whole, resumed)
+    ]
+    assert logs[0] == logs[1]
+    kept = [
+        [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
+        for model in (whole.model(), resumed.model())
+    ]
+    assert len(kept[0]) == len(kept[1])
+    for one, other in zip(*kept, strict=True):
+        np.testing.assert_array_equal(one, other)
