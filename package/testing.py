@@ -25,6 +25,7 @@ from keras import ops
 
 from .core.compile import compiled
 from .core.gradients import value_and_gradients
+from .core.precision import dtype_policy
 from .losses import DiagonalGaussian, Regularizer, Terms
 from .losses.objective import Reported
 
@@ -160,7 +161,7 @@ def run_layer_test(
     weights = [weight.name for weight in loaded.trainable_weights]
     _check_gradients(gradients, names + weights, set(weights) - set(unused))
     if mixed_dtype:
-        with _policy("mixed_float16"):
+        with dtype_policy("mixed_float16"):
             half = make()
             halves = [a.astype("float16") if a.dtype.kind == "f" else a for a in arrays]
             call(half, [keras.Input(a.shape[1:], dtype=_dtype(a)) for a in halves])
@@ -294,7 +295,7 @@ def run_objective_test(
         flat = np.concatenate([ops.convert_to_numpy(g).ravel() for g in gradients])
         # What acts in training alone has none in evaluation.
         _require(np.any(flat != 0.0) or not training, "the loss has a gradient", "zeros")
-    with _policy("mixed_float16"):
+    with dtype_policy("mixed_float16"):
         mixed = make()
         _prepare(mixed, latent_dim)
         # float16 ends at 65504.
@@ -537,16 +538,6 @@ def _without_graphs(model):
         yield
     finally:
         model.run_eagerly, model.jit_compile = before
-
-
-@contextlib.contextmanager
-def _policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _count_calls(layer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 from pathlib import Path
@@ -14,6 +13,7 @@ from .. import callbacks as _callbacks
 from .. import data as _data
 from ..core.checks import check_choice, check_integer, check_keys, check_kind
 from ..core.files import check_writable
+from ..core.precision import dtype_policy
 from ..data import DataSpec
 from . import directory as _directory
 from .models import load_model
@@ -254,7 +254,7 @@ class Run:
             # Observers change nothing, and draw while the checkpoint is already safe.
             own = [*recorder.around(own), *self._observers(ready)]
         try:
-            with _policy(self.spec.precision):
+            with dtype_policy(self.spec.precision):
                 history = ready.model.fit(
                     x,
                     validation_data=validation,
@@ -318,7 +318,7 @@ class Run:
         progress = None if stored is None else _directory.read_progress(directory)
         trained = len(progress.history) if progress else 0
         keras.utils.set_random_seed(self.spec.seed)
-        with _policy(self.spec.precision):
+        with dtype_policy(self.spec.precision):
             if not self._resolved:
                 with self._asking():
                     self.spec, self._vocabulary = resolved(self.spec, self.vocabulary)
@@ -519,17 +519,6 @@ def _nameless(value):
         dropped = ("name", "build_config")
         return {key: _nameless(item) for key, item in value.items() if key not in dropped}
     return [_nameless(item) for item in value] if isinstance(value, list) else value
-
-
-@contextlib.contextmanager
-def _policy(precision):
-    """Builds and trains under a dtype policy, and puts the one before back."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _records(history):

@@ -193,11 +193,9 @@ class Training(_Model):
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
         epochs_of_x = epochs_of(x)
-        if epochs_of_x is not None:
-            # Its order says it all, and Keras would permute batches by global random numbers.
-            kwargs.setdefault("shuffle", False)
-        if hasattr(data.x, "element_spec"):
-            # Keras warns of its own default, that a `tf.data.Dataset` is not shuffled again.
+        if epochs_of_x is not None or hasattr(data.x, "element_spec"):
+            # Their order is their own: Keras would permute the batches of a `PyDataset` by global
+            # random numbers, and warn of its own default for a `tf.data.Dataset`.
             kwargs.setdefault("shuffle", False)
         callbacks = watched(self, data.observed, callbacks)
         if epochs_of_x is not None:
@@ -233,8 +231,7 @@ class Training(_Model):
 
     def _orders_rows_of(self, x, steps):
         """Whether batches of `x` are made here: Keras splits them over devices and by `steps`."""
-        is_array = hasattr(x, "shape") and hasattr(x, "dtype")
-        return is_array and steps is None and num_devices(self) == 1
+        return _is_array(x) and steps is None and num_devices(self) == 1
 
     def _count_epochs(self, length, epochs, initial_epoch, callbacks):
         if not self.compiled:
