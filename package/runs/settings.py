@@ -23,7 +23,7 @@ def _namespaces():
 
     from .. import layers, losses
 
-    return losses, layers, keras.optimizers.schedules
+    return losses, layers, keras.optimizers.schedules, keras.initializers
 
 
 def parse_overrides(assignments: Sequence[str], base: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -63,8 +63,8 @@ def parse_value(text: str) -> Any:
     """Reads a Python literal, or one of our classes with such arguments; else it is a string.
 
     Nothing is evaluated: `GaussianHead(2, clip=LatentClip(3.0))` is looked up by name, each class
-    for itself, among the public ones of `vaezoo.losses`, `vaezoo.layers` and
-    `keras.optimizers.schedules`.
+    for itself, among the public ones of `vaezoo.losses`, `vaezoo.layers`,
+    `keras.optimizers.schedules` and `keras.initializers`.
 
     Raises:
         ValueError: If a class does not take the arguments, or one of them is neither a literal nor
@@ -99,7 +99,8 @@ def _made(node):
             near = _meant(node.func)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise _NotLiteral(
-                f"`{ast.unparse(node.func)}` is no class of vaezoo's losses or layers{hint}"
+                f"`{ast.unparse(node.func)}` is no class of vaezoo's losses or layers, and no "
+                f"schedule or initializer of Keras{hint}"
             )
         arguments = [_made(value) for value in node.args]
         if any(keyword.arg is None for keyword in node.keywords):
@@ -170,16 +171,24 @@ def as_text(value: Any) -> str:
     """Returns a value as it would be typed after `--set key=`."""
     if isinstance(value, float):
         return f"{value:g}"
+    return value if isinstance(value, str) else _typed(value)
+
+
+def _typed(value):
+    """Returns the source of a value, with Keras objects as calls of their classes."""
+    if isinstance(value, dict) and "class_name" in value:
+        value = from_json(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_typed(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_typed, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_typed, value)) + ("," if len(value) == 1 else "") + ")"
     if not hasattr(value, "get_config"):
-        return str(value)
+        return repr(value)
     config = value.get_config()
-
-    def shown(part):
-        held = isinstance(part, dict) and "class_name" in part
-        return as_text(from_json(part)) if held else repr(part)
-
     parts = [
-        f"{name}={shown(config[name])}"
+        f"{name}={_typed(config[name])}"
         for name, parameter in inspect.signature(type(value)).parameters.items()
         if name in config and config[name] != parameter.default and name != "name"
     ]

@@ -730,6 +730,35 @@ def test_settings_of_every_preset_survive_json():
                     assert settings.as_text(loaded[key]) == settings.as_text(value)
 
 
+@pytest.mark.one_backend
+def test_settings_of_every_preset_are_shown_as_they_are_typed():
+    for _, preset in vaezoo.zoo.presets().values():
+        for section in settings.SECTIONS:
+            for value in preset[section].values():
+                text = settings.as_text(value)
+                assert "object at" not in text
+                typed = settings.parse_value(text)
+                if hasattr(value, "get_config"):
+                    # Keras numbers the names of layers.
+                    assert type(typed) is type(value)
+                    assert settings.as_text(typed) == text
+                else:
+                    wanted = None if value == "none" else value
+                    assert settings.to_json(typed) == settings.to_json(wanted)
+
+
+@pytest.mark.one_backend
+def test_objects_within_dicts_are_shown_as_they_are_typed():
+    uniform = keras.initializers.RandomUniform(-0.01, 0.01)
+    head = {"use_bias": False, "kernel_initializer": uniform, "sizes": (1,), "names": ["a"]}
+    text = settings.as_text(head)
+    assert text == (
+        "{'use_bias': False, 'kernel_initializer': RandomUniform(minval=-0.01, maxval=0.01), "
+        "'sizes': (1,), 'names': ['a']}"
+    )
+    assert settings.to_json(settings.parse_value(text)) == settings.to_json(head)
+
+
 # -- evaluate and diagnose ---------------------------------------------------------------------
 
 

@@ -530,6 +530,9 @@ def test_batches_of_another_shape(vae):
         (ROWS[:0], ValueError, "`x` must hold at least one example"),
         (ROWS.astype("S3"), TypeError, "`x` must hold real numbers"),
         (ROWS.tolist(), TypeError, "`x` must be an array.*make it an array by `np.asarray`"),
+        ([ROWS, ROWS], TypeError, "`x` must be an array.*make it an array by `np.asarray`"),
+        ((ROWS, ROWS), TypeError, "tuple of 2 items; give the array of the examples"),
+        ([ROWS, ROWS[:, 0]], TypeError, "list of 2 items; give the array of the examples"),
         ({"image": ROWS}, TypeError, "`x` must be an array.*dict with the keys 'image'; give one"),
     ):
         for batches in ([ROWS, ROWS, bad], [bad]):

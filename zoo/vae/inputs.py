@@ -539,6 +539,10 @@ def _described(value):
     if hasattr(value, "element_spec") or isinstance(value, keras.utils.PyDataset):
         return f"a data set ({type(value).__name__}); give one batch after the other"
     if isinstance(value, (list, tuple)):
+        shapes = {getattr(part, "shape", ()) for part in value}
+        if isinstance(value, tuple) and all(shapes) or len(shapes) > 1:
+            # Such as examples with their labels.
+            return f"{type(value).__name__} of {len(value)} items; give the array of the examples"
         return f"{type(value).__name__}; make it an array by `np.asarray`"
     if isinstance(value, str):
         return f"str {value[:40]!r}"
