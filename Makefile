@@ -68,7 +68,7 @@ test: $(TOOLS) $(JAX) $(VAEZOO)  ## Run the quick tests on each of BACKENDS (ten
 $(TYPED): pyproject.toml | $(VENV)/pyvenv.cfg
 	@mkdir -p $(@D)/vaezoo
 	@ln -sfn $(CURDIR)/package/*.py $(CURDIR)/package/py.typed $(CURDIR)/package/runs \
-		$(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
+		$(CURDIR)/package/studies $(FOLDERS:%=$(CURDIR)/%) $(@D)/vaezoo
 	@touch $@
 
 # The type checker reads the packages that are imported.

@@ -18,6 +18,7 @@ from .export import export
 from .interpolate import interpolate
 from .list import list_presets
 from .reconstruct import reconstruct
+from .reproduce import Several, reproduce
 from .sample import sample
 from .signals import Ended, noticed_signals, signals_first
 from .train import train
@@ -130,5 +131,6 @@ def root(
 
 
 app.command("list")(list_presets)
+app.command(cls=Several)(reproduce)
 for _command in (train, sample, export, evaluate, diagnose, reconstruct, interpolate):
     app.command()(_command)

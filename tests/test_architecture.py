@@ -21,11 +21,17 @@ ARROWS = {
     "callbacks": {"core", "losses", "metrics"},
     "data": {"core"},
     "runs": {"callbacks", "core", "data", "layers", "losses", "metrics", "zoo"},
-    "cli": {"callbacks", "core", "data", "layers", "losses", "metrics", "package", "runs", "zoo"},
-    "package": {"callbacks", "cli", "core", "data", "layers", "losses", "metrics", "runs", "zoo"},
-}
+    "studies": {"callbacks", "core", "data", "layers", "losses", "metrics", "runs", "zoo"},
+    "cli": {
+        "callbacks", "core", "data", "layers", "losses", "metrics", "package", "runs", "studies",
+        "zoo",
+    },
+    "package": {
+        "callbacks", "cli", "core", "data", "layers", "losses", "metrics", "runs", "studies", "zoo",
+    },
+}  # fmt: skip
 # Where a part lies if not in a folder of its name.
-PLACES = {"runs": "package/runs"}
+PLACES = {"runs": "package/runs", "studies": "package/studies"}
 # In the environments of both backends; all else waits until a function needs it.
 EVERYWHERE = {"keras", "matplotlib", "numpy", "rich", "sklearn", "typer"}
 DOOR = "core/posteriors.py"

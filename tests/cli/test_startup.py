@@ -18,7 +18,9 @@ COMMANDS = sorted(typer.main.get_command(app).commands)
 EARLY = [
     *[([], 2), (["--help"], 0), (["list"], 0), (["list", "nothing"], 2)],
     *[([command, "--help"], 0) for command in COMMANDS],
-    *[([command], 2) for command in COMMANDS if command != "list"],
+    *[([command], 2) for command in COMMANDS if command not in ("list", "reproduce")],
+    *[(["reproduce"], 0), (["reproduce", "vae_as/table2", "--list"], 0)],
+    (["reproduce", "vae_as/table2", "--rows", "vae", "1_1", "--seeds", "0", "1", "--jobs"], 0),
     *[(["train", "nothing"], 2), (["train", "vae_digits_mlp", "--nothing"], 2)],
     *[([command, "nothing"], 2) for command in COMMANDS if command not in ("list", "train")],
     (["train", "vae_digits_mlp", "--out", "nothing", "--resume"], 2),
