@@ -72,6 +72,12 @@ def reproduce(
     listed: Annotated[
         bool, typer.Option("--list", help="Show the numbers there are, and run nothing.")
     ] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Write RESULTS.md, and README.md's sentence, from the records."
+        ),
+    ] = False,
     jobs: Annotated[
         bool, typer.Option("--jobs", help="Print one command a row and seed instead.")
     ] = False,
@@ -115,6 +121,7 @@ def reproduce(
       vaezoo reproduce hebae/figure1a --scale small
       vaezoo reproduce mu_vae/table1_mnist --data mnist=mnist.npz
       vaezoo reproduce vae_as/table2 --jobs | parallel
+      vaezoo reproduce --write
     """
     from ..studies.data import Places
 
@@ -123,6 +130,12 @@ def reproduce(
     results = results or (root / "results" if small else Path("results"))
     places = Places(_given(data or []), data_dir, root / "data")
     console = open_console()
+    if write:
+        from ..studies import report
+
+        for path in report.write(results):
+            console.print(f"Written: {path}", highlight=False)
+        return
     if study is None:
         from ..studies.listing import studies_table
 

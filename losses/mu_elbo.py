@@ -108,8 +108,7 @@ class MuELBO(Objective):
 
     Note: The paper prints `raw_lv`, which drives every variance to zero against its own text; the
     default is the form that the paper says "can be kept as is". Choosing `raw_lv` warns. Presets
-    whose names end in `_raw_lv` have the printed term, the others the default; RESULTS.md tells
-    what each gives.
+    whose names end in `_raw_lv` have the printed term, the others the default.
 
     Reference: mu-VAE, eq. 6.
     """

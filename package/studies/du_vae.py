@@ -106,7 +106,8 @@ TABLE_2 = Study(
 )
 
 _FIGURE_1 = {
-    "vae": ("VAE", "text_vae", {}),
+    "vae": ("VAE", "text_vae", {"beta": 1.0}),
+    "vae_annealed": ("VAE, annealed", "text_vae", {}),
     "agg_vae": ("Agg-VAE", "agg_vae", {}),
     "free_bits": ("free bits (0.5)", "free_bits_vae", {"free_bits": 0.5}),
     "delta_vae": ("delta-VAE (0.5)", "delta_vae", {"delta": 0.5}),
@@ -118,7 +119,9 @@ _FIGURE_1 = {
 def _synthetic(row: str) -> Training:
     _, preset, model = _FIGURE_1[row]
     return Training(
-        name=f"synthetic_{row}",
+        name={"vae": "synthetic_vae_constant", "vae_annealed": "synthetic_vae"}.get(
+            row, f"synthetic_{row}"
+        ),
         preset=f"{preset}_yelp_sentences",
         data="synthetic_text",
         model={"latent_dim": 2, **model},

@@ -118,6 +118,7 @@ class Row:
         reason: Why it misses, where that is known.
         not_run: Why it cannot be run here, or empty.
         protocol: `Protocol`, if it is not the study's.
+        variant: Whether it is one of ours beside the published row, which does not count.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Row:
     reason: str = ""
     not_run: str = ""
     protocol: Protocol | None = None
+    variant: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

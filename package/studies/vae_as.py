@@ -103,6 +103,7 @@ def _table_2() -> tuple[Row, ...]:
                     name=name + ("_ce" if other else ""),
                     title=title + (", by `ce`" if other else ""),
                     run=_weighted(name, estimator),
+                    variant=other,
                     published=published,
                     differs="information by `ce`, a lower bound, where the table has that by "
                     "entropies (`entropy`), whose steps take nine times as long"

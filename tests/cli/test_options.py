@@ -49,6 +49,11 @@ interpolate {{d}}/images -n 2 --data digits --data-dir {{d}} --split train --bin
 interpolate {{d}}/images 1 2 --num 1 --grey --gray --steps 3 --out {{d}}/i.png --overwrite
 interpolate {{d}}/text good bad --steps 3
 export {{d}}/text {{d}}/text_served --beam 2
+reproduce --data-dir {{d}} --results {{d}}/records
+reproduce --write --results {{d}}/records
+reproduce hebae/figure2 --list --root {{d}}/reproduced
+reproduce hebae/figure2 --jobs --rows vae_k2 wae_k2 --seeds 0 1 --budget 2h --scale small
+reproduce hebae/figure2 --jobs --data mnist={{d}} --rows vae_k2
 """
 
 
