@@ -16,6 +16,8 @@ _PRESETS = {
     "beta_vae": "beta_vae_{}_cnn",
     "mu_vae_c3": "mu_vae_{}_cnn",
     "mu_vae_c6": "mu_vae_{}_cnn_c6",
+    "mu_vae_c3_raw_lv": "mu_vae_{}_cnn_raw_lv",
+    "mu_vae_c6_raw_lv": "mu_vae_{}_cnn_c6_raw_lv",
 }
 _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 #: Of training; the paper gives none.
@@ -37,7 +39,18 @@ def _table(data: str, place: int) -> Study:
     rows = []
     for name, (title, published) in _TABLE_1.items():
         run = _training(name, data)
-        rows.append(Row(name=name, title=title, run=run, published={"accuracy": published[place]}))
+        accuracy = {"accuracy": published[place]}
+        rows.append(Row(name=name, title=title, run=run, published=accuracy))
+    for name in ("mu_vae_c3", "mu_vae_c6"):
+        printed = Row(
+            name=f"{name}_raw_lv",
+            title=f"{_TABLE_1[name][0]}, variance term as printed",
+            run=_training(f"{name}_raw_lv", data),
+            published={"accuracy": _TABLE_1[name][1][place]},
+            differs="the raw log-variance of eq. 6, which has no minimum, held at -10 or above",
+            variant=True,
+        )
+        rows.append(printed)
     return Study(
         paper="mu_vae",
         name=f"table1_{data}",

@@ -23,9 +23,9 @@ _HEAD = """# Results
 Published tables and figures beside what this library measured. `vaezoo reproduce --write` writes
 this file from the records in [`results/`](results) and from nothing else; `vaezoo reproduce STUDY`
 trains, measures and records a study. A row is *reproduced* within 0.3 nats or 1 percentage point of
-the published number, *better* or *missed* otherwise; numbers that a paper calls neither good nor bad
-(KL, MI, AU) do not decide, and are named where they are off by more. ± is one standard error: over test
-examples or repetitions of one run, over seeds where there are several.
+the published number, *better* or *missed* otherwise; numbers that a paper calls neither good nor
+bad (KL, MI, AU) do not decide, and are named where they are off by more. ± is one standard error:
+over test examples or repetitions of one run, over seeds where there are several.
 """
 
 
