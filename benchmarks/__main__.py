@@ -57,20 +57,26 @@ RATIOS = (
 
 def measure(contestants, rounds):
     """Steps per second by contestant, a list with one entry per round."""
+    found = bursts(contestants, rounds)
+    return {name: [burst.speed for burst in found[name]] for name in found}
+
+
+def bursts(contestants, rounds, cores=None):
+    """Bursts by contestant, a list with one entry per round; each may use some cores or all."""
     workers = {}
     for name, (python, script, backend) in contestants.items():
         if not Path(python).exists():
             sys.exit(f"{name} needs {python}, which `make bench` sets up.")
         command = [python, str(HERE / script[0]), *script[1:]]
-        workers[name] = Worker(command, {**os.environ, "KERAS_BACKEND": backend})
+        workers[name] = Worker(command, {**os.environ, "KERAS_BACKEND": backend}, cores)
         workers[name].wait()
-    speeds = {name: [] for name in workers}
+    found = {name: [] for name in workers}
     for _ in track(range(rounds), "Rounds"):
         for name, worker in workers.items():
-            speeds[name].append(worker.burst())
+            found[name].append(worker.burst())
     for worker in workers.values():
         worker.stop()
-    return speeds
+    return found
 
 
 def import_cost(repeats=7):

@@ -4,10 +4,13 @@ Ratios are taken within a round, seconds apart, so that a machine whose speed dr
 sides alike.
 """
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 #: 430 steps of 128 are an epoch of MNIST's 55,000 training images.
@@ -40,6 +43,43 @@ class Text(NamedTuple):
 TEXT = Text()
 
 
+class Networks(NamedTuple):
+    """A kind of networks: the preset that has them, and its steps in a burst."""
+
+    preset: str
+    steps: int
+    batch_size: int
+    #: Number of trainable weights, ours and the peer's.
+    weights: int
+
+
+NETWORKS = {
+    "dense": Networks("vae_mnist_500", 100, 128, 2_098_364),
+    "CNN of mu-VAE": Networks("mu_vae_mnist_cnn", 40, 64, 227_413),
+    "ResNet": Networks("resnet_vae_mnist", 16, 100, 1_201_487),
+    "ResNet + PixelCNN": Networks("du_vae_omniglot", 2, 50, 1_646_912),
+}
+
+
+#: A contestant that multiplies large matrices alone, and what a product takes.
+PEAK, PRODUCT_SIZE = "peak", 2048
+PRODUCT_FLOP = 2 * PRODUCT_SIZE**3
+
+
+def images(networks):
+    """Random binary images for a burst, float32 `(steps * batch_size, 784)`."""
+    import numpy as np
+
+    shape = (networks.steps * networks.batch_size, PIXELS)
+    return (np.random.default_rng(0).random(shape) < 0.3).astype("float32")
+
+
+def check_weights(found, networks):
+    """Raises a `ValueError` unless both sides train the same number of weights."""
+    if found != networks.weights:
+        raise ValueError(f"{networks.preset} has {networks.weights} weights. Received: {found}")
+
+
 def text_batches():
     """Random sentences of one length, int32 `(steps, batch_size, length)`."""
     import numpy as np
@@ -50,20 +90,69 @@ def text_batches():
     return x
 
 
+def in_steps(tokens):
+    """The burst of text, which counts tokens, in steps."""
+
+    def burst():
+        return tokens() * TEXT.steps / TEXT.tokens
+
+    return burst
+
+
+class Burst(NamedTuple):
+    """What a worker measured."""
+
+    steps: float
+    #: Seconds by the clock, and of processor time of all threads.
+    wall: float
+    cpu: float
+    #: Most memory that the process held since it was warm, and before that, in MB.
+    peak: float
+    before: float
+
+    @property
+    def speed(self):
+        """Steps a second by the clock."""
+        return self.steps / self.wall
+
+
 def serve(burst):
     """Runs `burst()`, which returns its number of steps, whenever the parent asks for it."""
+    before = memory("VmRSS")
     burst()
+    forget_peak()
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         steps = burst()
-        print(json.dumps(steps / (time.perf_counter() - start)), flush=True)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(json.dumps([steps, wall, cpu, memory("VmHWM"), before]), flush=True)
+
+
+def memory(name):
+    """An entry of the process's memory, in MB; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith(name)), 0.0)
+
+
+def forget_peak():
+    """Lets the peak of the process's memory begin anew, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 class Worker:
     """A contestant in a process of its own."""
 
-    def __init__(self, command, environment):
+    def __init__(self, command, environment, cores=None):
+        def confine():
+            # Threads that wait for a core that other work holds would count as processor time.
+            if cores is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -71,6 +160,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=confine,
         )
 
     def wait(self):
@@ -82,13 +172,13 @@ class Worker:
         raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
 
     def burst(self):
-        """Steps per second of one burst."""
+        """Returns the `Burst` that the worker has measured."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
             try:
-                return float(line)
-            except ValueError:
+                return Burst(*json.loads(line))
+            except (TypeError, ValueError):
                 continue
         raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
 
