@@ -17,6 +17,8 @@ PEERS := $(BENCH_VENV)/.peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Set, as images of containers have it, each of the tests' processes would compile all it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
