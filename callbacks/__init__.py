@@ -1,6 +1,7 @@
 """Callbacks: schedules, monitors, early warnings and constraints for `fit`."""
 
 from .aggressive_training import AggressiveTraining
+from .checkpoint import Checkpoint
 from .collapse_warning import CollapseWarning, PosteriorCollapse
 from .gamma_renormalization import GammaRenormalization
 from .kl_annealing import KLAnnealing
@@ -9,6 +10,7 @@ from .plateau_decay import PlateauDecay
 
 __all__ = [
     "AggressiveTraining",
+    "Checkpoint",
     "CollapseWarning",
     "GammaRenormalization",
     "KLAnnealing",

@@ -100,6 +100,19 @@ class AggressiveTraining(keras.callbacks.Callback):
             )
         self._data, self.history = data, []
 
+    def get_state(self) -> tuple[dict[str, Any], list[Any]]:
+        """Returns what it has measured, for a checkpoint; the model has the rest."""
+        return {"history": list(self.history)}, []
+
+    def set_state(self, values: dict[str, Any], arrays: Any) -> None:
+        """Goes on from what `get_state` returned, once the training has begun.
+
+        Args:
+            values: Dict of JSON values.
+            arrays: Empty list.
+        """
+        self.history = list(values["history"])
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, and ends the phase if it is time."""
         phase = self._phase()

@@ -120,6 +120,21 @@ class CollapseWarning(keras.callbacks.Callback):
                 f"{type(objective).__name__} without one"
             )
 
+    def get_state(self) -> tuple[dict[str, Any], list[Any]]:
+        """Returns what it has seen and done, for a checkpoint: JSON values, and no arrays."""
+        names = ("history", "actions", "_warned", "_due")
+        return {name.strip("_"): getattr(self, name) for name in names}, []
+
+    def set_state(self, values: dict[str, Any], arrays: Any) -> None:
+        """Goes on from what `get_state` returned, once the training has begun.
+
+        Args:
+            values: Dict of JSON values.
+            arrays: Empty list.
+        """
+        self.history, self.actions = list(values["history"]), list(values["actions"])
+        self._warned, self._due = values["warned"], values["due"]
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Does what the last warning asked for."""
         if self._due:

@@ -133,9 +133,10 @@ class PlateauDecay(keras.callbacks.Callback):
         self._reference, self._stalled = math.inf, 0
         self._kept: list[Any] | None = None
         self._first_rate, self._ended = self._current_rate(), False
+        self._step = self._steps()
 
     def get_state(self) -> tuple[dict[str, Any], list[Array]]:
-        """Returns the state between epochs, for a checkpoint.
+        """Returns the state between batches, for a checkpoint.
 
         Returns:
             Pair of a dict of JSON values, whose `ended` says whether it has ended the training, and
@@ -149,6 +150,7 @@ class PlateauDecay(keras.callbacks.Callback):
             "first_rate": self._first_rate,
             "decays": [{**decay, "value": _finite(decay["value"])} for decay in self.decays],
             "ended": self._ended,
+            "step": self._step,
         }
         return values, list(self._kept or ())
 
@@ -183,6 +185,8 @@ class PlateauDecay(keras.callbacks.Callback):
                 f"`values` must be what `get_state` returned. Missing: {error}"
             ) from error
         self._kept = list(arrays) or None
+        # Earlier versions have no states within an epoch.
+        self._step = values.get("step", self._step)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the step that the epoch begins with."""

@@ -12,8 +12,10 @@ from typing import Annotated
 
 import typer
 
+from ..core.checkpoints import position_of, read_every
 from ..core.checks import SEEDS
 from ..core.files import check_writable
+from ..core.locks import check_unlocked
 from ..runs import directory as folder
 from ..runs import settings
 from . import catalog
@@ -156,10 +158,22 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run in --out after its last complete epoch, with its settings.",
+            help="Continue the run in --out where it was stopped, with its settings. It ends with "
+            "the bits of a run that never stopped.",
             rich_help_panel="Run",
         ),
     ] = False,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="TIME|STEPS",
+            help="How often to save within an epoch, beside after each one: 30s, 10m, 2h, or a "
+            "number of steps. What a kill can cost is at most that.",
+            show_default="after each epoch alone",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel="Run"),
@@ -182,11 +196,13 @@ def train(
     config.json and versions.json say what was run, history.jsonl has a line
     an epoch, checkpoints/ the last and the best model, tensorboard/ the curves
     and model.keras the result; vocabulary.txt has the words of a run on text.
-    Ctrl-C loses at most one epoch.
+    Ctrl-C and SIGTERM save after the present batch and say how to go on; kill -9
+    costs what came after the last epoch, or after --checkpoint-every.
 
     Examples:
       vaezoo train du_vae_digits_mlp --out runs/du
       vaezoo train du_vae_digits_mlp --out runs/du --resume --epochs 120
+      vaezoo train du_vae_mnist_mlp --out runs/mnist --checkpoint-every 10m
       vaezoo train du_vae_mnist_mlp --data my_images.npz --epochs 20
       vaezoo train beta_vae_digits_mlp --set beta=2 --set training.learning_rate=3e-4
       vaezoo train vae_digits_mlp --set networks.hidden_units=[64,64]
@@ -198,13 +214,22 @@ def train(
         raise ValueError("`--resume` and `--overwrite` exclude each other")
     if resume and out is None:
         raise ValueError("`--resume` needs `--out`, the directory of the run to continue")
+    read_every("--checkpoint-every", checkpoint_every)
     directory = out or folder.default_directory(preset)
     catalog.check(preset)
+    if resume and folder.is_unbegun(directory):
+        say_error(
+            f"'{directory}' holds no run yet: it was stopped before it had begun, and begins now, "
+            "with the settings given",
+            "",
+        )
+        resume = False
     if resume:
         folder.read_config(directory)
     else:
         folder.check_free(directory, overwrite)
         check_writable(directory / folder.CONFIG)
+    check_unlocked(directory)
 
     from ..runs import Run, RunSpec
 
@@ -226,6 +251,7 @@ def train(
             "steps_per_execution": steps_per_execution,
             "xla": xla,
             "monitor": monitor,
+            "checkpoint_every": checkpoint_every,
         },
     )
     command = shlex.join(["vaezoo", *sys.argv[1:]])
@@ -249,8 +275,8 @@ def train(
             raise
         by = f" by {error}" if isinstance(error, Ended) else ""
         say_error(
-            f"Interrupted{by} after {len(run.history)} of {ready.epochs} epochs. The model as it "
-            f"was then: {last}. To continue: {resumption}",
+            f"Interrupted{by} after {_standing(run, ready)}. The model as it was then: {last}. To "
+            f"continue: {resumption}",
             "",
         )
         raise typer.Exit(getattr(error, "code", 130)) from None
@@ -323,6 +349,19 @@ def _announced(run, ready):
         f"{run.spec.precision}, epochs {ready.trained_epochs + 1} to {ready.epochs}. "
         f"Run: {run.directory}"
     )
+
+
+def _standing(run, ready):
+    """What the last checkpoint has behind it."""
+    epoch, batch = position_of(run.directory / folder.LAST) or (len(run.history), 0)
+    told = f"{epoch} of {ready.epochs} epochs"
+    if not batch:
+        return told
+    try:
+        whole = f" of {len(ready.train)}"
+    except TypeError:
+        whole = ""
+    return f"{told} and {batch}{whole} batches of the next"
 
 
 def _resumption(preset, run, data):

@@ -56,6 +56,14 @@ class RowOrder(EpochNumber):
         super().__init__()
         self.count, self.seed, self.shuffle = count, seed, shuffle
 
+    def get_state(self) -> tuple[dict[str, Any], list[Any]]:
+        """Returns what the orders depend on, for a checkpoint."""
+        return {"seed": int(self.seed)}, []
+
+    def set_state(self, values: dict[str, Any], arrays: Any) -> None:
+        """Goes on with the orders of `get_state`."""
+        self.seed = values["seed"]
+
     def rows(self) -> Array:
         """Returns the rows of the present epoch, int64 `(count,)`."""
         if not self.shuffle:

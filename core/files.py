@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from .types import FilePath
 
+#: What the names of files begin with that are being written; a killed process leaves them.
+PARTIAL = ".partial-"
 #: What the system answers where there is no room.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -73,7 +75,7 @@ def written(path: FilePath) -> Iterator[Any]:
         Unwritable: With the path and the reason.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -4,7 +4,7 @@ config.json       every setting after overrides, the seed and the command
 versions.json     Python, libraries, platform
 history.jsonl     one strict JSON object per epoch
 vocabulary.txt    of text: a word a line, line n (from 0) that of id n
-checkpoints/      last.keras and best.keras
+checkpoints/      last.keras and best.keras; what the run goes on from is in last.keras
 tensorboard/      event files
 model.keras       the model after its last epoch
 """
@@ -18,10 +18,12 @@ import math
 import platform
 import time
 import warnings
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from ..core.checkpoints import Saved, position_of, read_state
+from ..core.files import PARTIAL
+from ..core.locks import LOCK
 from .settings import SECTIONS
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ DIVERGED = 100.0
 #: Nats for each value of an example that no model needs: an untrained one of 8-bit images that
 #: nobody scaled, under N(m, 1), has 3e4.
 HOPELESS = 1e6
-#: What a checkpoint holds beside the model, for the run that goes on from it.
-STATE = "vaezoo_run"
 
 
 def default_directory(preset: str) -> Path:
@@ -61,6 +61,8 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
     if directory.is_dir() and not any(directory.iterdir()):
         return
     if not directory.exists() and not directory.is_symlink():
+        return
+    if is_unbegun(directory):
         return
     try:
         config = _config_or_none(directory)
@@ -79,6 +81,18 @@ def check_free(directory: Path, overwrite: bool = False) -> None:
             f"'{directory}' already holds another run, of {config['preset']}: continue "
             "it (--resume), overwrite it (--overwrite), or name another directory (--out)"
         )
+
+
+def is_unbegun(directory: Path) -> bool:
+    """Whether a run was stopped here before its configuration was written: nothing is lost."""
+    if not (directory / LOCK).is_file():
+        return False
+    for path in directory.iterdir():
+        if path.name in (LOCK, VOCABULARY) or path.name.startswith(PARTIAL):
+            continue
+        if path.name != CHECKPOINTS or not path.is_dir() or any(path.glob("[!.]*")):
+            return False
+    return True
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -163,26 +177,8 @@ def fingerprint(vocabulary: Any) -> str:
     return hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
 
 
-class Progress(NamedTuple):
-    """How far a run has come.
-
-    Attributes:
-        history: Records of the epochs that the last checkpoint has behind it.
-        callbacks: Dict of the states of callbacks by their class' name: each a pair of JSON values
-            and a list of arrays. None for a checkpoint that holds none.
-    """
-
-    history: list
-    callbacks: dict | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether a callback has ended the run."""
-        return any(state.get("ended") for state, _ in (self.callbacks or {}).values())
-
-
-def read_progress(directory: Path) -> Progress:
-    """Reads how far the run in `directory` has come; without a checkpoint, nowhere.
+def read_progress(directory: Path) -> Any:
+    """Reads how far the run in `directory` has come, a `Saved`; without a checkpoint, nowhere.
 
     Raises:
         ValueError: If checkpoint or history cannot be read, or contradict each other.
@@ -194,39 +190,52 @@ def read_progress(directory: Path) -> Progress:
                 f"'{directory}' cannot be continued: its {LAST} is missing. Start anew, and "
                 "overwrite it (--overwrite)"
             )
-        return Progress([])
+        return Saved(0)
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-            if f"{STATE}.json" not in members:
-                # Of a version that kept no more than the history.
-                return Progress(read_history(directory))
-            state = json.loads(archive.read(f"{STATE}.json"))
-            callbacks = {
-                name: (
-                    values,
-                    [_read_array(archive, f"{STATE}/{name}/{i}.npy") for i in range(count)],
-                )
-                for name, (values, count) in state["callbacks"].items()
-            }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        saved = read_state(file)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"'{file}' is broken, and the run cannot go on from it: start anew, and overwrite it "
             f"(--overwrite), or use {BEST}. ({' '.join(str(error).split())})"
         ) from error
+    if saved is None:
+        # Of a version that kept no more than the history.
+        history = read_history(directory)
+        return Saved(len(history), history=history)
+    if saved.epoch != len(saved.history):
+        raise ValueError(f"'{file}' is broken: it has no record of each of {saved.epoch} epochs")
     try:
-        kept = read_history(directory) == state["history"]
-        # One more line than the checkpoint has epochs: a loss that was no number.
-        reason = "" if kept else "it differs"
+        lines = read_history(directory)
+        # The last line may be missing, where the run was killed before it was written; and there
+        # is one more than the checkpoint has epochs for a loss that was no number.
+        reason = "" if lines == saved.history[: max(len(lines), saved.epoch - 1)] else "it differs"
     except ValueError as error:
         reason = str(error)
     if reason:
         warnings.warn(
             f"'{directory / HISTORY}' is not that of the last checkpoint, after epoch "
-            f"{len(state['history'])}, and is written anew from it ({reason})",
+            f"{len(saved.history)}, and is written anew from it ({reason})",
             stacklevel=2,
         )
-    return Progress(state["history"], callbacks)
+    return saved
+
+
+def recorded(directory: Path) -> list[dict[str, Any]]:
+    """Returns the records of complete epochs: those of the last checkpoint, or of the history.
+
+    Raises:
+        ValueError: If the history cannot be read.
+    """
+    lines = read_history(directory)
+    found = epoch_of(directory / LAST)
+    if found is None or found != len(lines) + 1:
+        return lines
+    # The run was killed before it had written the last line.
+    try:
+        saved = read_state(directory / LAST)
+    except (OSError, ValueError):
+        return lines
+    return lines if saved is None else list(saved.history)
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
@@ -321,20 +330,10 @@ def versions() -> dict[str, str]:
     return {**found, "platform": platform.platform()}
 
 
-def _read_array(archive, member):
-    import numpy as np
-
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
 def epoch_of(file: Path) -> int | None:
     """Returns the epoch that a checkpoint was written after, or None if it does not tell."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return json.loads(archive.read(f"{STATE}.json"))["epoch"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
+    found = position_of(file)
+    return None if found is None else found[0]
 
 
 def find_model(path: Path) -> Path:
@@ -352,10 +351,19 @@ def find_model(path: Path) -> Path:
                 f"'{path}' is an exported SavedModel: give the run directory or the .keras file "
                 "that it was exported from"
             )
-        for name in (MODEL, LAST):
-            if (path / name).is_file():
-                return path / name
-        raise FileNotFoundError(f"'{path}' holds no model: neither {MODEL} nor {LAST}")
+        found = [path / name for name in (MODEL, LAST) if (path / name).is_file()]
+        if not found:
+            raise FileNotFoundError(f"'{path}' holds no model: neither {MODEL} nor {LAST}")
+        return found[-1] if len(found) > 1 and _is_later(found[1], found[0]) else found[0]
     if path.suffix != ".keras":
         raise ValueError(f"'{path}' is not a .keras file")
     return path
+
+
+def _is_later(checkpoint, model):
+    """Whether a run has gone on after its final model was written."""
+    last, final = position_of(checkpoint), position_of(model)
+    if last is not None and final is not None:
+        return last > final
+    # An earlier version wrote the one or the other; it wrote the model after the checkpoint.
+    return checkpoint.stat().st_mtime > model.stat().st_mtime + 1.0

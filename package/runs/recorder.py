@@ -8,14 +8,17 @@ import math
 import os
 import shutil
 import time
-import warnings
-import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from ..core.files import naming, written
+from ..core.checkpoints import Saved, write_state
+from ..core.files import PARTIAL, naming, written
+from ..core.locks import LOCK, FolderLock
+from ..core.resuming import Ahead, Resuming
+from ..core.states import assign, unsaved_variables
 from .directory import (
     BEST,
     CHECKPOINTS,
@@ -23,7 +26,6 @@ from .directory import (
     HISTORY,
     LAST,
     MODEL,
-    STATE,
     TENSORBOARD,
     VERSIONS,
     VOCABULARY,
@@ -35,45 +37,53 @@ from .directory import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Any
 
     from ..core.types import Config, FilePath
-    from .directory import Progress
 
 
-class RunRecorder(keras.callbacks.Callback):
+class RunRecorder(Resuming):
     """Writes the run directory, and claims it only when training is about to begin.
 
     It goes among the callbacks by `around`, since what steers the training acts at the end of an
     epoch, too: the best weights are kept before that, and the last checkpoint after it, with what
     each of those callbacks remembers.
 
+    The checkpoint has the history, and decides: what else there is of an epoch, the best model and
+    the line of the history, is written after it, and again where a run was killed between them.
+
     Args:
         directory: Path of the run.
         config: JSON values, the run's configuration.
-        progress: `Progress` of the run in `directory` if it goes on, or None for a new one.
+        progress: `Saved` of the run in `directory` if it goes on, or None for a new one.
         overwrite: Whether a run that is already there is removed.
         vocabulary: Vocabulary of a run on text.
+        every: None, or how often to save within an epoch.
     """
+
+    writes_variables = False
 
     def __init__(
         self,
         directory: Path,
         config: Config,
-        progress: Progress | None = None,
+        progress: Saved | None = None,
         overwrite: bool = False,
         vocabulary: Any = None,
+        every: Any = None,
     ) -> None:
-        super().__init__()
+        super().__init__(every)
         # What cannot be written is found before there is anything to write to.
         self._config = json.dumps(config, indent=2)
         self.directory, self.progress = directory, progress
         self.overwrite, self.vocabulary = overwrite, vocabulary
         self.history = list(progress.history) if progress else []
-        self._started = math.nan
+        #: Batches of the next epoch that the last checkpoint has behind it.
+        self.batch = progress.batch if progress else 0
+        self._started, self._spent = math.nan, 0.0
         self._made: list[Path] | None = None
-        self._steering: Any = ()
+        #: `FolderLock`, which a `Run` gives back; one that goes on has it before.
+        self.lock: Any = None
 
     @property
     def claimed(self) -> bool:
@@ -82,17 +92,23 @@ class RunRecorder(keras.callbacks.Callback):
 
     def around(self, callbacks: Any) -> list[Any]:
         """Returns callbacks that may change the model, with the recorder before and behind."""
-        self._steering = tuple(callbacks)
-        return [_Ahead(self), *callbacks, self]
+        self._ahead = _Ahead(self)
+        self.remember(callbacks)
+        return [self._ahead, *callbacks, self]
 
     def claim(self) -> None:
         """Makes the directory and writes what is known at the start."""
         if self.progress is None:
             check_free(self.directory, self.overwrite)
         missing = [p for p in (self.directory, *self.directory.parents) if not p.exists()]
+        if self.lock is None:
+            self.lock = FolderLock(self.directory)
+            if self.progress is None:
+                # Another process may have been first.
+                check_free(self.directory, self.overwrite)
         self._made = missing
         if self.progress is None:
-            self._clear()
+            self._clear_directory()
         with naming(self.directory):
             (self.directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         if self.vocabulary is not None and self.progress is None:
@@ -103,8 +119,6 @@ class RunRecorder(keras.callbacks.Callback):
         if not (self.directory / VERSIONS).exists():
             self._write(VERSIONS, json.dumps(versions(), indent=2))
         self._write(HISTORY, "".join(map(_line, self.history)))
-        if not (self.directory / LAST).exists():
-            self._save_last()
         # Of a run that was ended between the two.
         waiting = self.directory / _WAITING
         if waiting.is_file() and epoch_of(waiting) == len(self.history):
@@ -112,31 +126,44 @@ class RunRecorder(keras.callbacks.Callback):
 
     def withdraw(self) -> None:
         """Removes what `claim` has made, so that nothing is in the way of another try."""
-        if self._made is None or self.progress is not None or self.history:
+        if self._made is None or self.progress is not None or self.history or self.batch:
             return
-        self._clear()
+        self._clear_directory()
+        (self.directory / CONFIG).unlink(missing_ok=True)
+        (self.directory / LOCK).unlink(missing_ok=True)
         for place in [self.directory, *self._made]:
             # Another's files stay, and so do the folders that they lie in.
             with contextlib.suppress(OSError):
                 if place in self._made:
                     place.rmdir()
 
+    def read(self) -> Saved | None:
+        return self.progress
+
+    def write(self, saved: Saved) -> None:
+        draft = saved._replace(history=self.history)
+        if saved.batch:
+            draft = draft._replace(logs={**(saved.logs or {}), _SECONDS: self._seconds()})
+        write_state(self.directory / LAST, draft, self.model.save)
+        self.batch = saved.batch
+
+    def restore_variables(self, saved: Saved) -> None:
+        """Sets what Keras has left out of its file; a `Run` has read that."""
+        if saved.variables is not None:
+            with naming_checkpoint(self.directory / LAST):
+                assign(unsaved_variables(self.model), saved.variables)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Gives the callbacks back what they remembered."""
-        held = None if self.progress is None else self.progress.callbacks
-        for callback in self._remembering():
-            name = type(callback).__name__
-            if held and name in held:
-                callback.set_state(*held[name])
-            elif self.history:
-                warnings.warn(
-                    f"The checkpoint has no state of {name}, which starts anew at this epoch",
-                    stacklevel=2,
-                )
+        super().on_train_begin(logs)
+        if self.progress is None or not (self.directory / LAST).exists():
+            self.save(0, 0)
 
     def begin(self) -> None:
         """Starts the clock of an epoch."""
-        self._started = time.perf_counter()
+        self._started, self._spent = time.perf_counter(), 0.0
+        if self._saved is not None and self._passing:
+            self._spent = (self._saved.logs or {}).pop(_SECONDS, 0.0)
 
     def keep_best(self, logs: dict[str, Any] | None) -> None:
         """Keeps the model of an epoch that is the best so far, until the epoch is recorded."""
@@ -146,19 +173,20 @@ class RunRecorder(keras.callbacks.Callback):
             self.model.stop_training = True
         elif all(score(record)[0] < score(other)[0] for other in self.history):
             with averaged(self.model):
-                _save(self.model, self.directory / _WAITING, len(self.history) + 1)
+                saved = Saved(len(self.history) + 1)
+                write_state(self.directory / _WAITING, saved, self.model.save)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = dict(logs or {})
         logs.setdefault("learning_rate", _learning_rate(self.model))
-        record = record_of(epoch + 1, round(time.perf_counter() - self._started, 3), logs)
+        record = record_of(epoch + 1, self._seconds(), logs)
         if record["loss"] is None:
             self.model.stop_training = True
             self.history.append(record)
         else:
             self.history.append(record)
             try:
-                self._save_last()
+                self.end_epoch(epoch)
             except BaseException:
                 # The epoch is not recorded, and will be trained again.
                 self.history.pop()
@@ -168,6 +196,7 @@ class RunRecorder(keras.callbacks.Callback):
                     os.replace(self.directory / _WAITING, self.directory / BEST)
         with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
             file.write(_line(record))
+        self.signals.deliver()
 
     def fail(self, reason: str) -> None:
         """Notes that the epoch after the last one recorded has ended the run."""
@@ -175,45 +204,45 @@ class RunRecorder(keras.callbacks.Callback):
         with naming(self.directory / HISTORY), (self.directory / HISTORY).open("a") as file:
             file.write(_line(record))
 
-    def _remembering(self):
-        return [callback for callback in self._steering if hasattr(callback, "get_state")]
+    def _seconds(self):
+        return round(self._spent + time.perf_counter() - self._started, 3)
 
-    def _save_last(self):
-        states = {}
-        for callback in self._remembering() if self.history else ():
-            states[type(callback).__name__] = callback.get_state()
-        _save(self.model, self.directory / LAST, len(self.history), self.history, states)
-
-    def _clear(self):
-        for name in (CONFIG, VERSIONS, HISTORY, VOCABULARY, MODEL):
+    def _clear_directory(self):
+        # In this order what is left of a run is one, until its configuration is replaced.
+        for name in (MODEL, HISTORY):
             (self.directory / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS, TENSORBOARD):
             shutil.rmtree(self.directory / name, ignore_errors=True)
+        for name in (VERSIONS, VOCABULARY):
+            (self.directory / name).unlink(missing_ok=True)
+        for path in self.directory.glob(f"{PARTIAL}*"):
+            path.unlink(missing_ok=True)
 
     def _write(self, name, text):
         with written(self.directory / name) as partial:
             partial.write_text(text, "utf-8")
 
 
+#: Among the logs of a batch in a checkpoint: what the epoch has taken so far.
+_SECONDS = "seconds of the epoch"
 #: The best model of an epoch that is not recorded yet.
 _WAITING = f"{CHECKPOINTS}/.waiting-best.keras"
 
 
-class _Ahead(keras.callbacks.Callback):
+class _Ahead(Ahead):
     """What a `RunRecorder` does before other callbacks act."""
 
-    def __init__(self, recorder: RunRecorder) -> None:
-        super().__init__()
-        self.recorder = recorder
+    owner: RunRecorder
 
     def on_train_begin(self, logs=None):
-        self.recorder.claim()
+        self.owner.claim()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.recorder.begin()
+        self.owner.begin()
+        super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.recorder.keep_best(logs)
+        self.owner.keep_best(logs)
 
 
 def record_of(epoch: int, seconds: float, logs: dict[str, Any]) -> dict[str, Any]:
@@ -252,42 +281,35 @@ def averaged(model: keras.Model) -> Iterator[Any]:
             variable.assign(value)
 
 
+@contextlib.contextmanager
+def naming_checkpoint(file: Path) -> Iterator[Any]:
+    """Says of an error that a checkpoint is broken, or that of another model."""
+    try:
+        yield
+    except Exception as error:
+        # Keras raises almost any kind for a broken file.
+        raise ValueError(f"'{file}' cannot be loaded: {' '.join(str(error).split())}") from error
+
+
 def load_weights(model: keras.Model, file: Path) -> None:
     """Loads weights and optimizer of a checkpoint.
 
     Raises:
         ValueError: If it is broken, or that of another model.
     """
-    try:
+    with naming_checkpoint(file):
         model.load_weights(file)
-    except Exception as error:
-        # Keras raises almost any kind for a broken file.
-        raise ValueError(f"'{file}' cannot be loaded: {' '.join(str(error).split())}") from error
 
 
-def save_model(model: keras.Model, path: FilePath) -> None:
-    """Saves a model so that `path` is the old file or the new one, never half of one."""
-    with written(path) as partial:
-        model.save(partial)
+def save_model(model: keras.Model, path: FilePath, epochs: int) -> None:
+    """Saves a final model so that `path` is the old file or the new one, never half of one.
 
-
-def _save(model, path, epoch, history=(), states=None):
-    """Saves a model together with what a run goes on with."""
-    states = states or {}
-    state = {
-        "epoch": epoch,
-        "history": list(history),
-        "callbacks": {name: (values, len(arrays)) for name, (values, arrays) in states.items()},
-    }
-    with written(path) as partial:
-        model.save(partial)
-        with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(f"{STATE}.json", json.dumps(state, allow_nan=False))
-            for name, (_, arrays) in states.items():
-                for i, array in enumerate(arrays):
-                    member = f"{STATE}/{name}/{i}.npy"
-                    with archive.open(member, "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, array, allow_pickle=False)
+    Args:
+        model: Model.
+        path: File.
+        epochs: Number of epochs that it was trained for.
+    """
+    write_state(Path(path), Saved(epochs), model.save)
 
 
 def map_finite(values: Any) -> Any:

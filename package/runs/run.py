@@ -11,8 +11,10 @@ import keras
 
 from .. import callbacks as _callbacks
 from .. import data as _data
+from ..core.checkpoints import position_of, read_every
 from ..core.checks import check_choice, check_integer, check_keys, check_kind
 from ..core.files import check_writable
+from ..core.locks import locked
 from ..core.precision import dtype_policy
 from ..data import DataSpec
 from . import directory as _directory
@@ -112,8 +114,9 @@ class Run:
             directory: Folder of the run.
             command: What goes on with the run, kept in `config.json` if it is trained.
             **changes: Fields of the spec, which must be those of the run. These alone may differ:
-                `training={"epochs": ...}`, `steps_per_execution`, `xla`, `monitor`; and
-                `data={"data_dir": ...}` or `"download"`, which are not taken from the file.
+                `training={"epochs": ...}`, `steps_per_execution`, `xla`, `monitor`,
+                `checkpoint_every`; and `data={"data_dir": ...}` or `"download"`, which are not
+                taken from the file.
 
         Raises:
             FileNotFoundError: If there is no run.
@@ -145,7 +148,7 @@ class Run:
         """Records of the epochs so far, a dict each: `epoch`, `seconds` and the logs."""
         if self.directory is None:
             return list(self._records)
-        return [] if self._stored is None else _directory.read_history(self.directory)
+        return [] if self._stored is None else _directory.recorded(self.directory)
 
     @property
     def epochs(self) -> int:
@@ -215,6 +218,7 @@ class Run:
         callbacks: Any = (),
         *,
         epochs: int | None = None,
+        checkpoint_every: Any = None,
         verbose: Any = "auto",
         x: Any = None,
         validation_data: Any = None,
@@ -222,10 +226,16 @@ class Run:
     ) -> list[dict]:
         """Trains, from the last checkpoint on where there is one.
 
+        A run that was stopped, by `kill -9` too, ends with the bits of one that never was, given
+        the same machine, versions and settings. Ctrl-C and SIGTERM wait for the end of the batch
+        and save; a second one does not wait.
+
         Args:
             callbacks: Keras callbacks beside those that the run has. What they have as
                 `get_state()` is in the checkpoint, and given to `set_state` when the run goes on.
             epochs: Epochs that the run is to have, those so far included; by default the spec's.
+            checkpoint_every: How often to save within an epoch, as in `RunSpec`, whose value is
+                the default.
             verbose: As in `Model.fit`.
             x: Data to train on in place of the spec's.
             validation_data: The same to validate on.
@@ -242,8 +252,21 @@ class Run:
         if epochs is not None:
             training = {**self.spec.training, "epochs": check_integer("epochs", epochs)}
             self.spec = self.spec.replace(training=training)
+        if checkpoint_every is not None:
+            self.spec = self.spec.replace(checkpoint_every=checkpoint_every)
+            if self._next is not None and self._next.recorder is not None:
+                self._next.recorder.every = read_every("checkpoint_every", checkpoint_every)
         if self.directory is None and self._records:
             raise ValueError("A run without a directory is trained once")
+        # That of a new run is taken where its directory is made.
+        with locked(None if self._stored is None else self.directory) as lock:
+            return self._fit(lock, callbacks, verbose, x, validation_data, fit_args)
+
+    def _fit(self, lock, callbacks, verbose, x, validation_data, fit_args):
+        last = None if self.directory is None else self.directory / _directory.LAST
+        if self._next is not None and lock is not None and position_of(last) != self._next.position:
+            # Another process has gone on with it in the meantime.
+            self._next = None
         ready = self._built()
         if x is None:
             self._opened(ready, validation_data is None)
@@ -251,6 +274,7 @@ class Run:
         validation = ready.validation if validation_data is None else validation_data
         own, recorder = [*ready.callbacks, *keras.tree.flatten(callbacks)], ready.recorder
         if recorder is not None:
+            recorder.lock = lock
             # Observers change nothing, and draw while the checkpoint is already safe.
             own = [*recorder.around(own), *self._observers(ready)]
         try:
@@ -271,7 +295,8 @@ class Run:
                 if last["loss"] is None:
                     # A model whose own `fit` does not watch its loss.
                     raise FloatingPointError(f"The loss was not finite in epoch {last['epoch']}.")
-                save_model(ready.model, self.directory / _directory.MODEL)
+                file = self.directory / _directory.MODEL
+                save_model(ready.model, file, len(recorder.history))
             self._model = ready.model
         except Exception as error:
             if recorder is not None:
@@ -282,6 +307,8 @@ class Run:
         finally:
             # What comes next begins with the last checkpoint.
             self._next = None
+            if recorder is not None and recorder.lock is not None:
+                recorder.lock.release()
             if recorder is not None and recorder.claimed:
                 self._stored, self._overwrite = _directory.read_config(self.directory), False
         return self.history
@@ -328,6 +355,8 @@ class Run:
             if directory is not None:
                 epochs = self._epochs_left(progress, trained, epochs)
             ready = Prepared(built.model, epochs, trained)
+            ready.trained_batches = progress.batch if progress else 0
+            ready.position = None if stored is None else position_of(directory / _directory.LAST)
             ready.callbacks = list(built.fit_args.get("callbacks", ()))
             compile_args = dict(built.compile_args)
             compile_args["steps_per_execution"] = self.spec.steps_per_execution
@@ -341,18 +370,26 @@ class Run:
         if directory is not None:
             config = self._config(trained)
             ready.recorder = RunRecorder(
-                directory, config, progress, self._overwrite, self.vocabulary
+                directory,
+                config,
+                progress,
+                self._overwrite,
+                self.vocabulary,
+                self.spec.checkpoint_every,
             )
         self._next = ready
         return ready
 
     def _epochs_left(self, progress, trained, epochs):
-        finished = self._stored is not None and (self.directory / _directory.MODEL).exists()
+        final = self.directory / _directory.MODEL
+        finished = self._stored is not None and final.exists()
+        # That of before an extension is not its end.
+        finished = finished and _directory.epoch_of(final) in (None, trained)
         if progress is not None and progress.ended and trained < epochs:
             if finished:
                 raise ValueError(
-                    f"'{self.directory}' has ended after {trained} epochs, with its last plateau: "
-                    "further epochs would change nothing"
+                    f"'{self.directory}' has ended after {trained} epochs, by a callback such as "
+                    "its last plateau: further epochs would change nothing"
                 )
             return trained
         if trained >= epochs and finished:
@@ -385,7 +422,8 @@ class Run:
         if not (self.directory / _directory.LAST).exists():
             return
         load_weights(ready.model, self.directory / _directory.LAST)
-        if not ready.trained_epochs and int(ready.model.optimizer.iterations):
+        begun = ready.trained_epochs or ready.trained_batches
+        if not begun and int(ready.model.optimizer.iterations):
             raise ValueError(
                 f"'{self.directory / _directory.HISTORY}' has no epoch, but {_directory.LAST} is "
                 "of a later one, so the run cannot be resumed. Start anew, and overwrite the run "
@@ -439,6 +477,8 @@ class Prepared:
         model: Compiled `VAE`, with the weights of the last checkpoint.
         epochs: Epochs that the run will have then.
         trained_epochs: Epochs that it has already.
+        trained_batches: Batches of the next epoch that it has already.
+        position: The same as the checkpoint tells it, or None without one.
         train_spec: `DataSpec` of the training data, or None before they are opened.
         validation_spec: The same of the validation data.
         train: Training batches, or None before they are opened.

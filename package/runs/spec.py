@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import zoo
+from ..core.checkpoints import read_every
 from ..core.checks import (
     check_choice,
     check_flag,
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 #: Dtype policies of Keras that networks are trained in.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 #: Fields that `config.json` has among its options.
-OPTIONS = ("seed", "precision", "validation", "steps_per_execution", "xla", "monitor")
+OPTIONS = (
+    "seed",
+    "precision",
+    "validation",
+    "steps_per_execution",
+    "xla",
+    "monitor",
+    "checkpoint_every",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +76,8 @@ class RunSpec:
         steps_per_execution: Positive int, training steps in one call of the compiled function.
         xla: Whether XLA compiles the training step.
         monitor: Whether a run with a directory watches its latent variables in TensorBoard.
+        checkpoint_every: How often a run with a directory is saved within an epoch, beside after
+            each one: a number of steps, a time such as `"30s"`, `"10m"`, `"2h"`, or None.
 
     Raises:
         ValueError: If an argument is out of range, or neither preset nor constructor is given.
@@ -87,6 +98,7 @@ class RunSpec:
     steps_per_execution: int = 1
     xla: bool = True
     monitor: bool = True
+    checkpoint_every: Any = None
 
     def __post_init__(self) -> None:
         """Checks whatever needs no data."""
@@ -109,6 +121,7 @@ class RunSpec:
         check_kind("data", self.data, kinds, "a DataSpec or a dict of its fields", optional=True)
         if isinstance(self.data, Mapping):
             object.__setattr__(self, "data", dict(self.data))
+        read_every("checkpoint_every", self.checkpoint_every)
         regularizers = check_kind("regularizers", self.regularizers, (list, tuple), "a list")
         for item in regularizers:
             check_kind("regularizers", item, Regularizer, "a list of vaezoo regularizers")
@@ -155,7 +168,7 @@ class RunSpec:
         found = {
             "preset": self.preset,
             "model": self.constructor,
-            "options": {name: getattr(self, name) for name in OPTIONS},
+            "options": {name: to_json(getattr(self, name)) for name in OPTIONS},
             "settings": to_json(dict(zip(SECTIONS, sections, strict=True))),
         }
         return {**found, "regularizers": to_json(self.regularizers)} if self.regularizers else found

@@ -1,5 +1,9 @@
+import errno
 import json
+import os
 import shutil
+import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -7,7 +11,10 @@ import numpy as np
 import pytest
 
 from vaezoo import data, runs
+from vaezoo.core import locks
+from vaezoo.core.checkpoints import Saved, position_of, read_state, write_state
 from vaezoo.runs import Run, RunSpec
+from vaezoo.runs.directory import find_model, is_unbegun
 
 XLA = keras.backend.backend() == "jax"
 OLDER = Path(__file__).resolve().parents[1] / "older_files"
@@ -260,46 +267,143 @@ def test_directories_of_earlier_versions_open_and_go_on(tmp_path, monkeypatch):
 
 
 class Stop(keras.callbacks.Callback):
-    """Interrupts a training as an epoch begins."""
+    """Interrupts a training as a batch begins."""
 
-    def __init__(self, epoch):
+    def __init__(self, epoch, batch=0):
         super().__init__()
-        self.epoch = epoch
+        self.place = epoch, batch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.place:
             raise KeyboardInterrupt
+
+
+def logs_of(run):
+    return [{key: record[key] for key in record if key != "seconds"} for record in run.history]
+
+
+def assert_same_bits(run, other):
+    """Weights, seeds, optimizer and history."""
+    assert logs_of(run) == logs_of(other)
+    kept = [
+        [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
+        for model in (run.model(), other.model())
+    ]
+    assert len(kept[0]) == len(kept[1])
+    for one, other in zip(*kept, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.large
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"steps_per_execution": 2, "data": {**TINY.data, "limit": 128}},
         {"training": {**TINY.training, "use_ema": True, "plateau": {"patience": 1}}},
         {"preset": "vae_as_digits_mlp", "monitor": True},
     ],
-    ids=["plain", "averaged, plateau", "with indices, monitored"],
+    ids=["two steps at once", "averaged, plateau", "with indices, monitored"],
 )
 def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(changes, tmp_path):
-    spec = TINY.replace(**changes)
-    spec = spec.replace(training={**spec.training, "epochs": 3})
+    spec = TINY.replace(**{"data": {**TINY.data, "limit": 96}, **changes})
+    spec = spec.replace(training={**spec.training, "epochs": 3}, checkpoint_every=1)
     whole = Run.create(tmp_path / "whole", spec)
     whole.fit(verbose=0)
-    with pytest.raises(KeyboardInterrupt):
-        Run.create(tmp_path / "stopped", spec).fit([Stop(1)], verbose=0)
-    resumed = Run.open(tmp_path / "stopped")
-    assert len(resumed.history) == 1
-    resumed.fit(verbose=0)
-    logs = [
-        [{key: record[key] for key in record if key != "seconds"} for record in run.history]
-        for run in (whole, resumed)
+    run = Run.create(tmp_path / "stopped", spec)
+    for epoch, batch in ((0, 2), (2, 0)):
+        with pytest.raises(KeyboardInterrupt):
+            run.fit([Stop(epoch, batch)], verbose=0)
+        run = Run.open(tmp_path / "stopped")
+        assert len(run.history) == epoch
+        assert position_of(tmp_path / "stopped" / "checkpoints" / "last.keras") == (epoch, batch)
+    run.fit(verbose=0)
+    assert_same_bits(run, whole)
+    # What is left of it is what a whole run leaves.
+    names = [
+        {path.relative_to(folder) for path in folder.rglob("*") if "events" not in path.name}
+        for folder in (whole.directory, run.directory)
     ]
-    assert logs[0] == logs[1]
-    kept = [
-        [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
-        for model in (whole.model(), resumed.model())
-    ]
-    assert len(kept[0]) == len(kept[1])
-    for one, other in zip(*kept, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert names[0] == names[1]
+
+
+# -- directories of runs that were killed --------------------------------------------------------
+
+
+def test_a_line_that_a_kill_has_left_out_is_in_the_checkpoint(copied):
+    history = copied / "history.jsonl"
+    first, second = history.read_text().splitlines()
+    history.write_text(f"{first}\n")
+    run = Run.open(copied)
+    assert [record["epoch"] for record in run.history] == [1, 2]
+    (copied / "model.keras").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run.prepare().trained_epochs == 2
+    history.write_text("")
+    with pytest.warns(UserWarning, match="is not that of the last checkpoint, after epoch 2"):
+        Run.open(copied).prepare()
+
+
+def test_the_later_model_is_the_one_that_is_found(copied):
+    final, last = copied / "model.keras", copied / "checkpoints" / "last.keras"
+    assert find_model(copied) == final
+    # One epoch more was trained since, or a part of one.
+    for position in ((3, 0), (2, 1)):
+        saved = read_state(last)
+        write_state(last, Saved(*position, saved.history))
+        assert find_model(copied) == last
+    # An earlier version did not note the epoch in the model.
+    write_state(last, Saved(2))
+    with zipfile.ZipFile(final, "w") as archive:
+        archive.writestr("config.json", "{}")
+    os.utime(last, (100, 100))
+    assert find_model(copied) == final
+    os.utime(final, (50, 50))
+    assert find_model(copied) == last
+
+
+@pytest.mark.one_backend
+def test_a_run_that_was_stopped_before_it_had_begun_begins(tmp_path):
+    left = tmp_path / "run"
+    (left / "checkpoints").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="holds no vaezoo run"):
+        Run.create(left, TINY)
+    for name in (".lock", "vocabulary.txt", ".partial-config.json"):
+        (left / name).touch()
+    assert is_unbegun(left)
+    Run.create(left, TINY)
+    with pytest.raises(FileNotFoundError, match="holds no vaezoo run"):
+        Run.open(left)
+    (left / "checkpoints" / "last.keras").touch()
+    with pytest.raises(FileExistsError, match="holds no vaezoo run"):
+        Run.create(left, TINY)
+
+
+@pytest.mark.large
+@pytest.mark.one_backend
+def test_a_run_without_a_checkpoint_is_at_its_beginning(copied, trained):
+    for name in ("history.jsonl", "model.keras", "versions.json"):
+        (copied / name).unlink()
+    shutil.rmtree(copied / "checkpoints")
+    run = Run.open(copied)
+    assert run.history == []
+    run.fit(verbose=0)
+    assert_same_bits(run, trained[0])
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(copied, monkeypatch):
+    def held(file):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(locks, "_system_lock", held)
+        before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+        with pytest.raises(OSError, match=r"copy' is written by another process.*: wait for it"):
+            Run.open(copied).fit(epochs=3, verbose=0)
+        # To read it is free.
+        assert len(Run.open(copied).history) == 2
+    after = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before

@@ -34,7 +34,8 @@ class InnerBatches:
 
     def __init__(self, count: int, generator: np.random.Generator) -> None:
         self.count, self.generator = count, generator
-        self._shapes = None
+        self._shapes: Any = None
+        self._ranks: Any = None
 
     def stack(self, batch: Any) -> Any:
         """The batch and `count - 1` others, along a new first axis.
@@ -51,6 +52,31 @@ class InnerBatches:
             self._note_shapes(other)
         leaves = zip(*(self._fitted(other) for other in batches), strict=True)
         return keras.tree.pack_sequence_as(batch, [_stacked(parts) for parts in leaves])
+
+    def begin(self, generator: np.random.Generator) -> None:
+        """Begins an epoch, whose choice of batches depends on nothing before it.
+
+        Args:
+            generator: NumPy generator of the epoch.
+        """
+        self.generator = generator
+
+    @property
+    def seen(self) -> Any:
+        """What shapes of stacks depend on, JSON values."""
+        return [self._shapes, self._ranks]
+
+    @seen.setter
+    def seen(self, value: Any) -> None:
+        shapes, self._ranks = value
+        self._shapes = None if shapes is None else [tuple(shape) for shape in shapes]
+
+    def pass_over(self, batch: Any) -> None:
+        """Goes on as `stack` does, for a batch that was trained on before."""
+        batch = as_arrays(batch)
+        self._note_shapes(batch)
+        for other in self._others(batch):
+            self._note_shapes(other)
 
     def _others(self, batch):
         raise NotImplementedError
@@ -90,6 +116,11 @@ class RandomRows(InnerBatches):
         self.batch_size = min(batch_size, self.length)
         self._order = np.zeros(0, int)
 
+    def begin(self, generator: np.random.Generator) -> None:
+        """Begins an epoch."""
+        super().begin(generator)
+        self._order = np.zeros(0, int)
+
     def _others(self, batch):
         for _ in range(self.count - 1):
             if len(self._order) < self.batch_size:
@@ -111,9 +142,15 @@ class RecentBatches(InnerBatches):
 
     def __init__(self, source: Any, count: int, generator: np.random.Generator) -> None:
         super().__init__(count, generator)
-        self._source = source
+        self._source, self._unread = source, True
         self._kept: collections.deque[Any] = collections.deque(maxlen=KEPT)
-        self._ranks: Any = None
+
+    def begin(self, generator: np.random.Generator) -> None:
+        """Begins an epoch: of a data set batches are read ahead anew."""
+        super().begin(generator)
+        if self._source is not None:
+            self._kept.clear()
+            self._unread = True
 
     def ahead_of(self, batches: Any) -> Iterator[Any]:
         """A generator's batches, the first of which are taken in before they are handed on."""
@@ -123,9 +160,9 @@ class RecentBatches(InnerBatches):
         yield from itertools.chain(first, batches)
 
     def _others(self, batch):
-        if self._source is not None:
-            source, self._source = self._source, None
-            for other in _read(source, self.generator):
+        if self._source is not None and self._unread:
+            self._unread = False
+            for other in _read(self._source, self.generator):
                 self._keep(keras.utils.unpack_x_y_sample_weight(other))
         self._keep(batch)
         for number in self.generator.integers(len(self._kept), size=self.count - 1):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ...core.arrays import EpochNumber
 from ...core.checks import check_integer, check_seed
 from ...core.gradients import while_loop
 from ...core.replicas import num_devices
@@ -462,20 +463,17 @@ class AggressiveVAE(CustomStepVAE):
         for callback in own:
             callback.use(measured)
         rest = [callback for callback in given if not isinstance(callback, AggressiveTraining)]
-        return [*own, *rest, _FollowsPhase()]
+        return [*own, *rest, _FollowsPhase(self.seed)]
 
     def _draw_from(self, data, batch_size):
         if not inspect.isgenerator(data.x) and not self.phase.active:
             return data
-        seeds = np.random.randint(2**31) if self.seed is None else [self.seed, self._steps_taken()]
-        generator = np.random.default_rng(seeds)
+        # The generator of each epoch takes its place.
+        generator = np.random.default_rng(0)
         x, self._pool = inner_batches(
             data.x, data.y, data.sample_weight, batch_size, self.max_inner_steps, generator
         )
         return data._replace(x=x)
-
-    def _steps_taken(self):
-        return int(ops.convert_to_numpy(self.optimizer.iterations)) if self.compiled else 0
 
     def train_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """One step as in `keras.Model.train_on_batch`; its inner steps are all on this batch."""
@@ -518,17 +516,54 @@ class AggressiveVAE(CustomStepVAE):
         )
         return {"x": x, "others": others}, y, sample_weight
 
-    def follow_phase(self) -> None:
-        """Looks up, between epochs, whether the steps of the next one are aggressive."""
+    @property
+    def seen_batches(self) -> Any:
+        """What is known, for a checkpoint, of the batches that inner steps choose among."""
+        return None if self._pool is None else self._pool.seen
+
+    @seen_batches.setter
+    def seen_batches(self, value: Any) -> None:
+        if self._pool is not None and value is not None:
+            self._pool.seen = value
+
+    def pass_over_batch(self, batch: Any) -> None:
+        """Goes on as in a step, for a batch that was trained on before a checkpoint."""
+        if self._stacks:
+            self._pool.pass_over(keras.utils.unpack_x_y_sample_weight(batch))
+
+    def follow_phase(self, generator: np.random.Generator) -> None:
+        """Looks up, between epochs, whether the steps of the next one are aggressive.
+
+        Args:
+            generator: NumPy generator that chooses the batches of its inner steps.
+        """
         self._stacks = self.phase.active
         if self._stacks and self._pool is None:
             # A backup went back to the phase after `fit` had begun without it.
-            generator = np.random.default_rng(self.seed)
             self._pool = RecentBatches(None, self.max_inner_steps, generator)
+        elif self._stacks:
+            self._pool.begin(generator)
 
 
-class _FollowsPhase(keras.callbacks.Callback):
-    """Tells the model that an epoch begins: the last callback, after any that restore it."""
+class _FollowsPhase(EpochNumber):
+    """Tells the model that an epoch begins: the last callback, after any that restore it.
+
+    Args:
+        seed: Int of the choice of batches, or None for another one in each training.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.seed = np.random.randint(2**31) if seed is None else seed
+
+    def get_state(self) -> tuple[dict[str, Any], list[Any]]:
+        """Returns what the choice of batches depends on, for a checkpoint."""
+        return {"seed": int(self.seed), "seen": self.model.seen_batches}, []
+
+    def set_state(self, values: dict[str, Any], arrays: Any) -> None:
+        """Goes on with the choices of `get_state`."""
+        self.seed, self.model.seen_batches = values["seed"], values["seen"]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.follow_phase()
+        super().on_epoch_begin(epoch, logs)
+        self.model.follow_phase(np.random.default_rng([self.seed, epoch]))

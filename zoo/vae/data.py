@@ -52,6 +52,7 @@ class Data(NamedTuple):
         first: The first inputs, or None where they cannot be looked into.
         held_out: Validation data that were split off, or None.
         observed: The first targets, which are the inputs where there are no others, or None.
+        given: The inputs as they were given.
     """
 
     x: Any
@@ -60,6 +61,7 @@ class Data(NamedTuple):
     first: Any = None
     held_out: Any = None
     observed: Any = None
+    given: Any = None
 
     @property
     def packed(self) -> Any:

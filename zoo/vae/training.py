@@ -14,6 +14,7 @@ from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import compiles_by_size, padded, rows_to_compile, run_once, stateless
 from ...core.masks import num_valid
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
+from ...core.resuming import Resuming
 from ...layers import awaits_initialization, initialize_from_data
 from .data import check_batch, check_options, clear_errors, read_data, read_validation_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
@@ -189,7 +190,7 @@ class Training(_Model):
         if validation_data is not None:
             size = kwargs.get("validation_batch_size") or batch_size
             validation = read_validation_data(self, validation_data, size).packed
-        data = self._initialize_from(data)
+        data = self._initialize_from(data)._replace(given=x)
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
         epochs_of_x = epochs_of(x)
@@ -212,22 +213,27 @@ class Training(_Model):
             x, y, weight = _batched((x, y, weight), batch_size, order), None, None
             kwargs["shuffle"] = False
             callbacks = _numbered_first(callbacks, order)
+        callbacks, saver = _saved(callbacks, data.given)
         steps = kwargs.get("validation_steps")
         held_out = keras.utils.unpack_x_y_sample_weight(validation_data)
         if TENSORFLOW and self._orders_rows_of(held_out[0], steps):
             size = kwargs.get("validation_batch_size") or batch_size
             validation_data = _batched(held_out, size)
-        return super().fit(
-            x,
-            y,
-            batch_size,
-            epochs,
-            verbose,
-            callbacks,
-            validation_data=validation_data,
-            sample_weight=weight,
-            **kwargs,
-        )
+        try:
+            return super().fit(
+                x,
+                y,
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                validation_data=validation_data,
+                sample_weight=weight,
+                **kwargs,
+            )
+        finally:
+            if saver is not None:
+                saver.end_fit()
 
     def _orders_rows_of(self, x, steps):
         """Whether batches of `x` are made here: Keras splits them over devices and by `steps`."""
@@ -484,6 +490,26 @@ def _numbered_first(callbacks, epochs):
     kept = [one for one in callbacks.callbacks if not isinstance(one, EpochNumber)]
     callbacks.callbacks = [epochs, *kept]
     return callbacks
+
+
+def _saved(callbacks, data):
+    """The callbacks of a `fit` with the one that saves it in its place, and that one or None."""
+    given = isinstance(callbacks, keras.callbacks.CallbackList)
+    items = callbacks.callbacks if given else callbacks
+    savers = [one for one in items if isinstance(one, Resuming)]
+    if not savers:
+        return callbacks, None
+    if len(savers) > 1:
+        raise ValueError(
+            "`callbacks` must have one `Checkpoint` at most; a `Run` has one of its own. Received: "
+            f"{len(savers)}"
+        )
+    (saver,) = savers
+    if given:
+        # Their places are theirs.
+        saver.remember(items, (data,))
+        return callbacks, saver
+    return saver.placed(items, data), saver
 
 
 def _first_rows(found, rows):
