@@ -28,8 +28,8 @@ def gradients(
         List of tensors, one a variable.
     """
     # A scope hides the values that an outer one holds, so all that are read are handed on.
-    fixed = [(variable, ops.copy(variable.value)) for variable in constants]
-    values = [ops.copy(variable.value) for variable in variables]
+    fixed = [(variable, ops.convert_to_tensor(variable.value)) for variable in constants]
+    values = [ops.convert_to_tensor(variable.value) for variable in variables]
 
     def scalar(values):
         mapping = [*zip(variables, values, strict=True), *fixed]
@@ -117,6 +117,37 @@ def value_and_gradients_at(function: Callable[..., Any], tensors: Sequence[Tenso
     import jax
 
     return jax.value_and_grad(function, has_aux=True)(list(tensors))
+
+
+def with_gradient(function: Callable[..., Any], gradient: Callable[..., Any]) -> Any:
+    """A function whose gradient is written out, where differentiating it would cost more.
+
+    Both are made of `keras.ops`, so that they can be differentiated further.
+
+    Args:
+        function: Function of tensors that returns `(value, kept)`: a tensor or a tuple of them, and
+            whatever `gradient` is to use again. Tensors that have no gradient (masks, indices) are
+            left to its closure.
+        gradient: Function `(tensors, kept, *by)` of the arguments, of `kept`, and of the gradients
+            by each value, that returns a tuple of the gradients by each argument.
+
+    Returns:
+        Function of the same tensors that returns `value`.
+    """
+
+    @ops.custom_gradient
+    def call(*tensors):
+        value, kept = function(*tensors)
+
+        def backward(*by, **_):
+            # JAX hands several over as a tuple.
+            by = by[0] if isinstance(by[0], (tuple, list)) else by
+            found = gradient(tensors, kept, *by)
+            return found if len(found) > 1 else found[0]
+
+        return value, backward
+
+    return call
 
 
 def while_loop(

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_flag, check_integer, check_keras, check_real, check_seed
+from ..core.gradients import with_gradient
 from ..core.replicas import gather_batch
 from ..core.serialization import ArgumentsConfig
 
@@ -110,8 +111,7 @@ class FlatSoftmax(_ClassifierHead):
 
     def entropy(self, h: Tensor) -> Tensor:
         """Entropy of s(.|h), `(batch,)` in nats."""
-        log_probs = self._log_probs(h)
-        return -ops.sum(ops.exp(log_probs) * log_probs, axis=1)
+        return _entropy_of_logits(self._logits(h))
 
     def probabilities(self, h: Tensor) -> Tensor:
         """s(i|h) of all classes, `(batch, N)`."""
@@ -238,10 +238,9 @@ class HierarchicalSoftmax(_ClassifierHead):
             h: Float tensor `(batch, H)`.
         """
         h = self._features(h)
-        entropy = ops.zeros_like(h[:, 0])
-        for reach, logits in self._levels(h):
-            entropy = entropy + ops.sum(reach * _binary_entropy(logits), axis=1)
-        return entropy
+        if not self.depth:
+            return ops.zeros_like(h[:, 0])
+        return _entropy_of_decisions(self._all_logits(h), self._bounds())
 
     def sampled_entropy(self, h: Tensor, seed: Any = None) -> Tensor:
         """Unbiased estimate of `entropy`, `(batch,)` in nats, from one path through the tree.
@@ -256,7 +255,7 @@ class HierarchicalSoftmax(_ClassifierHead):
         h = ops.stop_gradient(self._features(h))
         path = self._path_to(self._descend(h, seed))
         _, _, inner = path
-        entropies = _binary_entropy(self._path_logits(h, path))
+        _, _, entropies = _decision(self._path_logits(h, path))
         return ops.stop_gradient(ops.sum(ops.where(inner, entropies, 0.0), axis=1))
 
     def probabilities(self, h: Tensor) -> Tensor:
@@ -265,7 +264,8 @@ class HierarchicalSoftmax(_ClassifierHead):
         lowest = ops.ones_like(h[:, :1])
         above = lowest[:, :0]
         for reach, logits in self._levels(h):
-            above, lowest = lowest, _children(reach, logits)
+            left, right = ops.sigmoid(logits), ops.sigmoid(-logits)
+            above, lowest = lowest, _children(reach, left, right)
         # Leaves are the lowest level, and above it the nodes behind the inner ones.
         inner = self.num_classes - 2**self.depth // 2
         leaves = ops.concatenate([above[:, inner:], lowest], axis=1)
@@ -368,17 +368,25 @@ class HierarchicalSoftmax(_ClassifierHead):
         """Yields `(reach, logits)`, `(batch, width)` each, of the inner nodes level by level."""
         if not self.depth:
             return
-        logits = ops.matmul(h, ops.transpose(self.kernel))
-        if self.use_bias:
-            logits = logits + self.bias
+        logits = self._all_logits(h)
         reach = ops.ones_like(h[:, :1])
-        for level in range(self.depth):
-            first, last = 2**level, min(2 ** (level + 1), self.num_classes)
+        for first, last in self._bounds():
             # On the last level of inner nodes these come first, and leaves after them.
             reach = reach[:, : last - first]
-            level_logits = logits[:, first - 1 : last - 1]
+            level_logits = logits[:, first:last]
             yield reach, level_logits
-            reach = _children(reach, level_logits)
+            reach = _children(reach, ops.sigmoid(level_logits), ops.sigmoid(-level_logits))
+
+    def _all_logits(self, h):
+        logits = ops.matmul(h, ops.transpose(self.kernel))
+        return logits + self.bias if self.use_bias else logits
+
+    def _bounds(self):
+        """Bounds of the levels among the rows of the kernel, the root's first."""
+        return [
+            (2**level - 1, min(2 ** (level + 1), self.num_classes) - 1)
+            for level in range(self.depth)
+        ]
 
     def _descend(self, h, seed):
         """Draws a leaf for each row of `h`, the number of its node `(batch,)`."""
@@ -415,16 +423,93 @@ def _log_prob(logits, path):
     return ops.sum(ops.where(inner, terms, 0.0), axis=1)
 
 
-def _binary_entropy(logits):
-    """Entropy of a decision, in nats: the sum of two terms that do not cancel anywhere."""
-    size = ops.abs(logits)
-    return ops.softplus(-size) + size * ops.sigmoid(-size)
+def _entropy_of_logits(logits):
+    """Entropy of the softmax of logits `(batch, N)`, `(batch,)` in nats."""
+
+    def entropy(logits):
+        # The entropy does not depend on what is subtracted.
+        largest = ops.stop_gradient(ops.max(logits, axis=1, keepdims=True))
+        shifted = logits - largest
+        weight = ops.exp(shifted)
+        total = ops.sum(weight, axis=1, keepdims=True)
+        mean = ops.sum(weight * shifted, axis=1, keepdims=True) / total
+        value = ops.log(total) - mean
+        return value[:, 0], (largest + ops.log(total), value)
+
+    def gradient(tensors, kept, by):
+        # dH/dt_i = -s_i (log s_i + H)
+        (logits,), (normalizer, value) = tensors, kept
+        log_probs = logits - normalizer
+        return (-by[:, None] * ops.exp(log_probs) * (log_probs + value),)
+
+    return with_gradient(entropy, gradient)(logits)
 
 
-def _children(reach, logits):
+def _entropy_of_decisions(logits, bounds):
+    """Entropy of a tree's leaves, `(batch,)` in nats.
+
+    From the lowest level up, with E_v that of the subtree below node v and p = sigmoid(t_v):
+
+        E_v = H_b(p) + p E_left + (1 - p) E_right
+        dH/dt_v = P(reach v) p (1 - p) (E_left - E_right - t_v)
+
+    Args:
+        logits: Tensor `(batch, nodes)`.
+        bounds: List of the levels' `(first, last)`, the root's first.
+    """
+
+    def entropy(logits):
+        below, kept = None, []
+        for first, last in reversed(bounds):
+            left, right, value = _decision(logits[:, first:last])
+            if below is not None:
+                # Children that are leaves have no entropy of their own.
+                below = ops.pad(below, [[0, 0], [0, 2 * (last - first) - below.shape[1]]])
+                below_left, below_right = _pairs(below)
+                value = value + left * below_left + right * below_right
+            kept.append(below)
+            below = value
+        return below[:, 0], kept[::-1]
+
+    def gradient(tensors, kept, by):
+        (logits,) = tensors
+        reach, found = by[:, None], []
+        for (first, last), below in zip(bounds, kept, strict=True):
+            reach, t = reach[:, : last - first], logits[:, first:last]
+            left, right, _ = _decision(t)
+            gain = -t
+            if below is not None:
+                below_left, below_right = _pairs(below)
+                gain = below_left - below_right - t
+            found.append(reach * left * right * gain)
+            reach = _children(reach, left, right)
+        return (ops.concatenate(found, axis=1),)
+
+    return with_gradient(entropy, gradient)(logits)
+
+
+def _decision(logits):
+    """Probabilities of both ways, and their entropy in nats, from one exponential."""
+    # Not `abs`, whose derivative at 0 would be lost to second derivatives.
+    positive = logits >= 0.0
+    size = ops.where(positive, logits, -logits)
+    odds = ops.exp(-size)
+    likely = 1.0 / (1.0 + odds)
+    unlikely = odds * likely
+    # The sum of two terms that do not cancel anywhere.
+    entropy = ops.log1p(odds) + size * unlikely
+    return ops.where(positive, likely, unlikely), ops.where(positive, unlikely, likely), entropy
+
+
+def _pairs(values):
+    """Of the children of a level's nodes, `(batch, 2 width)`, the left ones and the right ones."""
+    pairs = ops.reshape(values, (-1, values.shape[1] // 2, 2))
+    return pairs[..., 0], pairs[..., 1]
+
+
+def _children(reach, left, right):
     """Probabilities of reaching the children of a level's nodes, `(batch, 2 width)`."""
-    pairs = ops.stack([reach * ops.sigmoid(logits), reach * ops.sigmoid(-logits)], axis=2)
-    return ops.reshape(pairs, (-1, 2 * reach.shape[1]))
+    return ops.reshape(ops.stack([reach * left, reach * right], axis=2), (-1, 2 * reach.shape[1]))
 
 
 def _sum_of_equals(values, keys):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_flag, check_integer
+from ..core.gradients import with_gradient
 from ..core.loops import scan
 
 if TYPE_CHECKING:
@@ -147,7 +148,6 @@ def _recurrence(inputs, h_0, c_0, kernel, mask):
     """
     masks = [] if mask is None else [mask]
 
-    @ops.custom_gradient
     def states(inputs, h_0, c_0, kernel):
         def step(state, here):
             (h, c), (x, *mask) = state, here
@@ -160,14 +160,13 @@ def _recurrence(inputs, h_0, c_0, kernel, mask):
             return (h_next, c_next), (h_next, c_next, ops.concatenate([i, f, g, o], axis=-1))
 
         _, (h, c, gates) = scan(step, (h_0, c_0), [inputs, *masks], (h_0, c_0, inputs[0]))
+        return (h, c[-1]), (h, c, gates)
 
-        def gradient(*by, **_):
-            by_h, by_c = by[0] if len(by) == 1 else by  # JAX hands over a tuple.
-            return _way_back(h_0, c_0, kernel, h, c, gates, masks, by_h, by_c)
+    def gradient(tensors, kept, by_h, by_c):
+        _, h_0, c_0, kernel = tensors
+        return _way_back(h_0, c_0, kernel, *kept, masks, by_h, by_c)
 
-        return (h, c[-1]), gradient
-
-    return states(inputs, h_0, c_0, kernel)
+    return with_gradient(states, gradient)(inputs, h_0, c_0, kernel)
 
 
 def _way_back(h_0, c_0, kernel, h, c, gates, masks, by_h, by_c):

@@ -19,7 +19,7 @@ from ..core.checks import (
     check_seed,
     shown,
 )
-from ..core.gradients import gradients
+from ..core.gradients import gradients, value_and_gradients_at
 from ..core.posteriors import float32
 from ..core.random import SeedGenerator
 from ..core.replicas import batch_mean
@@ -228,19 +228,21 @@ class AuxiliarySoftmax(Regularizer):
         z = ops.reshape(z, (-1, latent_dim))
         label = ops.repeat(self.label_of(terms.index), samples)
         h = self.network(z)
-        log_s = ops.reshape(self.softmax.log_prob(h, label), (-1, samples))
+        charge, slope, log_s, information = self._charge(h, label, samples)
         if self.density == "sampled":
             kl = ops.mean(terms.log_qz - terms.log_pz, axis=1)
         else:
             kl = terms.kl
         classifier_loss = -ops.mean(log_s, axis=1)
         divergence = kl - math.log(self.num_examples) + classifier_loss
-        information = ops.mean(self.information(log_s, h), axis=1)
-        per_example = self.alpha * information + self.beta * divergence
-        if self.classifier_grad == "joint":
-            per_example = per_example + classifier_loss
+        information = ops.mean(information, axis=1)
+        # Of the value and the gradient that were taken above.
+        change = ops.sum(slope * (h - ops.stop_gradient(h)), axis=1)
+        charge = ops.mean(ops.reshape(charge + change, (-1, samples)), axis=1)
+        per_example = charge + self.beta * (kl - math.log(self.num_examples))
+        z = ops.stop_gradient(z)
         for _ in range(self.classifier_steps):
-            self.update(ops.stop_gradient(z), label)
+            self.update(z, label, after=slope)
         report = {
             "mutual_information": information,
             "mutual_information_bound": math.log(self.softmax.num_classes) - classifier_loss,
@@ -248,6 +250,32 @@ class AuxiliarySoftmax(Regularizer):
             "classifier_loss": classifier_loss,
         }
         return Loss(per_example, 0.0, report)
+
+    def _charge(self, h, label, samples):
+        """What depends on the classifier, and its gradient, before the classifier changes.
+
+        With the gradient at hand, nothing reads the tables of the classifier after they are
+        updated, so that compiled steps update them in place. Left to differentiation it would come
+        later, from copies.
+
+        Returns:
+            `(charge, slope, log_s, information)`: the charge of each draw `(batch * K,)`, its
+            gradient by `h`, and both measures `(batch, K)`, all constants.
+        """
+
+        def charge(tensors):
+            (h,) = tensors
+            log_s = self.softmax.log_prob(h, label)
+            by_draw = ops.reshape(log_s, (-1, samples))
+            information = self.information(by_draw, h)
+            charge = self.alpha * ops.reshape(information, (-1,)) - self.beta * log_s
+            if self.classifier_grad == "joint":
+                charge = charge - log_s
+            return ops.sum(charge), (charge, by_draw, information)
+
+        (_, found), (slope,) = value_and_gradients_at(charge, [ops.stop_gradient(h)])
+        charge, log_s, information = map(ops.stop_gradient, found)
+        return charge, ops.stop_gradient(slope), log_s, information
 
     def label_of(self, index: Tensor) -> Tensor:
         """The class of each example, int32 `(batch,)`."""
@@ -281,12 +309,13 @@ class AuxiliarySoftmax(Regularizer):
             return binary
         return binary + error * math.log(max(self.softmax.num_classes - 1, 1))
 
-    def update(self, z: Tensor, label: Tensor) -> None:
+    def update(self, z: Tensor, label: Tensor, after: Tensor | None = None) -> None:
         """One step of the classifier on SC.
 
         Args:
             z: Codes `(batch, D)`, taken as constants.
             label: Int `(batch,)`.
+            after: Optional tensor that is computed before the classifier changes.
         """
 
         def loss():
@@ -300,6 +329,11 @@ class AuxiliarySoftmax(Regularizer):
             if id(variable) not in learned
         ]
         found = gradients(loss, self._learned, constants)
+        if after is not None:
+            # Nobody but us knows that it is 0.
+            zero = ops.minimum(ops.sum(ops.square(after)), 0.0)
+            found = [gradient + zero for gradient in found]
+            z = z + zero
         if getattr(self.softmax, "row_learning_rate", None):
             self.softmax.update(self.network(z), label)
         self.optimizer.apply(found, self._learned)

@@ -19,6 +19,8 @@ __all__ = ["callbacks", "data", "layers", "losses", "metrics", "runs", "zoo"]
 
 
 def _import_all():
+    # Before the backend starts its threads.
+    importlib.import_module(f"{__name__}.core.allocator").keep_freed_memory()
     for name in __all__:
         importlib.import_module(f"{__name__}.{name}")
 

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from vaezoo.core.compile import run_once
+from vaezoo.core.gradients import value_and_gradients_at
 from vaezoo.core.random import StatelessSeed
 from vaezoo.layers import FlatSoftmax, HierarchicalSoftmax
 
@@ -385,3 +386,37 @@ def test_call_errors(cls):
 def test_update_error():
     with pytest.raises(ValueError, match="`update` needs a `row_learning_rate`"):
         HierarchicalSoftmax(4).update(features(2), np.zeros(2, "int32"))
+
+
+@pytest.mark.parametrize("cls", [FlatSoftmax, HierarchicalSoftmax])
+@pytest.mark.parametrize("num_classes", [2, 13])
+def test_entropy_has_the_gradients_that_differentiation_finds(cls, num_classes, gradient):
+    """The first by its own formula, the second by differentiating that, at ties (0) as well."""
+    head, h = make(cls, num_classes), features(3)
+    head.bias.assign(np.zeros(head.bias.shape))
+    h[0] = 0.0
+    weight = ops.convert_to_tensor(features(3)[::-1].copy())
+
+    def written_out(h):
+        return head.entropy(h)
+
+    def of_probabilities(h):
+        probabilities = head.probabilities(h)
+        return -ops.sum(probabilities * ops.log(probabilities), axis=1)
+
+    def slope(entropy):
+        return gradient(lambda h: ops.sum(entropy(h) ** 2), h)
+
+    def curvature(entropy):
+        def along(h):
+            _, (found,) = value_and_gradients_at(
+                lambda tensors: (ops.sum(entropy(tensors[0])), ()), [h]
+            )
+            return ops.sum(found * weight)
+
+        return gradient(along, h)
+
+    for derivative in (slope, curvature):
+        found, expected = derivative(written_out), derivative(of_probabilities)
+        assert np.abs(expected).max() > 1e-3
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

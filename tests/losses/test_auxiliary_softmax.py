@@ -34,17 +34,15 @@ class Exact(keras.layers.Layer):
         self.mean, self.log_var, self.num_classes = mean, log_var, len(mean)
 
     def log_probabilities(self, z):
-        z = ops.convert_to_numpy(z)[:, None].astype("float64")
-        log_q = -0.5 * np.sum((z - self.mean) ** 2 / np.exp(self.log_var) + self.log_var, axis=-1)
-        return log_q - np.logaddexp.reduce(log_q, axis=1, keepdims=True)
+        distance = ops.square(ops.expand_dims(z, 1) - self.mean) / np.exp(self.log_var)
+        return ops.log_softmax(-0.5 * ops.sum(distance + self.log_var, axis=-1), axis=1)
 
     def log_prob(self, h, index):
-        found = self.log_probabilities(h)[np.arange(len(h)), ops.convert_to_numpy(index)]
-        return ops.convert_to_tensor(found.astype("float32"))
+        return ops.take_along_axis(self.log_probabilities(h), index[:, None], axis=1)[:, 0]
 
     def entropy(self, h):
         log_s = self.log_probabilities(h)
-        return ops.convert_to_tensor(-np.sum(np.exp(log_s) * log_s, axis=1).astype("float32"))
+        return -ops.sum(ops.exp(log_s) * log_s, axis=1)
 
 
 @pytest.fixture
