@@ -133,7 +133,13 @@ def reproduce(
     if write:
         from ..studies import report
 
-        for path in report.write(results):
+        drawn = []
+        for shown in studies.STUDIES.values():
+            if shown.figure and report.is_measured(shown, results):
+                from ..studies import figures
+
+                drawn.append(figures.draw(shown, results))
+        for path in [*drawn, *report.write(results)]:
             console.print(f"Written: {path}", highlight=False)
         return
     if study is None:
@@ -175,6 +181,10 @@ def reproduce(
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     console.print(rows_table(found, results))
+    if found.figure:
+        from ..studies import figures
+
+        console.print(f"Figure: {figures.draw(found, results)}", highlight=False)
     if left:
         console.print(f"Left: {', '.join(job.said for job in left)}", highlight=False)
         if limit is not None:

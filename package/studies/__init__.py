@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from . import du_vae, hebae, mu_vae, vae_as
+from . import du_vae, hebae, mae, mu_vae, own, vae_as
 from .study import Claim, Column, Protocol, Row, Study, Training
 
 if TYPE_CHECKING:
@@ -35,13 +35,17 @@ __all__ = [
 #: Titles of the papers.
 PAPERS = {
     "du_vae": "DU-VAE (Shen et al., 2021)",
+    "mae": "MAE (Ma et al., 2019)",
     "vae_as": "VAE-AS",
     "mu_vae": "mu-VAE",
     "hebae": "HEBAE (Cheng et al., 2020)",
+    "vaezoo": "Studies of our own",
 }
 #: All studies by their key, such as "vae_as/table2".
 STUDIES: dict[str, Study] = {
-    study.key: study for module in (du_vae, vae_as, mu_vae, hebae) for study in module.STUDIES
+    study.key: study
+    for module in (du_vae, mae, vae_as, mu_vae, hebae, own)
+    for study in module.STUDIES
 }
 
 

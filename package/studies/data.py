@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import written
-from . import synthetic
+from . import omniglot, synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ class DataSet:
         kind: "tfds", "text", "file" (an `.npz` or `.mat` file), or "made".
         examples: Training examples of the published set, fewer than which is another set; or 0.
         stand_in: Name of the set that takes its place at small scale, or empty.
+        substitute: Whether the stand-in takes its place at published scale, too.
         missing: How it is had, for the reader of a list.
         reading: Fields of `data.DataSpec` that the set needs, such as an image size.
         make: Function that makes the set in a folder that it is given, and returns its path.
@@ -35,19 +35,44 @@ class DataSet:
     kind: str
     examples: int = 0
     stand_in: str = ""
+    substitute: bool = False
     missing: str = ""
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     make: Callable[..., Path] | None = None
     needs: str = ""
 
 
+#: What studies of OMNIGLOT say of their data.
+OMNIGLOT = (
+    "OMNIGLOT in 28x28 pixels by Burda et al. (chardata.mat); where it is not there, the official "
+    "images at 28x28, 15 and 5 drawings of each character, which are similar, not the same"
+)
 _TFDS = "tensorflow-datasets prepares it"
 #: All sets by their name.
 SETS = {
     "digits": DataSet("scikit-learn's digits, 8x8", "embedded"),
-    "mnist": DataSet("MNIST", "tfds", 60_000, "digits", _TFDS),
-    "fashion_mnist": DataSet("Fashion-MNIST", "tfds", 60_000, "digits", _TFDS),
-    "cifar10": DataSet("CIFAR-10", "tfds", 50_000, "", _TFDS),
+    "mnist": DataSet("MNIST", "tfds", 60_000, missing=_TFDS),
+    "fashion_mnist": DataSet("Fashion-MNIST", "tfds", 60_000, missing=_TFDS),
+    "omniglot_images": DataSet("OMNIGLOT", "tfds", 19_280, missing=_TFDS),
+    "omniglot": DataSet(
+        "OMNIGLOT in 28x28 pixels", "file", 0, "omniglot_15_5", True, "chardata.mat of Burda et al."
+    ),
+    "omniglot_15_5": DataSet(
+        "OMNIGLOT at 28x28, 15 and 5 drawings a character",
+        "made",
+        24_345,
+        make=omniglot.write,
+        needs="omniglot_images",
+    ),
+    "cifar10": DataSet("CIFAR-10", "tfds", 50_000, "cifar10_part", missing=_TFDS),
+    "cifar10_part": DataSet("any part of CIFAR-10", "tfds", 1, missing=_TFDS),
+    "celeb_a": DataSet("CelebA", "tfds", 162_770, "cifar10_part", missing=_TFDS),
+    "yahoo": DataSet(
+        "Yahoo answers", "text", 100_000, "short_yelp", missing="a folder as that of short_yelp"
+    ),
+    "yelp": DataSet(
+        "long Yelp reviews", "text", 100_000, "short_yelp", missing="a folder as that of short_yelp"
+    ),
     "short_yelp": DataSet(
         "short Yelp of DU-VAE, with its vocabulary",
         "text",
@@ -58,6 +83,8 @@ SETS = {
         "sentences written from five Gaussians", "made", 16_000, make=synthetic.write
     ),
 }
+#: Names that tensorflow-datasets has for sets that are called otherwise here.
+_FOLDERS = {"omniglot_images": "omniglot", "cifar10_part": "cifar10"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +144,14 @@ def locate(name: str, places: Places) -> Located | None:
             file = folder / f"{name}{suffix}"
             if file.is_file():
                 return Located(name, {"name_or_path": str(file)})
+        if held.kind == "file" and (folder / "chardata.mat").is_file():
+            return Located(name, {"name_or_path": str(folder / "chardata.mat")})
         if held.kind == "text" and (folder / name / "train.txt").is_file():
             path = str(folder / name)
             return Located(name, {"name_or_path": path, **_vocabulary(path)})
-        if held.kind == "tfds" and _prepared(folder / name) >= held.examples:
-            return Located(name, {"name_or_path": name, "data_dir": str(folder), **held.reading})
+        known = _FOLDERS.get(name, name)
+        if held.kind == "tfds" and _prepared(folder / known) >= held.examples:
+            return Located(name, {"name_or_path": known, "data_dir": str(folder), **held.reading})
     return None
 
 
@@ -134,7 +164,7 @@ def find(name: str, places: Places, small: bool = False) -> Located | None:
         small: Whether another set may stand in for one that is not there.
     """
     found, held = locate(name, places), SETS[name]
-    if found is None and small:
+    if found is None and (small or held.substitute):
         return _stand_in(name, places)
     if found is None or held.make is None or name in places.given:
         return found
@@ -166,11 +196,3 @@ def _prepared(folder):
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return max(counts)
-
-
-def save_arrays(path: Path, **arrays: Any) -> None:
-    """Writes an `.npz` file, whole or not at all."""
-    import numpy as np
-
-    with written(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from . import records
-from .data import locate
+from .data import SETS, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,25 +46,30 @@ def studies_table(results: Path, places: Places) -> Iterator[Any]:
     for study in STUDIES.values():
         run = [row for row in study.rows if row.run is not None]
         states = [state_of(results, study, row) for row in run]
-        hours = sum(
-            trained.hours or 0 for trained in {row.run.name: row.run for row in run}.values()
-        )
+        hours = [trained.hours for trained in {row.run.name: row.run for row in run}.values()]
         names = dict.fromkeys(row.run.data for row in run)
-        data = ", ".join(
-            name if locate(name, places) is not None else f"{name} (not found)" for name in names
-        )
+        data = ", ".join(map(functools.partial(_data, places=places), names))
         table.add_row(
             study.key,
             study.title,
             str(len(run)),
             str(states.count(records.MEASURED)),
             str(sum(state in (records.TRAINING, records.TRAINED) for state in states)),
-            f"{hours:.1f}",
+            "-" if None in hours else f"{sum(hours):.1f}",
             data,
         )
     yield table
-    yield "\nHours: on two idle cores, of runs that several studies share counted in each."
+    yield "\nHours of training: projected for two idle cores; - where nothing is known."
     yield "Rows and numbers of a study: vaezoo reproduce STUDY --list"
+
+
+def _data(name, places):
+    if locate(name, places) is not None:
+        return name
+    held = SETS[name]
+    if held.substitute and locate(held.stand_in, places) is not None:
+        return f"{name} (by {held.stand_in})"
+    return f"{name} (not found)"
 
 
 def state_of(results: Path, study: Study, row: Row) -> str:

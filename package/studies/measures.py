@@ -6,14 +6,25 @@ value and a standard error, and of what a figure is drawn from.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import math
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics import few_label_probe
+from ..metrics import (
+    alphabet_probe,
+    evaluate,
+    few_label_probe,
+    kmeans_probe,
+    knn_probe,
+    latent_dependence,
+    linear_probe,
+    mutual_information,
+)
 from ..metrics.probes import posterior_means
 
 if TYPE_CHECKING:
@@ -121,6 +132,169 @@ def reconstruction(measured: Measured) -> Any:
     return {"squared_error": _mean(error), "standard_rate": _mean(rate)}, {}
 
 
+def alphabets(measured: Measured) -> Any:
+    """Accuracy of linear classifiers of an alphabet's characters by the number of drawings."""
+    kind = {"labels": "characters"} if _is_mat(measured.run) else {}
+    pairs = [measured.run.arrays(split, **kind) for split in ("train", "test")]
+    epochs = {}
+    if measured.limit:
+        # A few characters of two alphabets.
+        pairs = [_few_characters(x, y) for x, y in pairs]
+        epochs = {"epochs": 2}
+    coded = [(posterior_means(measured.model, x), y) for x, y in pairs]
+    found = {}
+    for count in (5, 10, 15):
+        estimate = alphabet_probe(*coded, num_drawings=count, runs=3, **epochs)
+        found[f"drawings_{count}"] = (estimate.value, estimate.standard_error)
+    return found, {}
+
+
+def _is_mat(run):
+    return str(run.spec.data.name_or_path).endswith(".mat")
+
+
+def _few_characters(x, y):
+    first = np.unique(y[:, 0])[:2]
+    rows = np.isin(y[:, 0], first) & (y[:, 1] <= np.unique(y[:, 1])[2])
+    return x[rows], y[rows]
+
+
+def digit_probes(measured: Measured) -> Any:
+    """Accuracy of k-means, nearest neighbors and logistic regression on codes."""
+    x, y = measured.split("train")
+    train = (posterior_means(measured.model, x), y)
+    test, found = (measured.means, measured.y), {}
+    most = len(y)
+    for count in (10, 20, 30):
+        estimate = kmeans_probe(train, test, num_clusters=min(count, most))
+        found[f"kmeans_{count}"] = (estimate.value, estimate.standard_error)
+    for name, probe in (("knn", knn_probe), ("linear", linear_probe)):
+        for labels in (100, 1000, None):
+            few = None if labels is None or labels >= most else labels
+            estimate = probe(train, test, num_labels=few)
+            error = estimate.standard_error
+            if math.isnan(error):
+                error = estimate.extra["test_standard_error"]
+            found[f"{name}_{labels or 'all'}"] = (estimate.value, error)
+    return found, {}
+
+
+def monte_carlo(measured: Measured) -> Any:
+    """Information and divergence by components of the aggregate posterior of training data."""
+    x, _ = measured.split("train")
+    posterior = measured.model.encode(x, batch_size=500)
+    found = {}
+    for size in (100, 500, 1000, 5000, 10_000, 55_000):
+        few = min(size, len(x))
+        part = type(posterior)(*(values[:few] for values in posterior))
+        estimate = mutual_information(part, seed=measured.seed)
+        found[f"monte_carlo_mi_{size}"] = (estimate.value, estimate.standard_error)
+        found[f"monte_carlo_md_{size}"] = (estimate.extra["marginal_divergence"], math.nan)
+    return found, {}
+
+
+def index_dependence(measured: Measured) -> Any:
+    """MIC and TIC of code and index, and what the code tells of the image."""
+    few = {"max_samples": min(1000, len(measured.means)), "num_permutations": 3}
+    estimate = latent_dependence(measured.means, seed=measured.seed, **few)
+    found = evaluate(measured.model, measured.x, metrics=("mutual_information",)).results
+    # A point holds all there is to know of its image.
+    held = found.get("mutual_information")
+    information = (math.log(len(measured.x)), math.nan)
+    if held is not None:
+        information = (held.value, held.standard_error)
+    return {
+        "index_mic": (estimate.value, estimate.standard_error),
+        "index_tic": (estimate.extra["tic"], math.nan),
+        "index_mic_floor": (estimate.extra["mic_floor"], math.nan),
+        "code_information": information,
+    }, {}
+
+
+def code_map(measured: Measured) -> Any:
+    """Means of test images in the plane: their spread, and 2,000 of them to be drawn."""
+    means = measured.means
+    norms = np.linalg.norm(means, axis=1)
+    figure = {"label": measured.y[:2000].tolist(), "mean": np.round(means[:2000], 3).T.tolist()}
+    spread = float(np.sqrt(np.mean(np.var(means, axis=0))))
+    return {
+        "largest_norm": (float(norms.max()), math.nan),
+        "means_deviation": (spread, math.nan),
+    }, figure
+
+
+def code_histograms(measured: Measured) -> Any:
+    """Counts of the posterior means of each dimension in 60 bins."""
+    reach = float(np.abs(measured.means).max())
+    edges = np.linspace(-reach, reach, 61)
+    counts = [np.histogram(column, edges)[0].tolist() for column in measured.means.T]
+    return {}, {"histograms": counts, "reach": round(reach, 4)}
+
+
+def tsne(measured: Measured) -> Any:
+    """A map of 2,000 codes by t-SNE."""
+    from sklearn.manifold import TSNE
+
+    means = measured.means[:2000]
+    perplexity = min(30.0, (len(means) - 1) / 3)
+    found = TSNE(random_state=measured.seed, perplexity=perplexity).fit_transform(means)
+    return {}, {"label": measured.y[:2000].tolist(), "mean": np.round(found, 2).T.tolist()}
+
+
+#: Reach of traversals by the factor of the clip, which VAE and beta-VAE have none of.
+_REACH = {None: 2.0, 3.0: 10.0, 6.0: 20.0}
+
+
+def traversals(measured: Measured) -> Any:
+    """Images along each latent dimension in 40 steps, the others at 0."""
+    size = measured.model.latent_dim
+    reach = _REACH[measured.run.spec.model.get("clip_factor")]
+    z = np.zeros((size, 40, size), "float32")
+    z[np.arange(size), :, np.arange(size)] = np.linspace(-reach, reach, 40)
+    images = np.asarray(measured.model.decode(z.reshape(-1, size), batch_size=400))
+    shown = images.reshape(size, 40, *images.shape[1:])[:, ::4]
+    return {}, {"traversals": packed(shown), "reach": reach}
+
+
+def samples(measured: Measured) -> Any:
+    """Means of 64 images from the prior."""
+    return {}, {"samples": packed(np.asarray(measured.model.generate(64, seed=measured.seed)))}
+
+
+def reconstructions(measured: Measured) -> Any:
+    """20 test images, two of each class where there are classes, and their reconstructions."""
+    rows = np.arange(20)
+    if measured.y is not None and measured.y.ndim == 1:
+        rows = np.argsort(measured.y, kind="stable")
+        kinds = np.unique(measured.y)[:10]
+        rows = np.concatenate([np.flatnonzero(measured.y == kind)[:2] for kind in kinds])
+    images = measured.x[rows]
+    again = np.asarray(measured.model.reconstruct(images))
+    return {}, {"images": packed(images), "reconstructions": packed(again)}
+
+
+def interpolations(measured: Measured) -> Any:
+    """Lines of 10 steps between the codes of five pairs of test images."""
+    a, b = measured.x[:5], measured.x[5:10]
+    found = np.asarray(measured.model.interpolate(a, b, steps=10))
+    return {}, {"interpolations": packed(found)}
+
+
+def packed(images: Any) -> dict[str, Any]:
+    """Returns images in [0, 1] as text: their shape, and bytes of 0 to 255."""
+    pixels = np.rint(255 * np.clip(images, 0, 1)).astype("uint8")
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    content = base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode("ascii")
+    return {"shape": list(pixels.shape), "bytes": content}
+
+
+def unpacked(held: dict[str, Any]) -> Any:
+    """Inverse of `packed`: NumPy uint8."""
+    content = zlib.decompress(base64.b64decode(held["bytes"]))
+    return np.frombuffer(content, "uint8").reshape(held["shape"])
+
+
 def _mean(values):
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
@@ -128,5 +302,21 @@ def _mean(values):
 #: The functions by name, as `Protocol.measures` has them.
 MEASURES = {
     function.__name__: function
-    for function in (few_labels, posterior_map, code_covariance, reconstruction)
+    for function in (
+        few_labels,
+        posterior_map,
+        code_covariance,
+        reconstruction,
+        alphabets,
+        digit_probes,
+        monte_carlo,
+        index_dependence,
+        code_map,
+        code_histograms,
+        tsne,
+        traversals,
+        samples,
+        reconstructions,
+        interpolations,
+    )
 }

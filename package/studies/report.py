@@ -52,7 +52,8 @@ def sentence(results: str | Path) -> str:
     for study in STUDIES.values():
         judged = verdicts.verdicts_of(study, results)
         counts += _counts(study, judged)
-        claims.update(verdicts.holds(study, claim, judged) for claim in study.claims)
+        if study.paper != "vaezoo":
+            claims.update(verdicts.holds(study, claim, judged) for claim in study.claims)
     total = sum(counts[word] for word in WORDS)
     numbers = ", ".join(f"{counts[word]} {word}" for word in WORDS)
     return (
@@ -62,17 +63,22 @@ def sentence(results: str | Path) -> str:
     )
 
 
-def write(results: str | Path, folder: str | Path = ".") -> list[Path]:
+def is_measured(study: Study, results: str | Path) -> bool:
+    """Returns whether a row of a study was measured."""
+    return any(found.seeds for found in verdicts.verdicts_of(study, results).values())
+
+
+def write(results: str | Path, folder: str | Path | None = None) -> list[Path]:
     """Writes RESULTS.md, and the sentence of README.md between its markers.
 
     Args:
         results: Folder of the records.
-        folder: Folder of the two files.
+        folder: Folder of the two files; that which the folder of the records lies in by default.
 
     Returns:
         Paths of what was written.
     """
-    folder, done = Path(folder), []
+    folder, done = Path(folder or Path(results).parent), []
     with written(folder / "RESULTS.md") as partial:
         partial.write_text(results_text(results), "utf-8")
     done.append(folder / "RESULTS.md")

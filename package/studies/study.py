@@ -28,6 +28,8 @@ class Training:
         memory: GiB of memory, or None if not known.
         measured: Whether `hours` were measured, or else projected.
         classifier: None, or the number of labels of an auxiliary softmax that only measures.
+        small: Dict of what differs besides where the run is cut to a minute: settings of `model`,
+            `networks` and `reading`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Training:
     memory: float | None = None
     measured: bool = False
     classifier: int | None = None
+    small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,6 +78,10 @@ def verdict(study: Study, row: Row, held: Sequence[dict[str, Any]]) -> Verdict:
     hours = sum(sum(record["seconds"].values()) for record in held) / 3600
     if not measured:
         return Verdict(NOT_RUN, _reason(row, held), cells, seeds, hours)
+    other = next((r["data"]["name"] for r in measured if r["data"].get("stand_in_for")), "")
+    if other and row.published:
+        # Numbers of other data are shown, and prove nothing.
+        return Verdict(NOT_RUN, f"run on {other} in place of the data", cells, seeds, hours)
     compared = [column for column in study.columns if cells[column.name].word]
     deciding = [column for column in compared if column.better] or compared
     words = [cells[column.name].word for column in deciding]

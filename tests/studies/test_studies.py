@@ -4,7 +4,10 @@ import pytest
 
 from vaezoo import studies
 from vaezoo.cli import catalog
+from vaezoo.metrics.evaluate import FUNCTIONS
 from vaezoo.studies.data import SETS
+from vaezoo.studies.figures import FIGURES
+from vaezoo.studies.measures import MEASURES
 
 pytestmark = pytest.mark.one_backend
 ROWS = [(study, row) for study in studies.STUDIES.values() for row in study.rows]
@@ -49,6 +52,29 @@ def test_runs_name_presets_and_data():
         if row.run is not None:
             assert row.run.preset in presets
             assert row.run.data in SETS
+
+
+def test_protocols_and_figures_name_what_there_is():
+    for study, row in ROWS:
+        protocol = study.protocol_of(row)
+        assert set(protocol.metrics) <= set(FUNCTIONS)
+        assert set(protocol.options) <= set(protocol.metrics)
+        assert set(protocol.measures) <= set(MEASURES)
+        assert study.figure in (*FIGURES, "")
+
+
+def test_all_papers_have_their_entries():
+    counts = {paper: 0 for paper in studies.PAPERS}
+    for study in studies.STUDIES.values():
+        counts[study.paper] += len([row for row in study.rows if row.published])
+    assert counts == {
+        "du_vae": 3 * 14 + 11 + 11,
+        "mae": 6 + 5 + 6 + 4 + 6 + 9 + 4 + 12,
+        "vae_as": 5 + 1 + 2 * 12 + 14,
+        "mu_vae": 2 * 6,
+        "hebae": 1,
+        "vaezoo": 0,
+    }
 
 
 def test_an_unknown_study_or_row_is_refused():

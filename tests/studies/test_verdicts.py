@@ -43,6 +43,7 @@ def record(row="a", seed=0, state=records.MEASURED, **metrics):
         "epochs": {"trained": 3, "of": 5, "ended": False},
         "seconds": {"training": 3600.0, "measuring": 1800.0},
         "metrics": {k: {"value": v, "standard_error": 0.1} for k, v in metrics.items()},
+        "data": {"name": "digits", "stand_in_for": None},
         "history": {"epoch": [1, 2], "loss": [9.0, 7.0]},
     }
 
@@ -92,6 +93,14 @@ def test_what_is_not_measured_does_not_count():
     assert judged("a").said == "not yet"
     assert judged("d").said == "no data"
     assert judged("c", record("c")).word == "run"
+
+
+def test_numbers_of_other_data_are_shown_and_do_not_count():
+    held = record(negative_log_likelihood=90.0, rate=5.0)
+    held["data"]["stand_in_for"] = "mnist"
+    found = judged("a", held)
+    assert (found.word, found.said) == ("not run", "run on digits in place of the data")
+    assert found.cells["nll"].value == 90.0
 
 
 def test_orders_are_compared_once_both_sides_are_measured():
