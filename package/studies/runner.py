@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _HASHED = 2**30
 #: Seconds between records of a run that is being trained.
 _NOTED = 600.0
+#: Seconds of an epoch that is stopped within rather than not begun; how often such a run is saved.
+_LONG, _SAVED = 600.0, "10m"
 
 
 class OutOfTime(BaseException):
@@ -77,7 +80,7 @@ def specification(job: Job, located: _data.Located) -> RunSpec:
     if job.small:
         run = shrink(run, located)
     reading = {**located.arguments, **_parsed(run.reading)}
-    options = {"monitor": False, **_parsed(run.options)}
+    options = {"monitor": False, "checkpoint_every": _SAVED, **_parsed(run.options)}
     if run.classifier is not None:
         options["regularizers"] = [_classifier(run, reading)]
     return RunSpec(
@@ -203,10 +206,11 @@ def do(job: Job, located: _data.Located, deadline: float | None, say: Callable[[
         try:
             run.fit([watch], verbose=0)
         except (OutOfTime, KeyboardInterrupt) as stopped:
+            in_time = watch.out_of_time or isinstance(stopped, OutOfTime)
             note()
             count, _ = progress_of(job.directory)
             say(f"{job.said}: stopped after {count} of {epochs} epochs; the same command goes on")
-            if isinstance(stopped, KeyboardInterrupt):
+            if not in_time:
                 raise
             return False
     if held is None or held["state"] != records.MEASURED:
@@ -222,7 +226,7 @@ def _opened(job, spec):
     """The run of a job, which goes on if there is one."""
     if not (job.directory / _directory.CONFIG).is_file():
         return Run.create(job.directory, spec, command=None)
-    options = {"seed": spec.seed, "precision": spec.precision}
+    options = {name: getattr(spec, name) for name in ("seed", "precision", "checkpoint_every")}
     changes = {"model": spec.model, "networks": spec.networks, "training": spec.training}
     changes = {key: value for key, value in changes.items() if value}
     data = {key: value for key, value in spec.data.items() if key != "vocabulary"}
@@ -244,6 +248,7 @@ class _Watch(keras.callbacks.Callback):
         super().__init__()
         self.note, self.noted = note, time.monotonic()
         self.job, self.epochs, self.deadline, self.say = job, epochs, deadline, say
+        self.out_of_time = False
         self.seconds = [record["seconds"] for record in history if record.get("seconds")]
         self.started = 0.0
 
@@ -258,8 +263,17 @@ class _Watch(keras.callbacks.Callback):
             self.noted = time.monotonic()
         # The first epoch of a process compiles.
         usual = float(np.median(self.seconds[-5:])) if self.seconds else 0.0
-        if self.deadline is not None and self.started + usual > self.deadline:
+        late = self.deadline is not None and self.started + usual > self.deadline
+        # A longer epoch is begun all the same, and saved within.
+        if late and (usual <= _LONG or self.started > self.deadline):
             raise OutOfTime
+
+    def on_train_batch_begin(self, batch, logs=None):
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and not self.out_of_time:
+            self.out_of_time = True
+            # A run saves at the end of the batch, and then hands it on.
+            signal.raise_signal(signal.SIGINT)
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.monotonic() - self.started)
@@ -350,7 +364,7 @@ def _shrunk(options):
 def _write(job, run, located, state, held, found=None):
     """Writes what is known of a job; numbers that were measured before stay."""
     count, ended = progress_of(job.directory)
-    history = _directory.read_history(job.directory)
+    history = _directory.recorded(job.directory)
     before = held or {}
     training = sum(record.get("seconds") or 0.0 for record in history)
     settings = run.spec.to_dict() if count else {}
