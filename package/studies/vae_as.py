@@ -137,7 +137,7 @@ def _table_2() -> tuple[Row, ...]:
                     variant=other,
                     published=published,
                     differs="information by `ce`, a lower bound, where the table has that by "
-                    "entropies (`entropy`), whose steps take nine times as long"
+                    "entropies (`entropy`), whose steps take several times as long"
                     if other
                     else "",
                 )
