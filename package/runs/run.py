@@ -115,8 +115,9 @@ class Run:
             command: What goes on with the run, kept in `config.json` if it is trained.
             **changes: Fields of the spec, which must be those of the run. These alone may differ:
                 `training={"epochs": ...}`, `steps_per_execution`, `xla`, `monitor`,
-                `checkpoint_every`; and `data={"data_dir": ...}` or `"download"`, which are not
-                taken from the file.
+                `checkpoint_every`; `data={"data_dir": ...}` or `"download"`, which are not taken
+                from the file; and `data={"name_or_path": ...}` for a file or folder that was
+                moved, under the same name.
 
         Raises:
             FileNotFoundError: If there is no run.
@@ -541,6 +542,7 @@ def _check_same_run(directory, config, changes):
         for key, value in changes.get(section, {}).items():
             stored = config["settings"][section].get(key)
             free = (section, key) == ("training", "epochs") or key in _directory.ASKED
+            free = free or (key == "name_or_path" and _moved(stored, value))
             if not free and _nameless(stored) != _nameless(to_json(value)):
                 differences.append(f"its {section}.{key} is {stored}")
     for name in _directory.DECISIVE:
@@ -551,6 +553,18 @@ def _check_same_run(directory, config, changes):
             f"'{directory}' already holds another run: {', '.join(differences)}. Leave out what "
             "differs to continue it, or name another directory (--out)"
         )
+
+
+def _moved(stored, given):
+    """Whether a path of data is gone, and there is one of the same name elsewhere."""
+    paths = [Path(value) for value in (stored, given) if isinstance(value, str)]
+    return (
+        len(paths) == 2
+        and all(path.is_absolute() for path in paths)
+        and paths[0].name == paths[1].name
+        and not paths[0].exists()
+        and paths[1].exists()
+    )
 
 
 def _nameless(value):

@@ -45,10 +45,11 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def read_all(results: Path, study: Study, row: str) -> list[dict[str, Any]]:
-    """Returns the records of a row, by seed."""
-    folder = path_of(results, study, row, 0).parent
+    """Returns the records of a row, by seed; not those of a run that it no longer has."""
+    folder, run = path_of(results, study, row, 0).parent, study.row(row).run
     found = [read(path) for path in folder.glob("seed-*.json")]
-    return sorted((record for record in found if record), key=lambda record: record["seed"])
+    kept = [r for r in found if r and run and r["run"] == f"{study.paper}/{run.name}"]
+    return sorted(kept, key=lambda record: record["seed"])
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -189,6 +189,9 @@ def run_jobs(
 def do(job: Job, located: _data.Located, deadline: float | None, say: Callable[[str], Any]) -> bool:
     """Trains, measures and records a job as far as it is not done; returns whether it is."""
     held = records.read(job.record)
+    if held is not None and held["run"] != _run_of(job):
+        # Of other settings, which the row has had before.
+        held = None
     wanted = _protocol(job)
     if held and held["state"] == records.MEASURED and held["protocol"] == records.compact(wanted):
         say(f"{job.said}: done")
@@ -294,6 +297,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def _run_of(job):
+    return f"{job.study.paper}/{job.directory.parent.name}"
+
+
 def _protocol(job):
     protocol = job.study.protocol_of(job.row)
     found = protocol.to_dict()
@@ -375,7 +382,7 @@ def _write(job, run, located, state, held, found=None):
         "seed": job.seed,
         "scale": "small" if job.small else "published",
         "state": state,
-        "run": f"{job.study.paper}/{job.directory.parent.name}",
+        "run": _run_of(job),
         "epochs": {"trained": count, "of": run.epochs, "ended": ended},
         "seconds": {"training": training, "measuring": (found or {}).get("seconds", 0.0)},
         "metrics": (found or {}).get("metrics", {}),

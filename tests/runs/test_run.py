@@ -133,6 +133,23 @@ def test_another_run_is_not_gone_on_with(trained, changes, difference):
 
 
 @pytest.mark.one_backend
+def test_data_that_were_moved_are_those_of_the_run(copied, tmp_path):
+    config = json_of(copied)
+    gone, here = tmp_path / "gone" / "x.npz", tmp_path / "here" / "x.npz"
+    here.parent.mkdir()
+    config["settings"]["data"]["name_or_path"] = str(gone)
+    (copied / "config.json").write_text(json.dumps(config))
+    moved = {"name_or_path": str(here)}
+    with pytest.raises(ValueError, match="its data.name_or_path is"):
+        Run.open(copied, data=moved)
+    np.savez(here, x=np.zeros((2, 8, 8)))
+    assert Run.open(copied, data=moved).spec.data["name_or_path"] == str(here)
+    np.savez(here.with_name("y.npz"), x=np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="its data.name_or_path is"):
+        Run.open(copied, data={"name_or_path": str(here.with_name("y.npz"))})
+
+
+@pytest.mark.one_backend
 def test_changes_that_are_no_fields_are_refused(trained):
     with pytest.raises(ValueError, match="must be among preset, .*Received: sed=4.*'seed'"):
         Run.open(trained[0].directory, sed=4)

@@ -37,6 +37,7 @@ def record(row="a", seed=0, state=records.MEASURED, **metrics):
     return {
         "format": records.FORMAT,
         "study": STUDY.key,
+        "run": "du_vae/run",
         "row": row,
         "seed": seed,
         "state": state,
