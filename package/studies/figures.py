@@ -170,9 +170,12 @@ def code_maps(study: Study, held: dict[str, Any]) -> Any:
     rows = list(dict.fromkeys(_parts(name)[0] for name in held))
     columns = list(dict.fromkeys(_parts(name)[1] for name in held))
     figure, axes = _grid(len(rows), len(columns), 2.8, 2.8)
+    for axis in axes.flat:
+        axis.set_axis_off()
     for name, record in held.items():
         activation, objective = _parts(name)
         axis = axes[rows.index(activation), columns.index(objective)]
+        axis.set_axis_on()
         _scatter(axis, record["figure"])
         axis.set_title(_title(study, name), fontsize="small")
         axis.set_aspect("equal", "datalim")
@@ -322,8 +325,8 @@ def dependence_bars(study: Study, held: dict[str, Any]) -> Any:
         axis.bar(names, values, color="tab:blue")
         axis.set_ylabel(measure.upper())
     floors = [records.value_of(r, "index_mic_floor")[0] for r in held.values()]  # type: ignore[index]
-    axes[0, 0].plot(names, floors, "k_", markersize=30, label="index shuffled")
-    axes[0, 0].legend(fontsize="small")
+    axes[0, 0].plot(names, floors, "k_", markersize=30)
+    axes[0, 0].set_title("line: index shuffled", fontsize="small")
     return figure
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from .. import metrics
+from ..core.locks import Occupied
 from ..runs import Run, RunSpec
 from ..runs import directory as _directory
 from ..runs.settings import parse_value
@@ -180,10 +181,19 @@ def run_jobs(
             wanted = _data.SETS[job.row.run.data]
             say(f"{job.said}: not run, as {wanted.title} is not there ({wanted.missing})")
             left.append(job)
-        elif not do(job, located, deadline, say):
+        elif not _done(job, located, deadline, say):
             left.append(job)
         keras.backend.clear_session()
     return left
+
+
+def _done(job, located, deadline, say):
+    """Does a job; says why it cannot be done, so that the others are."""
+    try:
+        return do(job, located, deadline, say)
+    except (FloatingPointError, Occupied) as error:
+        say(f"{job.said}: {' '.join(str(error).split())}")
+        return False
 
 
 def do(job: Job, located: _data.Located, deadline: float | None, say: Callable[[str], Any]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.tiny_study import STUDY, reproduce
-from vaezoo.studies import data, records, runner, synthetic
+from vaezoo.studies import STUDIES, data, figures, records, runner, synthetic
 
 pytestmark = pytest.mark.one_backend
 TESTS = Path(__file__).resolve().parents[1]
@@ -115,3 +115,36 @@ def test_written_sentences_depend_on_their_code():
     shares = [count / count.sum() for count in counts]
     apart = [0.5 * np.abs(shares[0] - share).sum() for share in shares[1:]]
     assert min(apart) > 0.5
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """Folder of all small runs, which studies share."""
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", STUDIES)
+def test_every_entry_runs_to_its_end_in_small(key, everything, mnist_dir):
+    study, places = STUDIES[key], data.Places(folder=mnist_dir, made=everything / "data")
+    needed = {row.run.data for row in study.rows if row.run}
+    missing = [name for name in needed if data.find(name, places, small=True) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here, nor what stands in")
+    results = everything / "results"
+    left = runner.reproduce(study, root=everything, results=results, small=True, places=places)
+    assert left == []
+    for row in study.rows:
+        if row.run is None:
+            continue
+        (record,) = records.read_all(results, study, row.name)
+        assert record["state"] == "measured"
+        for column in study.columns:
+            found = records.value_of(record, column.source)
+            # What a model does not have is named.
+            reasons = [name for name in record["figure"] if name.startswith("skipped ")]
+            logs = column.source.startswith(("first:", "last:", "max:"))
+            assert found is not None or reasons or logs, (row.name, column.name)
+    if study.figure:
+        path = figures.draw(study, results)
+        assert path.stat().st_size > 1000
