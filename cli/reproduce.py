@@ -152,7 +152,7 @@ def reproduce(
     from ..studies.listing import chosen_rows, rows_table
 
     if listed:
-        console.print(rows_table(found, results))
+        console.print(rows_table(found, results, rows))
         return
     chosen = chosen_rows(found, rows)
     numbers = seeds or [0]
@@ -180,11 +180,13 @@ def reproduce(
             small=small,
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
-    console.print(rows_table(found, results))
+    console.print(rows_table(found, results, [row.name for row in chosen]))
     if found.figure:
         from ..studies import figures
 
-        console.print(f"Figure: {figures.draw(found, results)}", highlight=False)
+        path = figures.draw(found, results)
+        if path is not None:
+            console.print(f"Figure: {path}", highlight=False)
     if left:
         console.print(f"Left: {', '.join(job.said for job in left)}", highlight=False)
         if limit is not None:

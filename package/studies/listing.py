@@ -79,10 +79,13 @@ def state_of(results: Path, study: Study, row: Row) -> str:
     return max(states, key=order.index, default="")
 
 
-def rows_table(study: Study, results: Path) -> Any:
-    """Returns the rows of a study with published numbers and ours."""
+def rows_table(study: Study, results: Path, names: Iterable[str] | None = None) -> Any:
+    """Returns rows of a study, all by default, with published numbers and ours."""
     table = _table("row", "state", *(column.title for column in study.columns))
+    names = list(names or ())
     for row in study.rows:
+        if names and row.name not in names:
+            continue
         held = records.read_all(results, study, row.name)
         published = [row.published.get(column.name) for column in study.columns]
         if any(value is not None for value in published):

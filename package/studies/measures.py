@@ -135,7 +135,7 @@ def reconstruction(measured: Measured) -> Any:
 def alphabets(measured: Measured) -> Any:
     """Accuracy of linear classifiers of an alphabet's characters by the number of drawings."""
     kind = {"labels": "characters"} if _is_mat(measured.run) else {}
-    pairs = [measured.run.arrays(split, **kind) for split in ("train", "test")]
+    pairs = [measured.run.arrays(split, limit=None, **kind) for split in ("train", "test")]
     epochs = {}
     if measured.limit:
         # A few characters of two alphabets.

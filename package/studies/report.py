@@ -191,7 +191,7 @@ def _word(row, found):
     if row.run is None:
         return "quoted by the paper"
     if found.word == verdicts.RUN:
-        return "run"
+        return f"run {found.said}".strip()
     if found.said == "not yet":
         return "not run yet"
     return f"**{found.word}**" + (f" ({found.said})" if found.said else "")

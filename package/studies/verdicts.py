@@ -86,7 +86,9 @@ def verdict(study: Study, row: Row, held: Sequence[dict[str, Any]]) -> Verdict:
     deciding = [column for column in compared if column.better] or compared
     words = [cells[column.name].word for column in deciding]
     if not words:
-        return Verdict(RUN, "", cells, seeds, hours)
+        return Verdict(
+            RUN, f"on {other} in place of the data" if other else "", cells, seeds, hours
+        )
     word = MISSED if MISSED in words else BETTER if BETTER in words else REPRODUCED
     off = [column for column in compared if cells[column.name].word == MISSED]
     said = ", ".join(f"{c.title} {cells[c.name].difference:+.3g}" for c in off)
