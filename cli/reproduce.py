@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,9 @@ def reproduce(
     study: Annotated[
         str | None,
         typer.Argument(
-            metavar="STUDY", help="What to reproduce, such as vae_as/table2.", show_default=False
+            metavar="STUDY",
+            help="What to reproduce, such as vae_as/table2; all of a paper, such as hebae; or all.",
+            show_default=False,
         ),
     ] = None,
     rows: Annotated[
@@ -131,15 +134,7 @@ def reproduce(
     places = Places(_given(data or []), data_dir, root / "data")
     console = open_console()
     if write:
-        from ..studies import report
-
-        drawn = []
-        for shown in studies.STUDIES.values():
-            if shown.figure and report.is_measured(shown, results):
-                from ..studies import figures
-
-                drawn.append(figures.draw(shown, results))
-        for path in [*drawn, *report.write(results)]:
+        for path in _written(results):
             console.print(f"Written: {path}", highlight=False)
         return
     if study is None:
@@ -148,49 +143,67 @@ def reproduce(
         for part in studies_table(results, places):
             console.print(part, highlight=False)
         return
-    found = studies.find(study)
     from ..studies.listing import chosen_rows, rows_table
 
+    found = studies.find_all(study)
+    if rows and len(found) > 1:
+        raise ValueError(f"`--rows` needs a single study. Received: {study}")
+    chosen = {held.key: [row.name for row in chosen_rows(held, rows)] for held in found}
     if listed:
-        console.print(rows_table(found, results, rows))
+        for held in found:
+            console.print(rows_table(held, results, rows))
         return
-    chosen = chosen_rows(found, rows)
     numbers = seeds or [0]
     if jobs:
-        for seed in numbers:
-            for row in chosen:
-                typer.echo(
-                    _command(found.key, row.name, seed, scale, data, data_dir, root, results)
-                )
+        given = (scale, data, data_dir, root, results)
+        for key, names in chosen.items():
+            for seed in numbers:
+                for name in names:
+                    typer.echo(_command(key, name, seed, *given))
         return
     limit = None if budget is None else seconds_of(budget)
 
-    from ..studies.runner import duration
     from ..studies.runner import reproduce as run_rows
 
+    started, left = time.monotonic(), []
     with signals_first():
-        left = run_rows(
-            found,
-            [row.name for row in chosen],
-            numbers,
-            places=places,
-            root=root,
-            results=results,
-            budget=limit,
-            small=small,
-            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
-        )
-    console.print(rows_table(found, results, [row.name for row in chosen]))
-    if found.figure:
-        from ..studies import figures
-
-        path = figures.draw(found, results)
-        if path is not None:
+        for held in found:
+            left += run_rows(
+                held,
+                chosen[held.key],
+                numbers,
+                places=places,
+                root=root,
+                results=results,
+                budget=None if limit is None else limit - (time.monotonic() - started),
+                small=small,
+                say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            )
+    for held in found:
+        console.print(rows_table(held, results, chosen[held.key]))
+        for path in _drawn([held], results):
             console.print(f"Figure: {path}", highlight=False)
     if left:
         console.print(f"Left: {', '.join(job.said for job in left)}", highlight=False)
-        if limit is not None:
-            console.print(f"The budget was {duration(limit)}", highlight=False)
+
+
+def _drawn(found, results):
+    """Draws the figures of studies that have one, and something to show in it."""
+    from ..studies import report
+
+    shown = [study for study in found if study.figure and report.is_measured(study, results)]
+    if not shown:
+        return []
+    from ..studies import figures
+
+    return [figures.draw(study, results) for study in shown]
+
+
+def _written(results):
+    """Writes all that is made from records."""
+    from ..studies import report
+
+    return [*_drawn(studies.STUDIES.values(), results), *report.write(results)]
 
 
 def seconds_of(text: str) -> float:

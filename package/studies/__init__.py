@@ -29,6 +29,7 @@ __all__ = [
     "Study",
     "Training",
     "find",
+    "find_all",
     "reproduce",
 ]
 
@@ -59,6 +60,17 @@ def find(key: str) -> Study:
 
     check_name("study", key, STUDIES, "one of those that `vaezoo reproduce` lists")
     return STUDIES[key]
+
+
+def find_all(key: str) -> list[Study]:
+    """Returns the study of a key, all of a paper, or for "all" all there are.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if key == "all":
+        return list(STUDIES.values())
+    return [study for study in STUDIES.values() if study.paper == key] or [find(key)]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,6 @@ def _training(row: str) -> Training:
         training={"epochs": 40},
         options={"validation": "none"},
         hours=0.03,
-        measured=True,
     )
 
 

@@ -24,9 +24,8 @@ class Training:
         data: Name of the data set, see `vaezoo.studies.data`.
         model: Settings that differ from the preset's, as in `vaezoo.runs.RunSpec`; the same holds
             for `networks`, `training`, `reading` (of `data`) and `options` (further fields).
-        hours: Hours on two idle cores, or None if not known.
+        hours: Hours on two idle cores, as far as projected, or None if not known.
         memory: GiB of memory, or None if not known.
-        measured: Whether `hours` were measured, or else projected.
         classifier: None, or the number of labels of an auxiliary softmax that only measures.
         small: Dict of what differs besides where the run is cut to a minute: settings of `model`,
             `networks` and `reading`.
@@ -42,7 +41,6 @@ class Training:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hours: float | None = None
     memory: float | None = None
-    measured: bool = False
     classifier: int | None = None
     small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
