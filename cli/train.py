@@ -340,7 +340,7 @@ def _announced(run, ready):
 
     size = " x ".join(map(str, run.spec.networks["input_shape"]))
     if run.vocabulary is not None:
-        size = f"sentences of {len(run.vocabulary):,} ids"
+        size = f"sentences of {len(run.vocabulary):,} ids{_lengths(ready.train)}"
     compiler = "with XLA" if ready.model.jit_compile else "without XLA"
     cudnn = ", LSTMs by cuDNN" if ready.model.uses_cudnn else ""
     return (
@@ -349,6 +349,15 @@ def _announced(run, ready):
         f"{run.spec.precision}, epochs {ready.trained_epochs + 1} to {ready.epochs}. "
         f"Run: {run.directory}"
     )
+
+
+def _lengths(batches):
+    """What is to be said of the lengths of batches of text."""
+    plan = getattr(batches, "plan", None)
+    if plan is None:
+        return ""
+    lengths = ", ".join(map(str, plan.buckets))
+    return f"; batches of length {lengths}, with {plan.padding_share:.0%} padding"
 
 
 def _standing(run, ready):

@@ -93,8 +93,8 @@ class DataSpec:
         num_classes: Positive int that labels must be below, or None.
         max_length: Int from 3 on, the largest length, or None.
         too_long: What to do about longer sentences: "error", "truncate" or "skip" them.
-        buckets: Ascending ints from 3 on, the lengths of batches. By default up to 5 multiples of 8
-            by the quantiles of the lengths, of which the last is the greatest length instead. The
+        buckets: Ascending ints from 3 on, the lengths of batches. By default up to 8,
+            those of the fewest positions an epoch, where a compilation counts as 900 of them. The
             last bucket limits the length as `max_length` does.
         length: Of arrays only: length of x, which limits sentences as `max_length` does, or None
             for the greatest one needed.

@@ -15,6 +15,7 @@ from ..core.checks import (
     shown,
 )
 from .batches import resolved_backend, resolved_order
+from .buckets import cheapest_buckets
 from .corpus import Corpus, check_labels
 from .selection import select
 from .source import SPLIT_NAMES
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = 512 * 2**20
 #: How the names of text files end that `load` takes.
 SUFFIXES = (".txt", ".tsv")
-AUTOMATIC_BUCKETS = 5
-MULTIPLE = 8
 MANY_UNKNOWN = 0.2
 
 
@@ -54,6 +53,7 @@ class TextInfo(NamedTuple):
         num_shapes: Number of different shapes of batches.
         unknown_share: Share of the words that are not in the vocabulary.
         in_memory: Whether `load_text` holds the ids in memory.
+        padding_share: Share of the positions of an epoch that are padding.
     """
 
     name: str
@@ -69,6 +69,7 @@ class TextInfo(NamedTuple):
     num_shapes: int
     unknown_share: float
     in_memory: bool
+    padding_share: float
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -201,6 +202,7 @@ def describe_text(spec: DataSpec) -> TextInfo:
         num_shapes=plan.num_shapes,
         unknown_share=_unknown_share(source, part),
         in_memory=source.corpus.in_memory,
+        padding_share=plan.padding_share,
     )
 
 
@@ -408,17 +410,10 @@ def _plan(source, part, spec):
         spec.split, spec.shuffle, spec.drop_remainder, batch_size, len(part.index)
     )
     lengths = source.corpus.lengths[part.index]
-    buckets = np.asarray(source.buckets or _automatic_buckets(lengths))
+    buckets = np.asarray(source.buckets or cheapest_buckets(lengths, batch_size))
     # Those that move on to a longer bucket must not end in one that nothing needs.
     buckets = tuple(buckets[np.unique(np.searchsorted(buckets, lengths))].tolist())
     return TextPlan(lengths, buckets, batch_size, shuffle, drop_remainder, spec.seed)
-
-
-def _automatic_buckets(lengths):
-    shares = np.arange(1, AUTOMATIC_BUCKETS + 1) / AUTOMATIC_BUCKETS
-    quantiles = np.quantile(lengths, shares, method="inverted_cdf")
-    rounded = -(-quantiles // MULTIPLE) * MULTIPLE
-    return np.unique(np.minimum(rounded, quantiles[-1])).tolist()
 
 
 def _unknown_share(source, part):

@@ -49,6 +49,13 @@ class TextPlan(NamedTuple):
         sizes = np.count_nonzero(rows >= 0, axis=1)
         return len(np.unique(np.stack([sizes, widths]), axis=1).T)
 
+    @property
+    def padding_share(self) -> float:
+        """Share of the positions of an epoch that are padding."""
+        rows, widths = self.order(0)
+        positions = np.sum(np.count_nonzero(rows >= 0, axis=1) * widths)
+        return float(1 - self.lengths[rows[rows >= 0]].sum(dtype="int64") / positions)
+
     def order(self, epoch: int) -> Any:
         """Returns the batches of an epoch.
 
@@ -158,7 +165,10 @@ def dataset_of(reader: Any, plan: Any) -> Any:
     signature = (tf.TensorSpec((size,), tf.int64), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).map(fetch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(plan.num_batches))
-    return numbered(untuned(dataset.prefetch(2)), epochs)
+    dataset = numbered(untuned(dataset.prefetch(2)), epochs)
+    # As `TextBatches` has it.
+    dataset.plan = plan
+    return dataset
 
 
 def padded(sentences: Any, vocabulary: Any, width: int) -> Array:

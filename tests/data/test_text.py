@@ -16,6 +16,7 @@ from vaezoo.data import (
     to_ids,
     to_text,
 )
+from vaezoo.data.buckets import cheapest_buckets
 
 BACKENDS = [
     pytest.param(
@@ -154,7 +155,10 @@ def test_shapes_are_few_and_only_the_rest_is_left_out(labeled, rows, backend, bu
     info = describe_text(labeled, **options)
     dataset = load_text(labeled, with_index=True, backend=backend, **options)
     lengths = np.array([2 + len(text.split()) for _, text in rows])
-    assert info.buckets == ((8, 16, 24, 32) if buckets is None else tuple(buckets)[:3])
+    if buckets is None:
+        assert info.buckets == tuple(cheapest_buckets(lengths, 8))
+    else:
+        assert info.buckets == tuple(buckets)[:3]
     moved = 0
     for _ in range(2):
         batches = epoch(dataset)
@@ -209,7 +213,8 @@ def test_tf_shapes_are_static_where_they_can_be(labeled):
 
 
 def test_without_shuffling_a_bucket_is_in_the_order_of_the_file(labeled):
-    batches = epoch(load_text(labeled, batch_size=8, shuffle=False, with_index=True))
+    options = {"batch_size": 8, "buckets": [8, 16, 24, 32]}
+    batches = epoch(load_text(labeled, shuffle=False, with_index=True, **options))
     by_width = {}
     for batch in batches:
         by_width.setdefault(batch["x"].shape[1], []).extend(batch["index"])
@@ -358,8 +363,8 @@ def test_describe_counts(corpus):
     assert info == TextInfo(
         name=str(path), split="train", num_examples=4, num_classes=3, label_counts=(2, 0, 2),
         vocabulary=Vocabulary(["a", "b"]), vocabulary_size=6, num_tokens=20,
-        length_quantiles=(3, 3, 4, 4, 9), buckets=(8, 9), num_shapes=1, unknown_share=2 / 12,
-        in_memory=True,
+        length_quantiles=(3, 3, 4, 4, 9), buckets=(9,), num_shapes=1, unknown_share=2 / 12,
+        in_memory=True, padding_share=10 / 27,
     )  # fmt: skip
     two = describe_text(path, limit=2, num_classes=5, batch_size=2)
     assert (two.label_counts, two.buckets, two.unknown_share) == ((1, 0, 1, 0, 0), (4,), 0.0)
