@@ -9,9 +9,10 @@ of them off. Takes half a minute on two cores.
 """
 
 import argparse
-import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from vaezoo.cli.logs import hush
+
+hush()  # Before TensorFlow is imported.
 
 import keras
 from keras import layers, ops

@@ -8,12 +8,13 @@ processor time.
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from vaezoo.cli.logs import hush
+
+hush()  # Before TensorFlow is imported.
 
 import keras
 import matplotlib
