@@ -51,7 +51,7 @@ def diagnose(
     for path in (out, beside):
         check_target(path, overwrite)
     arguments: dict[str, Any] = {"likelihood": likelihood} if likelihood else {}
-    diagnosis = metrics.diagnose(opened.model, opened.x, seed=seed, **arguments)
+    diagnosis = metrics.diagnose(opened.model, opened.x, seed=seed, progress=True, **arguments)
     for path, write in ((out, diagnosis.to_html), (beside, diagnosis.to_json)):
         with written(path) as partial:
             write(partial)

@@ -105,7 +105,13 @@ def sample(
         pixels = scale or grids.enlarging(shape)
         grids.check_size(num, shape[:2], pixels)
     x = model.generate(
-        num, seed=seed, mean=not draw, temperature=temperature, top_k=top_k, top_p=top_p
+        num,
+        seed=seed,
+        mean=not draw,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        progress=True,
     )
     if as_words:
         lines = "".join(f"{line}\n" for line in data.to_text(x, vocabulary))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from keras import ops
 
-from ...core.checks import check_integer, check_seed
+from ...core.checks import check_flag, check_integer, check_seed
+from ...core.progress import stages
 from ..estimate import to_json
 from ..subject import as_subject, with_target
 from . import rules
-from .measure import measure
+from .measure import STAGES, measure
 from .remedies import remedies
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def diagnose(
     refinement_steps: int = 50,
     batch_size: int = 256,
     seed: int = 0,
+    progress: bool = False,
 ) -> Diagnosis:
     """Diagnoses posterior collapse and related faults of a VAE.
 
@@ -219,6 +221,7 @@ def diagnose(
         refinement_steps: Non-negative int; 0 leaves the encoder's lag unmeasured.
         batch_size: Positive int, examples at once.
         seed: Int in [0, 2^31) that fixes the choice and all draws.
+        progress: Whether to show a progress bar, on a terminal.
 
     Returns:
         `Diagnosis`. Print it, or call its `to_json` and `to_html`.
@@ -235,6 +238,7 @@ def diagnose(
     refinement_steps = check_integer("refinement_steps", refinement_steps, 0)
     batch_size = check_integer("batch_size", batch_size)
     seed = check_seed("seed", seed, optional=False)
+    progress = check_flag("progress", progress)
     if data is None:
         decoder, data = None, decoder
     if data is None:
@@ -245,7 +249,8 @@ def diagnose(
     subject = as_subject(model, decoder, data, likelihood)
     subject, data = with_target(subject, data, target)
     chosen = _choice(data, max_examples, seed)
-    found = measure(subject, chosen, seed, refinement_steps, batch_size)
+    with stages(STAGES, progress) as begin:
+        found = measure(subject, chosen, seed, refinement_steps, batch_size, begin)
     found.notes.extend(_objective(subject))
     findings = tuple(rules.find(found))
     verdict = findings[0].name if findings else "healthy"

@@ -24,6 +24,8 @@ from .memory import rows_at_once
 from .refine import refine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...core.types import ArrayLike, Seed
     from ..subject import ModelAdapter
 
@@ -73,10 +75,20 @@ class Measurements:
         return error if math.isfinite(error) else 0.0
 
 
+#: Times that `measure` says what begins.
+STAGES = 5
+
+
 def measure(
-    subject: ModelAdapter, data: ArrayLike, seed: Seed, refinement_steps: int, batch_size: int
+    subject: ModelAdapter,
+    data: ArrayLike,
+    seed: Seed,
+    refinement_steps: int,
+    batch_size: int,
+    begin: Callable[[str], None],
 ) -> Measurements:
-    """All measurements of a `ModelAdapter` on checked data."""
+    """All measurements of a `ModelAdapter` on checked data; tells `begin` what comes next."""
+    begin("Diagnosis: posteriors")
     posterior = subject.encode(data, batch_size)
     # Of data in [0, 1], and of ids, it says nothing.
     gaussian = isinstance(subject.likelihood, Gaussian)
@@ -106,6 +118,7 @@ def measure(
         found.notes.append("Nothing else was measured, since the posteriors are not finite.")
         return found
     _per_dimension(found, subject, posterior, code, batch_size, seed)
+    begin("Diagnosis: likelihoods")
     z, log_qz, shuffled, prior = _codes(subject, data, seed, batch_size)
     own_log_px = _likelihoods(found, subject, data, z, shuffled, prior, batch_size)
     if not np.all(np.isfinite(own_log_px)):
@@ -113,6 +126,7 @@ def measure(
         return found
     _scales(found, subject, data, own_log_px)
     _pictures(found, subject, data, z, prior)
+    begin("Diagnosis: aggregate posterior and single dimensions")
     _aggregate(found, subject, code, z, prior)
     _use_of_dimensions(found, subject, data, z[:, 0], shuffled[:, 0])
     if isinstance(posterior, PointMass):
@@ -120,8 +134,10 @@ def measure(
             "The encoder is deterministic: there is no rate, no information in nats and no bound."
         )
         return found
+    begin("Diagnosis: bound and information")
     _bound(found, subject, posterior, z, log_qz, own_log_px, batch_size)
     _information(found, Encoded(posterior, subject), z[:, 0], prior[:, 0], batch_size, seed)
+    begin("Diagnosis: lag of the encoder")
     refine(found, subject, data, seed, refinement_steps)
     return found
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from ...core.checks import check_choice, check_flag, check_integer, check_seed
 from ...core.compile import compiled, padded, rows_to_compile
+from ...core.progress import tracked
 from ...core.random import StatelessSeed
 from ...losses.importance_weighting import CHUNK, weigh_draws
 from .decoding import check_beam, draw_options, interpolate_latents
@@ -195,6 +196,7 @@ class Inference(_Model):
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        progress: bool = False,
     ) -> Any:
         """New data from the prior.
 
@@ -214,6 +216,7 @@ class Inference(_Model):
                 0 keeps all.
             top_p: Float in (0, 1]: each class is drawn among the most probable ones that together
                 hold the probability `top_p`.
+            progress: Whether to show a progress bar with the time left, on a terminal.
 
         Returns:
             NumPy `(num, *event)`.
@@ -224,6 +227,7 @@ class Inference(_Model):
         """
         num = check_integer("num", num)
         batch_size, mean = check_integer("batch_size", batch_size), check_flag("mean", mean)
+        label = f"{num:,} samples" if check_flag("progress", progress) else None
         self._require_built("generate")
         seed = _seed(seed)
         mean = mean and self.likelihood.has_mean
@@ -231,16 +235,16 @@ class Inference(_Model):
         rows = rows_to_compile(int(num), noise=True) if self.prior.nested_draws else int(num)
         z = ops.convert_to_numpy(self.prior.sample(rows, StatelessSeed(seed)))[:num]
         if mean and not self.autoregressive:
-            return self._in_batches("decode", self.decode, z, batch_size)
-        values = self._drawn(z, seed, batch_size, options)
+            return self._in_batches("decode", self.decode, z, batch_size, label=label)
+        values = self._drawn(z, seed, batch_size, options, label)
         if mean:
             means = self._compiled("means", self._means)
             return self._over_batches(
-                lambda z, values, start: means(z, values), (z, values), batch_size
+                lambda z, values, start: means(z, values), (z, values), batch_size, label=label
             )
         return values
 
-    def _drawn(self, z, seed, batch_size, options=()):
+    def _drawn(self, z, seed, batch_size, options=(), label=None):
         """Draws from p(x|z), in NumPy."""
         # Tensors, so that no value of an option needs another function.
         options = [ops.convert_to_tensor(option) for option in options]
@@ -251,6 +255,7 @@ class Inference(_Model):
                 (z,),
                 batch_size,
                 noise=True,
+                label=label,
             )
         # Outside of XLA, whose random numbers differ from a SavedModel's.
         (codes,) = padded((z,), rows_to_compile(len(z), noise=True))
@@ -258,7 +263,11 @@ class Inference(_Model):
         uniform = ops.convert_to_numpy(uniform)[: len(z)]
         draw = self._compiled("ancestral", self.draw_from_noise, xla=True)
         return self._over_batches(
-            lambda z, uniform, start: draw(z, uniform, *options), (z, uniform), batch_size, xla=True
+            lambda z, uniform, start: draw(z, uniform, *options),
+            (z, uniform),
+            batch_size,
+            xla=True,
+            label=label,
         )
 
     def _draw(self, z, seed, stream, *options):
@@ -440,7 +449,7 @@ class Inference(_Model):
             self.compiled_functions[name] = compiled(self, function, xla)
         return self.compiled_functions[name]
 
-    def _in_batches(self, name, function, values, batch_size, seed=None, options=()):
+    def _in_batches(self, name, function, values, batch_size, seed=None, options=(), label=None):
         batch_size = check_integer("batch_size", batch_size)
         if len(values) == 0:
             raise ValueError("There must be at least one example. Received: none")
@@ -453,9 +462,9 @@ class Inference(_Model):
             noise = () if seed is None else (np.uint32(seed), np.uint32(start))
             return run(batch, *noise, *options)
 
-        return self._over_batches(call, (values,), batch_size, xla, noise=seed is not None)
+        return self._over_batches(call, (values,), batch_size, xla, seed is not None, label)
 
-    def _over_batches(self, function, arrays, batch_size, xla=False, noise=False):
+    def _over_batches(self, function, arrays, batch_size, xla=False, noise=False, label=None):
         """Applies a compiled function to arrays in batches of few sizes, and returns NumPy.
 
         Args:
@@ -466,9 +475,10 @@ class Inference(_Model):
             batch_size: Positive int.
             xla: As in `rows_to_compile`.
             noise: As in `rows_to_compile`.
+            label: As in `tracked`.
         """
         length, parts = len(arrays[0]), []
-        for start in range(0, length, batch_size):
+        for start in tracked(range(0, length, batch_size), label):
             batch = [array[start : start + batch_size] for array in arrays]
             rows = len(batch[0])
             size = rows_to_compile(rows, batch_size, xla, noise)
