@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import os
 import signal
@@ -21,6 +22,7 @@ from ..runs import directory as _directory
 from ..runs.settings import parse_value
 from . import data as _data
 from . import records
+from .likelihood import measured_in_parts
 from .listing import chosen_rows
 from .measures import MEASURES, Measured
 from .small import shrink
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Sets with more values than this are not hashed, as they would not fit the memory.
 _HASHED = 2**30
+_LIKELIHOOD = "negative_log_likelihood"
 #: Seconds between records of a run that is being trained.
 _NOTED = 600.0
 #: Seconds of an epoch that is stopped within rather than not begun; how often such a run is saved.
@@ -229,7 +232,10 @@ def do(job: Job, located: _data.Located, deadline: float | None, say: Callable[[
     if held is None or held["state"] != records.MEASURED:
         _write(job, run, located, records.TRAINED, held)
     say(f"{job.said}: measuring")
-    found = _measured(job, run)
+    found = _measured(job, run, deadline, say)
+    if found is None:
+        say(f"{job.said}: stopped while measuring; the same command goes on")
+        return False
     _write(job, run, located, records.MEASURED, held, found)
     say(f"{job.said}: {_summary(job, found['metrics'])}")
     return True
@@ -319,8 +325,8 @@ def _protocol(job):
     return found
 
 
-def _measured(job, run):
-    """Metrics and figure of a trained run, and how long that took."""
+def _measured(job, run, deadline, say):
+    """Metrics and figure of a trained run, and how long that took; None if time ran out."""
     start, protocol = time.monotonic(), _protocol(job)
     if not (protocol["metrics"] or protocol["measures"]):
         return {"metrics": {}, "figure": {}, "seconds": 0.0}
@@ -329,7 +335,17 @@ def _measured(job, run):
     labels = {"labels": "characters"} if "alphabet_probe" in protocol["metrics"] else {}
     x, y = run.arrays("test", **limit, **labels)
     found, figure = {}, {}
-    names = protocol["metrics"]
+    names = [name for name in protocol["metrics"] if name != _LIKELIHOOD]
+    if _LIKELIHOOD in protocol["metrics"]:
+        count, _ = progress_of(job.directory)
+        file = job.directory / f"likelihood-{protocol['num_samples']}-{protocol['which']}.json"
+        of = [count, protocol["which"], protocol["limit"]]
+        size = (protocol["num_samples"], protocol["num_images"])
+        told = functools.partial(_told, job, say)
+        numbers = measured_in_parts(model, x, *size, file, of, deadline, told)
+        if numbers is None:
+            return None
+        found.update(numbers)
     if names:
         probes = any(name.endswith("_probe") for name in names)
         evaluation = metrics.evaluate(
@@ -338,20 +354,16 @@ def _measured(job, run):
             y if probes else None,
             names,
             train=run.arrays("train", **limit, **labels) if probes else None,
-            num_samples=protocol["num_samples"],
-            num_images=protocol["num_images"],
             options=_shrunk(protocol["options"]) if job.small else protocol["options"],
         )
-        found = {
-            name: {
+        for name, estimate in evaluation.results.items():
+            found[name] = {
                 "value": estimate.value,
                 "standard_error": _error(estimate),
                 "unit": estimate.unit,
                 "count": estimate.count,
                 "estimator": estimate.estimator,
             }
-            for name, estimate in evaluation.results.items()
-        }
         figure.update({f"skipped {k}": v for k, v in evaluation.skipped.items()})
     measured = Measured(run, model, x, y, 0, protocol["limit"])
     for name in protocol["measures"]:
@@ -359,6 +371,10 @@ def _measured(job, run):
         found.update({k: {"value": v, "standard_error": e} for k, (v, e) in numbers.items()})
         figure.update(drawn)
     return {"metrics": found, "figure": figure, "seconds": time.monotonic() - start}
+
+
+def _told(job, say, line):
+    say(f"{job.said}: {line}")
 
 
 def _error(estimate):
