@@ -6,6 +6,7 @@ batch of 1 row, both ragged and the smallest possible.
 
 import functools
 import inspect
+import re
 from types import SimpleNamespace
 
 import keras
@@ -28,6 +29,12 @@ OF_THEIR_OWN = ["AggVAE", "SAVAE", "TextVAE", "VAEAS"]
 OTHERS = [name for name in CONSTRUCTORS if name not in OF_THEIR_OWN]
 QUICK = {*OF_THEIR_OWN, *OTHERS[keras.backend.backend() == "jax" :: 2]}
 MARKED = [pytest.param(n, marks=() if n in QUICK else pytest.mark.large) for n in CONSTRUCTORS]
+
+# Who has the head, prior and likelihood of another, so that `predict` compiles the same graph: what
+# differs is the loss or the training.
+ALIKE = dict.fromkeys(["AE", "AggVAE", "BetaVAE", "FreeBitsVAE", "InfoVAE", "VAEAS"], "VAE")
+ALIKE |= {"ResNetVAE": "MAE", "VLAE": "MAE"}
+PREDICTING = [name for name in CONSTRUCTORS if name not in ALIKE]
 
 
 def traced(function, x):
@@ -139,10 +146,24 @@ def test_generate_follows_its_seed(contract):
     contract.check_generate()
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("name", "other"), ALIKE.items())
+def test_who_predicts_alike_has_the_same_parts(parts_of, name, other):
+    def parts(name):
+        model = parts_of(name).make()
+        configs = [part.get_config() for part in (model.head, model.prior, model.likelihood)]
+        # Keras counts instances in their names.
+        return type(model).call, re.sub(r"'name': '\w+'", "", repr(configs))
+
+    assert parts(name) == parts(other)
+
+
 @pytest.mark.large
 @pytest.mark.one_backend
-def test_predicts_under_xla(case):
+@pytest.mark.parametrize("name", PREDICTING)
+def test_predicts_under_xla(parts_of, name):
     """`predict` of other tests runs without a graph on TensorFlow, and compiled on JAX."""
+    case = parts_of(name)
     model = case.make()
     model.compile(jit_compile=True)
     output = model.predict(case.x, batch_size=ROWS, verbose=0)
