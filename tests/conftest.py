@@ -1,6 +1,7 @@
 """What every test shares. Keras is imported late: pytest-xdist's controller then never loads it."""
 
 import atexit
+import contextlib
 import functools
 import gc
 import os
@@ -50,6 +51,19 @@ def pytest_configure(config):
             "`pip uninstall -y tensorflow-probability tfp-nightly`, then "
             "`pip install -r requirements-jax.txt`."
         )
+
+
+def pytest_collection_finish():
+    """Lets all that JAX compiles share one context, where each would load all dialects anew.
+
+    Nothing public does so. A JAX without this private function does as well, an eighth slower.
+    """
+    if BACKEND != "jax":
+        return
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.interpreters import mlir
+
+        mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 # First, so that what is marked here is deselected by its mark.
