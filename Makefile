@@ -36,8 +36,7 @@ demo: $(TENSORFLOW) $(VAEZOO)  ## Train small models side by side and show which
 
 # Which tests run, by their markers; empty for all.
 MARKED = not large and not slow
-# tests/conftest.py orders the modules.
-PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q -m "$(MARKED)" $(ARGS)
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadscope -q -m "$(MARKED)" $(ARGS)
 # All tests of a further backend run beside those of the first, which leaves no core idle at the
 # end of either; what they print follows. What ARGS chooses runs in turn.
 BESIDE = $(if $(strip $(ARGS)),,$(wordlist 2,$(words $(BACKENDS)),$(BACKENDS)))
