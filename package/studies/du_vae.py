@@ -241,7 +241,8 @@ _SETS = ("yahoo", "yelp", "omniglot")
 _TITLES = {"yahoo": "Yahoo", "yelp": "long Yelp", "omniglot": "OMNIGLOT"}
 _ANNEALED = "LinearSchedule(10, unit='epochs')"
 _SMALL_IMAGES = {
-    "networks": {"encoder": {"filters": (8, 8, 8)}, "decoder": {"kernels": (5, 3), "filters": 8}}
+    "networks": {"encoder": {"filters": (8, 8, 8)}, "decoder": {"kernels": (5, 3), "filters": 8}},
+    "reading": {"copies": 1, "validation_split": 64},
 }
 _SMALL_FLOW = {**_SMALL_IMAGES, "model": {"flow_width": 2}}
 
@@ -307,6 +308,7 @@ def _images(row: str) -> Training:
         small = {
             "networks": {"decoder": {"kernels": (5, 3), "filters": 4}},
             "model": {"refine_steps": 2},
+            "reading": {"validation_split": 64},
         }
     elif row == "agg_vae":
         small = {**_SMALL_IMAGES, "model": {"window": 2, "max_inner_steps": 4}}

@@ -74,9 +74,11 @@ _TABLE_3 = {
     "mae_1_1": ("MAE (1.0, 1.0)", 2.98),
 }
 _PRIOR = {"prior": {"num_blocks": 1, "hidden_units": [8]}}
+_HELD_OUT = {"copies": 1, "validation_split": 64}
 _SMALL = {
     "networks": {"encoder": {"filters": (8, 8, 8)}, "decoder": {"kernels": (5, 3), "filters": 8}},
     "model": _PRIOR,
+    "reading": _HELD_OUT,
 }
 _REDUCTION = "the pairs' mean inside of the softplus, as in the official code"
 
@@ -90,6 +92,7 @@ def _training(row: str, data: str = "mnist") -> Training:
         small = {
             "networks": {"encoder": {"filters": (8, 8, 8)}, "decoder": {"filters": (8, 8, 1)}},
             "model": _PRIOR,
+            "reading": _HELD_OUT,
         }
     elif row.startswith("vlae"):
         preset, model = f"vlae_{data}", {"free_bits": 0.0} if row == "vlae_0" else {}
@@ -103,6 +106,7 @@ def _training(row: str, data: str = "mnist") -> Training:
                 "decoder": {"filters": 8, "units_per_level": 1},
             },
             "model": {"prior": {"num_blocks": 1, "filters": 8}},
+            "reading": {"limit": 64, "batch_size": 32, "validation_split": 16},
         }
     return Training(
         name=f"{data}_{row}",

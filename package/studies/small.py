@@ -31,6 +31,7 @@ def shrink(run: Training, located: Located) -> Training:
     if text:
         networks.update(embedding_dim=8, units=16)
         reading["buckets"] = (max(run.reading.get("buckets", (20,))),)
+    reading |= run.small.get("reading", {})
     training = {**run.training, "epochs": EPOCHS}
     return dataclasses.replace(
         run, model=model, networks=networks, training=training, reading=reading
