@@ -185,6 +185,8 @@ def reproduce(
             console.print(f"Figure: {path}", highlight=False)
     if left:
         console.print(f"Left: {', '.join(job.said for job in left)}", highlight=False)
+        if limit is None:
+            raise typer.Exit(1)
 
 
 def _drawn(found, results):

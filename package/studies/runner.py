@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from .. import metrics
-from ..core.locks import Occupied
 from ..runs import Run, RunSpec
 from ..runs import directory as _directory
 from ..runs.settings import parse_value
@@ -194,7 +193,7 @@ def _done(job, located, deadline, say):
     """Does a job; says why it cannot be done, so that the others are."""
     try:
         return do(job, located, deadline, say)
-    except (FloatingPointError, Occupied) as error:
+    except (FloatingPointError, OSError, ValueError) as error:
         say(f"{job.said}: {' '.join(str(error).split())}")
         return False
 

@@ -67,6 +67,16 @@ def test_a_budget_leaves_what_does_not_fit(tmp_path):
     assert (record["state"], record["epochs"]["trained"]) == ("training", 0)
 
 
+def test_a_row_that_cannot_be_run_is_told_and_left(tmp_path):
+    said = []
+    directory = tmp_path / "runs" / "du_vae" / "tiny" / "seed-0"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{")
+    left = reproduce(tmp_path, said.append)
+    assert [job.row.name for job in left] == ["a"]
+    assert "cannot be read: it is no JSON" in said[-1]
+
+
 def test_text_of_a_study_becomes_the_object_that_it_names():
     from vaezoo.losses import LinearSchedule
 
