@@ -150,6 +150,23 @@ def with_gradient(function: Callable[..., Any], gradient: Callable[..., Any]) ->
     return call
 
 
+def product(x: Tensor, kernel: Tensor) -> Tensor:
+    """`x (..., A) @ kernel (A, B)`, whose gradient by the kernel is a product of two matrices.
+
+    On JAX (0.10.2) differentiation contracts all leading axes at once, which XLA's CPU does slower:
+    37 for 29 ms of processor time for the readout of 352 words among 8,411.
+    """
+    if keras.backend.backend() != "jax" or len(x.shape) < 3:
+        return ops.matmul(x, kernel)
+
+    def gradient(tensors, _, by):
+        x, kernel = tensors
+        rows, by_rows = (ops.reshape(values, (-1, values.shape[-1])) for values in (x, by))
+        return ops.matmul(by, ops.transpose(kernel)), ops.matmul(ops.transpose(rows), by_rows)
+
+    return with_gradient(lambda x, kernel: (ops.matmul(x, kernel), ()), gradient)(x, kernel)
+
+
 def while_loop(
     cond: Callable[..., Tensor], body: Callable[..., Any], state: Any, variables: Sequence[Any]
 ) -> Any:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from ..core.checks import check_flag, check_integer
-from ..core.gradients import with_gradient
+from ..core.gradients import product, with_gradient
 from ..core.loops import scan
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class LSTM(keras.layers.LSTM):
             mask = ops.transpose(mask)[..., None]
         dtype = self.compute_dtype
         inputs = ops.transpose(ops.cast(sequences, dtype), (1, 0, 2))
-        inputs = ops.matmul(inputs, self.cell.kernel) + self.cell.bias
-        h, c = (ops.cast(state, dtype) for state in initial_state)
         # A copy is a tensor whatever the backend has for a variable.
+        inputs = product(inputs, ops.copy(self.cell.kernel)) + self.cell.bias
+        h, c = (ops.cast(state, dtype) for state in initial_state)
         h, c = _recurrence(inputs, h, c, ops.copy(self.cell.recurrent_kernel), mask)
         return h[-1], ops.transpose(h, (1, 0, 2)), [h[-1], c]
 

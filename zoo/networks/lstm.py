@@ -16,6 +16,7 @@ from ...core.checks import (
     is_integer,
     wrong,
 )
+from ...core.gradients import product
 from ...core.random import SavesNoise, SeedGenerator
 from ...layers import LSTM, AutoregressiveDecoder
 from ...losses import float32
@@ -231,9 +232,9 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             self.state = _linear(units, scale, policy, "state")
         self.readout = None
         if not tie_embeddings:
-            self.readout = _linear(vocabulary_size, scale, policy, "readout")
+            self.readout = _linear(vocabulary_size, scale, policy, "readout", _Readout)
         elif units != embedding_dim:
-            self.readout = _linear(embedding_dim, scale, policy, "readout")
+            self.readout = _linear(embedding_dim, scale, policy, "readout", _Readout)
 
     def _argument(self, name):
         return [self._length] if name == "output_shape" else super()._argument(name)
@@ -486,11 +487,16 @@ def _lstm(units, scale, use_cudnn, num_biases, bias_scale=None, return_sequences
     )
 
 
-def _linear(units, scale, dtype, name):
+class _Readout(keras.layers.Dense):
+    """A layer without bias and activation whose gradient is that of `product`."""
+
+    def call(self, inputs, training=None):
+        return product(inputs, ops.copy(self.kernel))
+
+
+def _linear(units, scale, dtype, name, layer=keras.layers.Dense):
     uniform = keras.initializers.RandomUniform(-scale, scale)
-    return keras.layers.Dense(
-        units, use_bias=False, kernel_initializer=uniform, dtype=dtype, name=name
-    )
+    return layer(units, use_bias=False, kernel_initializer=uniform, dtype=dtype, name=name)
 
 
 def _embeddings(scale):
