@@ -65,9 +65,13 @@ def train(out, epochs):
                 validation="none",
             )
             log_dir = out / "tensorboard" / slug(name)
-            # Pictures twice in a run; the numbers every epoch.
+            # Pictures twice in a run. The numbers of an epoch cost about as much as its training.
             monitor = LatentMonitor(
-                arrays, labels, log_dir=str(log_dir), image_frequency=max(epochs // 2, 1)
+                arrays,
+                labels,
+                log_dir=str(log_dir),
+                frequency=5,
+                image_frequency=max(epochs // 2, 1),
             )
             run = runs.Run.create(None, spec)
             run.fit([TrainingBar(progress, tasks[name]), monitor], verbose=0)
