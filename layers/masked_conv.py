@@ -17,6 +17,7 @@ from ..core.checks import (
     check_real,
     is_integer,
 )
+from ..core.convolution import conv
 from ..core.serialization import ArgumentsConfig
 from .weight_normalization import WeightNormalized, normalized_kernel
 
@@ -110,13 +111,7 @@ class CausalConv2D(WeightNormalized, ArgumentsConfig, keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor) -> Tensor:
-        outputs = ops.conv(
-            self._padded(inputs),
-            self.kernel[: self.rows],
-            strides=self.strides,
-            padding="valid",
-            data_format="channels_last",
-        )
+        outputs = conv(self._padded(inputs), self.kernel[: self.rows], self.strides)
         if self.bias is not None:
             outputs = outputs + ops.convert_to_tensor(self.bias)
         if self.weight_norm:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_flag, check_real
+from ..core.convolution import conv, conv_transpose, transposed_call
 from ..core.replicas import host_value
 from ..losses import float32
 
@@ -275,15 +276,11 @@ class WeightNormConv2D(_Convolution, keras.layers.Conv2D):
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The convolution, without bias and activation."""
         if not self.symmetric:
-            return super().convolution_op(inputs, kernel)
+            return conv(
+                inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+            )
         around = [(size // 2, size // 2) for size in self.kernel_size]
-        return ops.conv(
-            ops.pad(inputs, [(0, 0), *around, (0, 0)]),
-            kernel,
-            strides=list(self.strides),
-            padding="valid",
-            data_format=self.data_format,
-        )
+        return conv(ops.pad(inputs, [(0, 0), *around, (0, 0)]), kernel, self.strides)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")
@@ -325,11 +322,9 @@ class WeightNormConv2DTranspose(_Convolution, keras.layers.Conv2DTranspose):
 
     def _outputs(self, inputs):
         if not self.symmetric:
-            return super()._outputs(inputs)
-        strides = list(self.strides)
-        outputs = ops.conv_transpose(
-            inputs, self.kernel, strides=strides, padding="valid", data_format=self.data_format
-        )
+            return transposed_call(self, inputs)
+        strides = self.strides
+        outputs = conv_transpose(inputs, self.kernel, strides)
         (top, left), (height, width) = (
             [size // 2 for size in self.kernel_size],
             [size * stride for size, stride in zip(inputs.shape[1:3], strides, strict=True)],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...core.checks import check_flag, check_image_shape, check_integer, check_keras
+from ...core.convolution import conv, transposed_call
 from ...core.replicas import replica_context
 from ...layers import with_latent_skips
 
@@ -106,6 +107,33 @@ def decoder_model(z: Tensor, params: Tensor, skip: bool, name: str) -> keras.Mod
     decoder = keras.Model(z, params, name=name)
     skip = check_flag("skip", skip)
     return with_latent_skips(decoder) if skip else decoder
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` whose gradients are quick on CPUs, see `core.convolution`.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Conv2D`.
+    """
+
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """The convolution, without bias and activation."""
+        return conv(
+            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+        )
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` whose gradients are quick on CPUs, see `core.convolution`.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Conv2DTranspose`.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return transposed_call(self, inputs)
 
 
 @keras.saving.register_keras_serializable(package="vaezoo")

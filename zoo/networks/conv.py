@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...core.checks import check_integer, check_integers, check_keras
-from .common import check_image, check_output, decoder_model, fresh, likelihood_params
+from .common import (
+    Conv2D,
+    Conv2DTranspose,
+    check_image,
+    check_output,
+    decoder_model,
+    fresh,
+    likelihood_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +55,7 @@ def conv_encoder(
     activation = check_keras("activation", activation, keras.activations)
     x = h = keras.Input(input_shape, name="x")
     for number, width in enumerate(filters, 1):
-        h = keras.layers.Conv2D(
+        h = Conv2D(
             width,
             kernel_size,
             strides=2,
@@ -113,7 +121,7 @@ def conv_decoder(
     *stages, (rows, columns) = sizes
 
     def transposed(filters, strides, activation, name):
-        return keras.layers.Conv2DTranspose(
+        return Conv2DTranspose(
             filters,
             kernel_size,
             strides=strides,

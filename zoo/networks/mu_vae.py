@@ -8,7 +8,15 @@ import keras
 
 from ...core.checks import check_integer
 from ...layers.classifier import dense_classifier
-from .common import check_image, check_output, decoder_model, he_normal, likelihood_params
+from .common import (
+    Conv2D,
+    Conv2DTranspose,
+    check_image,
+    check_output,
+    decoder_model,
+    he_normal,
+    likelihood_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +52,7 @@ def mu_vae_encoder(input_shape: Shape = (28, 28, 1), name: str = "encoder") -> k
     input_shape = check_image("input_shape", input_shape, multiple=4)
     x = h = keras.Input(input_shape, name="x")
     for number, strides in enumerate((1, 2, 2), 1):
-        h = keras.layers.Conv2D(
+        h = Conv2D(
             64,
             3,
             strides=strides,
@@ -97,7 +105,7 @@ def mu_vae_decoder(
     params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
 
     def transposed(h, filters, strides, activation, name):
-        return keras.layers.Conv2DTranspose(
+        return Conv2DTranspose(
             filters,
             3,
             strides=strides,

@@ -9,7 +9,15 @@ import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
 from ...layers.weight_normalization import WeightNormConv2D, WeightNormConv2DTranspose
-from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+from .common import (
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    check_image,
+    check_output,
+    decoder_model,
+    likelihood_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +25,8 @@ if TYPE_CHECKING:
     from ...core.types import KerasObject, Shape
 
 _LAYERS = {
-    False: (keras.layers.Conv2D, WeightNormConv2D),
-    True: (keras.layers.Conv2DTranspose, WeightNormConv2DTranspose),
+    False: (Conv2D, WeightNormConv2D),
+    True: (Conv2DTranspose, WeightNormConv2DTranspose),
 }
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...core.checks import check_choice, check_integer, check_integers
-from .common import BatchNormalization, check_image, check_output, decoder_model, likelihood_params
+from .common import (
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    check_image,
+    check_output,
+    decoder_model,
+    likelihood_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +73,7 @@ def wae_encoder(
     check_choice("batch_norm", batch_norm, tuple(_NORMALIZATIONS))
     x = h = keras.Input(input_shape, name="x")
     for number, width in enumerate(filters, 1):
-        h = keras.layers.Conv2D(
+        h = Conv2D(
             width,
             5,
             strides=2,
@@ -134,7 +142,7 @@ def wae_decoder(
     params_per_value, num_classes = check_output(params_per_value, num_classes, output_activation)
 
     def transposed(h, filters, strides, activation, name):
-        return keras.layers.Conv2DTranspose(
+        return Conv2DTranspose(
             filters,
             5,
             strides=strides,

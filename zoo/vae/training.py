@@ -12,6 +12,7 @@ from keras import ops
 from ...core.arrays import EpochNumber, RowOrder, batches_of, epochs_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import compiles_by_size, padded, rows_to_compile, run_once, stateless
+from ...core.convolution import step_options
 from ...core.masks import num_valid
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
 from ...core.resuming import Resuming
@@ -374,6 +375,23 @@ class Training(_Model):
             x, y, sample_weight = _batched((x, y, sample_weight), batch_size), None, None
         with clear_errors(self):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Makes the step of `fit` as Keras does; on JAX with options of the compiler for CPUs."""
+        made = self.train_function is not None and not force
+        compiled = self.jit_compile and not self.run_eagerly
+        options = step_options() if compiled and not made else {}
+        if (
+            not options
+            or keras.distribution.distribution() is not None
+            or keras.config.is_nnx_enabled()
+        ):
+            return super().make_train_function(force)
+        import jax
+
+        step = jax.jit(self.train_step, donate_argnums=0, compiler_options=options)
+        self.train_function = self._make_function(step)
+        return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Makes the step of `evaluate` as Keras does; on JAX it is compiled for few sizes alone."""
