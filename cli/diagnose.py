@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.files import written
+from ..runs import directory
 from . import options
 from .console import open_console
 from .source import check_source, check_target, open_source
@@ -35,7 +36,8 @@ def diagnose(
     """Say whether a model's latent code is healthy, why, and what would help.
 
     The verdict comes with its evidence and with remedies, on the screen
-    and as a page with pictures that needs no network.
+    and as a page with pictures that needs no network. Of a run whose loss was
+    not finite, it first tells which term, layer, rows and batch were so.
 
     Examples:
       vaezoo diagnose runs/du
@@ -43,6 +45,15 @@ def diagnose(
       vaezoo diagnose served/du/1 --data digits --binarize
     """
     check_source(source)
+    lost = directory.read_nonfinite(Path(source)) if Path(source).is_dir() else None
+    if lost is not None:
+        screen = open_console()
+        screen.print(lost["text"], highlight=False, markup=False)
+        kept = Path(source) / directory.NONFINITE
+        screen.print(f"Kept: {kept} (batch.npz, before.keras, report.json)", highlight=False)
+        if not directory.recorded(Path(source)):
+            # There is no trained model.
+            return
     from .. import metrics
 
     opened = open_source(source, data_name, data_dir, split, limit, binarize)

@@ -32,6 +32,13 @@ class Precision(enum.StrEnum):
     FLOAT16 = "mixed_float16"
 
 
+class OnNan(enum.StrEnum):
+    """What is done about a loss that is not finite."""
+
+    STOP = "stop"
+    REWIND = "rewind"
+
+
 def train(
     preset: Annotated[
         str,
@@ -163,6 +170,28 @@ def train(
             rich_help_panel="Run",
         ),
     ] = False,
+    on_nan: Annotated[
+        OnNan | None,
+        typer.Option(
+            "--on-nan",
+            metavar="ACTION",
+            help="When the loss is not finite: 'stop', or 'rewind' to go back to the last "
+            "checkpoint with half the learning rate, at most --max-rewinds times. Either tells "
+            "what was not finite first, and keeps the batch for `vaezoo diagnose`.",
+            show_default="stop",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    max_rewinds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="How often --on-nan rewind goes back at most.",
+            show_default="3",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(
@@ -252,6 +281,8 @@ def train(
             "xla": xla,
             "monitor": monitor,
             "checkpoint_every": checkpoint_every,
+            "on_nan": on_nan and on_nan.value,
+            "max_rewinds": max_rewinds,
         },
     )
     command = shlex.join(["vaezoo", *sys.argv[1:]])

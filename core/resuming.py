@@ -278,6 +278,15 @@ class Resuming(keras.callbacks.Callback):
         run = function.run if isinstance(function, _Steps) else function
         self.model.train_function = _Steps(run, self)
 
+    def take_step(self, run: Any, arguments: Any) -> Any:
+        """Takes a step.
+
+        Args:
+            run: Keras' function of a step.
+            arguments: What it takes: the data, and before them the state on JAX.
+        """
+        return run(*arguments)
+
     def pass_over(self, iterator: Any) -> Any:
         """Reads the batches of a step that is behind; returns the logs that were saved."""
         steps = self.model.steps_per_execution or 1
@@ -325,6 +334,6 @@ class _Steps:
         if owner._passing and announced:
             logs = owner.pass_over(iterator)
             return (logs, *state) if state else logs
-        found = self.run(*arguments)
+        found = owner.take_step(self.run, arguments)
         owner._logs = found[0] if state else found
         return found

@@ -7,6 +7,8 @@ vocabulary.txt    of text: a word a line, line n (from 0) that of id n
 checkpoints/      last.keras and best.keras; what the run goes on from is in last.keras
 tensorboard/      event files
 model.keras       the model after its last epoch
+nonfinite/        of a loss that was not finite: batch.npz, before.keras (the model before that
+                  batch) and report.json
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ CONFIG, VERSIONS, HISTORY = "config.json", "versions.json", "history.jsonl"
 VOCABULARY = "vocabulary.txt"
 CHECKPOINTS, TENSORBOARD, MODEL = "checkpoints", "tensorboard", "model.keras"
 LAST, BEST = f"{CHECKPOINTS}/last.keras", f"{CHECKPOINTS}/best.keras"
+#: What is kept of a loss that was not finite.
+NONFINITE = "nonfinite"
+NONFINITE_BATCH, NONFINITE_MODEL = f"{NONFINITE}/batch.npz", f"{NONFINITE}/before.keras"
+NONFINITE_REPORT = f"{NONFINITE}/report.json"
+#: Name under which a checkpoint has the times that a run went back after such a loss.
+REWINDS = "rewinds"
 #: Options that decide what is computed, so that a run cannot go on with another value.
 DECISIVE = ("seed", "precision", "validation")
 #: Part of "train" that is held out where a data set has no validation split of its own.
@@ -334,6 +342,24 @@ def epoch_of(file: Path) -> int | None:
     """Returns the epoch that a checkpoint was written after, or None if it does not tell."""
     found = position_of(file)
     return None if found is None else found[0]
+
+
+def read_nonfinite(directory: Path) -> dict[str, Any] | None:
+    """Returns what is known of the last loss of a run that was not finite, or None.
+
+    Raises:
+        ValueError: If the report cannot be read.
+    """
+    path = directory / NONFINITE_REPORT
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{path}' cannot be read: it is no JSON") from error
+    if not isinstance(report, dict) or not isinstance(report.get("text"), str):
+        raise ValueError(f"'{path}' is no report: it has no 'text'")
+    return report
 
 
 def find_model(path: Path) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.checkpoints import Saved, write_state
 from ..core.files import PARTIAL, naming, written
 from ..core.locks import LOCK, FolderLock
+from ..core.replicas import host_value
 from ..core.resuming import Ahead, Resuming
 from ..core.states import assign, unsaved_variables
 from .directory import (
@@ -26,6 +27,8 @@ from .directory import (
     HISTORY,
     LAST,
     MODEL,
+    NONFINITE,
+    REWINDS,
     TENSORBOARD,
     VERSIONS,
     VOCABULARY,
@@ -80,6 +83,8 @@ class RunRecorder(Resuming):
         self.history = list(progress.history) if progress else []
         #: Batches of the next epoch that the last checkpoint has behind it.
         self.batch = progress.batch if progress else 0
+        #: Times that the present epoch was gone back in, after a loss that was not finite.
+        self.rewinds: list[Any] = rewinds_of(progress)
         self._started, self._spent = math.nan, 0.0
         self._made: list[Path] | None = None
         #: `FolderLock`, which a `Run` gives back; one that goes on has it before.
@@ -141,7 +146,17 @@ class RunRecorder(Resuming):
         return self.progress
 
     def write(self, saved: Saved) -> None:
+        # What a run goes back to has to be good.
+        weights = map(host_value, self.model.trainable_variables)
+        if not all(np.all(np.isfinite(weight)) for weight in weights):
+            raise FloatingPointError(
+                f"Weights became infinite or NaN in epoch {saved.epoch + (saved.batch > 0)}, so "
+                "training has ended."
+            )
         draft = saved._replace(history=self.history)
+        if saved.batch and self.rewinds:
+            callbacks = {**(saved.callbacks or {}), REWINDS: (self.rewinds, [])}
+            draft = draft._replace(callbacks=callbacks)
         if saved.batch:
             draft = draft._replace(logs={**(saved.logs or {}), _SECONDS: self._seconds()})
         write_state(self.directory / LAST, draft, self.model.save)
@@ -180,6 +195,8 @@ class RunRecorder(Resuming):
         logs = dict(logs or {})
         logs.setdefault("learning_rate", _learning_rate(self.model))
         record = record_of(epoch + 1, self._seconds(), logs)
+        if self.rewinds:
+            record[REWINDS] = self.rewinds
         if record["loss"] is None:
             self.model.stop_training = True
             self.history.append(record)
@@ -191,6 +208,7 @@ class RunRecorder(Resuming):
                 # The epoch is not recorded, and will be trained again.
                 self.history.pop()
                 raise
+            self.rewinds = []
             if (self.directory / _WAITING).exists():
                 with naming(self.directory / BEST):
                     os.replace(self.directory / _WAITING, self.directory / BEST)
@@ -211,7 +229,7 @@ class RunRecorder(Resuming):
         # In this order what is left of a run is one, until its configuration is replaced.
         for name in (MODEL, HISTORY):
             (self.directory / name).unlink(missing_ok=True)
-        for name in (CHECKPOINTS, TENSORBOARD):
+        for name in (CHECKPOINTS, TENSORBOARD, NONFINITE):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in (VERSIONS, VOCABULARY):
             (self.directory / name).unlink(missing_ok=True)
@@ -243,6 +261,41 @@ class _Ahead(Ahead):
 
     def on_epoch_end(self, epoch, logs=None):
         self.owner.keep_best(logs)
+
+
+def rewinds_of(saved: Saved | None) -> list[Any]:
+    """Returns the times that a checkpoint's unfinished epoch was gone back in."""
+    held = None if saved is None else saved.callbacks
+    return list(held[REWINDS][0]) if held and REWINDS in held else []
+
+
+def rewind(model: keras.Model, file: Path, saved: Saved, note: dict[str, Any]) -> Saved:
+    """Halves the learning rate of a checkpoint, whose weights the model has.
+
+    Args:
+        model: Compiled model.
+        file: Checkpoint.
+        saved: `Saved` of it.
+        note: Dict of JSON values, what is recorded of that.
+
+    Returns:
+        The new `Saved`.
+
+    Raises:
+        ValueError: If a schedule sets the learning rate.
+    """
+    rate = model.optimizer.learning_rate
+    if not isinstance(rate, keras.Variable):
+        raise ValueError(
+            "`on_nan` must be 'stop' where a schedule sets the learning rate, which cannot be "
+            "halved. Received: on_nan='rewind'"
+        )
+    rate.assign(0.5 * float(host_value(rate)))
+    note = {**note, "learning_rate": float(host_value(rate))}
+    rewinds = [*rewinds_of(saved), note]
+    saved = saved._replace(callbacks={**(saved.callbacks or {}), REWINDS: (rewinds, [])})
+    write_state(file, saved, model.save)
+    return saved
 
 
 def record_of(epoch: int, seconds: float, logs: dict[str, Any]) -> dict[str, Any]:

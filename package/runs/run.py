@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
+import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,16 @@ import keras
 
 from .. import callbacks as _callbacks
 from .. import data as _data
-from ..core.checkpoints import position_of, read_every
+from ..core.checkpoints import position_of, read_every, standing
 from ..core.checks import check_choice, check_integer, check_keys, check_kind
 from ..core.files import check_writable
 from ..core.locks import locked
 from ..core.precision import dtype_policy
 from ..data import DataSpec
 from . import directory as _directory
+from .forensics import investigate, keep
 from .models import load_model
-from .recorder import RunRecorder, load_weights, record_of, save_model
+from .recorder import RunRecorder, load_weights, record_of, rewind, rewinds_of, save_model
 from .settings import SECTIONS, to_json
 from .spec import (
     OPTIONS,
@@ -115,9 +119,9 @@ class Run:
             command: What goes on with the run, kept in `config.json` if it is trained.
             **changes: Fields of the spec, which must be those of the run. These alone may differ:
                 `training={"epochs": ...}`, `steps_per_execution`, `xla`, `monitor`,
-                `checkpoint_every`; `data={"data_dir": ...}` or `"download"`, which are not taken
-                from the file; and `data={"name_or_path": ...}` for a file or folder that was
-                moved, under the same name.
+                `checkpoint_every`, `on_nan`, `max_rewinds`; `data={"data_dir": ...}` or
+                `"download"`, which are not taken from the file; and `data={"name_or_path": ...}`
+                for a file or folder that was moved, under the same name.
 
         Raises:
             FileNotFoundError: If there is no run.
@@ -220,6 +224,7 @@ class Run:
         *,
         epochs: int | None = None,
         checkpoint_every: Any = None,
+        on_nan: str | None = None,
         verbose: Any = "auto",
         x: Any = None,
         validation_data: Any = None,
@@ -237,6 +242,8 @@ class Run:
             epochs: Epochs that the run is to have, those so far included; by default the spec's.
             checkpoint_every: How often to save within an epoch, as in `RunSpec`, whose value is
                 the default.
+            on_nan: What to do about a loss that is not finite, as in `RunSpec`, whose value is the
+                default.
             verbose: As in `Model.fit`.
             x: Data to train on in place of the spec's.
             validation_data: The same to validate on.
@@ -259,9 +266,16 @@ class Run:
                 self._next.recorder.every = read_every("checkpoint_every", checkpoint_every)
         if self.directory is None and self._records:
             raise ValueError("A run without a directory is trained once")
-        # That of a new run is taken where its directory is made.
-        with locked(None if self._stored is None else self.directory) as lock:
-            return self._fit(lock, callbacks, verbose, x, validation_data, fit_args)
+        if on_nan is not None:
+            self.spec = self.spec.replace(on_nan=on_nan)
+        while True:
+            # That of a new run is taken where its directory is made.
+            with locked(None if self._stored is None else self.directory) as lock:
+                try:
+                    return self._fit(lock, callbacks, verbose, x, validation_data, fit_args)
+                except _Rewound as rewound:
+                    if verbose:
+                        print(rewound)
 
     def _fit(self, lock, callbacks, verbose, x, validation_data, fit_args):
         last = None if self.directory is None else self.directory / _directory.LAST
@@ -299,11 +313,14 @@ class Run:
                 file = self.directory / _directory.MODEL
                 save_model(ready.model, file, len(recorder.history))
             self._model = ready.model
-        except Exception as error:
+        except FloatingPointError as error:
+            if recorder is None or not recorder.claimed:
+                raise
+            # It stays, with what is found.
+            self._lost(ready, recorder, error, x, validation, fit_args)
+        except Exception:
             if recorder is not None:
                 recorder.withdraw()
-                if isinstance(error, FloatingPointError) and recorder.history:
-                    recorder.fail(str(error))
             raise
         finally:
             # What comes next begins with the last checkpoint.
@@ -313,6 +330,65 @@ class Run:
             if recorder is not None and recorder.claimed:
                 self._stored, self._overwrite = _directory.read_config(self.directory), False
         return self.history
+
+    def _lost(self, ready, recorder, error, x, validation, fit_args):
+        """Finds out why a loss is not finite, and stops or goes back."""
+        report = None
+        last = self.directory / _directory.LAST
+        saved = _directory.read_progress(self.directory)
+        model = ready.model
+        steering = [one for one in ready.callbacks if not isinstance(one, RunRecorder)]
+
+        def run_again(examiner):
+            with dtype_policy(self.spec.precision), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.fit(
+                    x,
+                    validation_data=validation,
+                    epochs=saved.epoch + 1,
+                    initial_epoch=saved.epoch,
+                    callbacks=[*steering, examiner],
+                    verbose=0,
+                    **fit_args,
+                )
+
+        if not inspect.isgenerator(x):
+            load_weights(model, last)
+            found = investigate(run_again, model, saved)
+            if found is not None:
+                report = found[0]
+                keep(self.directory, model, *found)
+        told = (
+            report["text"]
+            if report
+            else ("It was finite when the steps since the last checkpoint were taken again.")
+        )
+        done = sum(len(record.get(_directory.REWINDS, ())) for record in saved.history)
+        done += len(rewinds_of(saved))
+        note = (
+            {key: report[key] for key in ("epoch", "batch", "text")}
+            if report
+            else {"epoch": saved.epoch + 1, "text": str(error)}
+        )
+        # Of the first batch after the checkpoint the loss is that, whatever the learning rate.
+        first = (saved.epoch + 1, saved.batch + 1)
+        vain = report and report["terms"] and (report["epoch"], report["batch"]) == first
+        if vain:
+            told += " It is the first batch after the checkpoint: no learning rate mends that."
+        if self.spec.on_nan == "rewind" and done < self.spec.max_rewinds and not vain:
+            load_weights(model, last)
+            saved = rewind(model, last, saved, note)
+            rate = rewinds_of(saved)[-1]["learning_rate"]
+            raise _Rewound(
+                f"{told} Going back to {standing(*saved.position)} with a learning rate of "
+                f"{rate:.3g} ({done + 1} of at most {self.spec.max_rewinds} times)."
+            )
+        if recorder.history:
+            recorder.fail(f"{error} {told}")
+        tried = f" It went back {done} times, to half the learning rate each." if done else ""
+        where = shlex.quote(str(self.directory))
+        more = f" The batch and the model before it are kept: vaezoo diagnose {where}."
+        raise FloatingPointError(f"{error} {told}{tried}{more if report else ''}") from error
 
     def _read(self, function, spec):
         if self.vocabulary is not None:
@@ -469,6 +545,10 @@ class Run:
         vocabulary = self.vocabulary
         to_text = vocabulary and functools.partial(_data.to_text, vocabulary=vocabulary)
         return [*found, _callbacks.LatentMonitor(x, labels, log_dir=folder, to_text=to_text)]
+
+
+class _Rewound(Exception):
+    """A run has gone back to its last checkpoint."""
 
 
 class Prepared:

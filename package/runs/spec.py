@@ -42,7 +42,11 @@ OPTIONS = (
     "xla",
     "monitor",
     "checkpoint_every",
+    "on_nan",
+    "max_rewinds",
 )
+#: What is done about a loss that is not finite.
+ON_NAN = ("stop", "rewind")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,6 +82,10 @@ class RunSpec:
         monitor: Whether a run with a directory watches its latent variables in TensorBoard.
         checkpoint_every: How often a run with a directory is saved within an epoch, beside after
             each one: a number of steps, a time such as `"30s"`, `"10m"`, `"2h"`, or None.
+        on_nan: What a run with a directory does when its loss, or a weight, is not finite:
+            `"stop"`, or `"rewind"` to go back to the last checkpoint with half the learning rate.
+            In either case it finds out what was not finite first, and keeps the batch.
+        max_rewinds: Positive int, how often a run goes back at most.
 
     Raises:
         ValueError: If an argument is out of range, or neither preset nor constructor is given.
@@ -99,6 +107,8 @@ class RunSpec:
     xla: bool = True
     monitor: bool = True
     checkpoint_every: Any = None
+    on_nan: str = "stop"
+    max_rewinds: int = 3
 
     def __post_init__(self) -> None:
         """Checks whatever needs no data."""
@@ -132,6 +142,8 @@ class RunSpec:
             "steps_per_execution": check_integer("steps_per_execution", self.steps_per_execution),
             "xla": check_flag("xla", self.xla),
             "monitor": check_flag("monitor", self.monitor),
+            "on_nan": check_choice("on_nan", self.on_nan, ON_NAN),
+            "max_rewinds": check_integer("max_rewinds", self.max_rewinds),
         }.items():
             object.__setattr__(self, name, value)
         wanted = self.validation
