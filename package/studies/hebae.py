@@ -186,7 +186,12 @@ def _celeba(model: str) -> Training:
         model=settings,
         memory=16,
         small={
-            "networks": {"encoder": {"filters": (8, 8, 8, 8)}, "decoder": {"filters": (8, 8, 8, 8)}}
+            "networks": {
+                "encoder": {"filters": (8, 8, 8, 8)},
+                "decoder": {"filters": (8, 8, 8, 8)},
+            },
+            # Pixels are the features, whose covariance is that of as many.
+            "reading": {"image_size": 16},
         },
     )
 
