@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..runs.directory import versions
 from . import logs
+from .compilations import keep_compilations
 from .console import say_error, say_usage, show_warning
 from .diagnose import diagnose
 from .evaluate import evaluate
@@ -81,6 +83,7 @@ app = typer.Typer(
 def main() -> None:
     """Runs the command line."""
     logs.hush()
+    keep_compilations(os.environ)
     app(prog_name="vaezoo")
 
 
