@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import time
 from importlib import metadata
@@ -54,12 +55,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
+    if "vaezoo.core.posteriors" in sys.modules:
+        # The library imports TensorFlow Probability late: no single test is to pay for it.
+        sys.modules["vaezoo.core.posteriors"].tfd()
+    if BACKEND == "jax":
+        _share_context()
+
+
+def _share_context():
     """Lets all that JAX compiles share one context, where each would load all dialects anew.
 
     Nothing public does so. A JAX without this private function does as well, an eighth slower.
     """
-    if BACKEND != "jax":
-        return
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src.interpreters import mlir
 

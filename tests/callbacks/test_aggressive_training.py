@@ -88,6 +88,7 @@ def test_texts_stop_at_the_first_drop(ready, images, monkeypatch):
     assert not ready.phase.active
 
 
+@pytest.mark.large_on_jax
 def test_it_measures_within_batches(ready, images):
     x = images[0]
 

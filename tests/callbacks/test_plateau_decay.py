@@ -69,12 +69,15 @@ def model(make_vae):
     model = zoo.VAE(encoder, decoder, latent_dim=2, objective=ELBO(LinearSchedule(1000)), seed=1)
     model.build((None, 4, 4, 1))
     model.compile(keras.optimizers.Adam(0.01))
+    # What is compiled here, no test waits for.
+    model.fit(np.zeros((10, 4, 4, 1)), batch_size=10, verbose=0)
     return model
 
 
 @pytest.fixture
 def ready(model):
     """The model with the learning rate and optimizer of a start."""
+    model.optimizer.iterations.assign(0)
     model.optimizer.learning_rate.assign(0.01)
     for variable in model.optimizer.variables[2:]:
         variable.assign(np.zeros(variable.shape))
@@ -144,6 +147,7 @@ def test_the_compiled_step_takes_the_new_rate_and_keeps_its_place(ready, images)
     np.testing.assert_array_equal(flat(ready), script.weights[0])
 
 
+@pytest.mark.large
 def test_a_factor_for_each_step_until_the_rate_is_too_low(ready, images):
     decay, logs, *_ = train(
         ready, images[0], [3.0, 2.0, 1.0, 1.0, 0.5, 0.0], step_factor=0.95, patience=1,

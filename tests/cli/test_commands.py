@@ -887,6 +887,7 @@ def test_other_text_is_read_by_the_vocabulary_of_the_run(text_run, tmp_path):
     assert model.likelihood.vocabulary_size == len(vocabulary)
 
 
+@pytest.mark.large
 def test_another_vocabulary_is_refused(copied_text_run):
     path = copied_text_run / "vocabulary.txt"
     words = path.read_text().splitlines()

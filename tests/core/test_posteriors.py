@@ -112,6 +112,7 @@ def test_log_prob_against_scipy(float64, make):
     np.testing.assert_allclose(log_prob(posterior, z), expected, rtol=1e-9)
 
 
+@pytest.mark.large_on_jax
 def test_log_prob_takes_draws_of_another_precision():
     posterior = _diagonal(dtype="float32")
     z = np.zeros((3, 2, 4))

@@ -98,6 +98,7 @@ def test_still_flow_is_the_gaussian_head(features):
     )
 
 
+@pytest.mark.large_on_jax
 def test_tiny_scales_stay_finite(features):
     head = make()
     head(features)

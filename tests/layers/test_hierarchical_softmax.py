@@ -255,6 +255,7 @@ class Reference:
         return log_probs
 
 
+@pytest.mark.large_on_jax
 def test_update_is_the_reference_and_leaves_other_rows_alone():
     head = make(HierarchicalSoftmax, 13, row_learning_rate=0.1)
     assert head.trainable_weights == []

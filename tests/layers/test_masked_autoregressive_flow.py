@@ -119,6 +119,7 @@ def test_a_block_takes_coordinates_in_its_order_and_scales_each(float64, run):
     np.testing.assert_allclose(log_scale[0, 0], np.log(np.diagonal(slopes)), atol=1e-7)
 
 
+@pytest.mark.large_on_jax
 def test_blocks_alternate_between_both_directions(float64, run):
     flow = dense(2, "reverse", dtype="float64")
     np.testing.assert_array_equal(flow.orders, [np.arange(SIZE), np.arange(SIZE)[::-1]])
@@ -255,6 +256,7 @@ class TestWeightNorm:
         assert np.std(kernel) == pytest.approx(0.05, abs=4 * 0.05 / np.sqrt(2 * kernel.size))
 
 
+@pytest.mark.large_on_jax
 def test_errors():
     with pytest.raises(ValueError, match="`num_blocks` must be a positive integer.*num_blocks=0"):
         MaskedAutoregressiveFlow(0)

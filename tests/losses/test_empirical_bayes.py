@@ -161,6 +161,7 @@ def test_loss_is_distortion_plus_the_weighted_regularizer(make_terms):
     assert objective.report_names == ("hyper_kl",)
 
 
+@pytest.mark.large_on_jax
 def test_weight_may_be_set_or_scheduled(make_terms):
     objective = EmpiricalBayesELBO(weight=2.0)
     objective.weight.assign(0.5)

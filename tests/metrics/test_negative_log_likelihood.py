@@ -137,6 +137,7 @@ class TestOurModels:
         theirs = -model.log_prob(x, 400, seed=1)
         assert_same_estimates(ours.per_example, theirs)
 
+    @pytest.mark.large
     @pytest.mark.one_backend
     def test_full_covariances_are_scored(self, digits_vae):
         _, x = digits_vae

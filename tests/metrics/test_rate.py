@@ -37,6 +37,7 @@ def test_deterministic_codes_cost_without_end():
     assert rates.extra["per_dimension"] == [np.inf, np.inf]
 
 
+@pytest.mark.large_on_jax
 def test_dimensions_of_a_model_add_up_to_its_rate():
     model = zoo.VAE(
         keras.Sequential([keras.layers.Dense(5, "relu")]),

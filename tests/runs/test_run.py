@@ -67,6 +67,7 @@ def test_a_run_keeps_what_was_asked_and_what_came_of_it(trained):
         assert (run.directory / name).is_file()
 
 
+@pytest.mark.large
 def test_an_opened_run_is_the_one_that_was_made(trained):
     run, history, _ = trained
     opened = Run.open(run.directory)
@@ -221,6 +222,7 @@ def test_a_run_without_a_directory_gives_the_same_model(trained):
         run.fit()
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_a_run_trains_on_data_that_are_given():
     spec = RunSpec(

@@ -173,6 +173,7 @@ def test_ramps_that_do_not_fit_are_warned_of(make, x):
         make(LinearSchedule(4, unit="epochs")).fit(x, epochs=4, callbacks=[later], **options)
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_regularizers_wait_for_an_epoch(dense_networks, x):
     beta = LinearSchedule(2, unit="epochs")

@@ -428,6 +428,7 @@ def test_a_step_refuses_weights_of_another_shape(vae):
         vae.loss_and_terms(ROWS, None, output, ops.ones((1,)))
 
 
+@pytest.mark.large
 def test_class_weights(point):
     y = np.array(["cat", "dog"])[CLASSES % 2]
     weights = np.where(y == "cat", 3.0, 1.0)

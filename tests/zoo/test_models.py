@@ -124,6 +124,7 @@ def test_iwae_is_the_log_mean_of_importance_weights(make, values_of, num_samples
         np.testing.assert_allclose(per_example, terms.distortion + sampled_rate, rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_free_bits_are_free_in_training_and_charged_in_evaluation(make, values_of):
     model = make(zoo.FreeBitsVAE, free_bits=50.0)
     terms, *_ = training = values_of(model)
@@ -327,6 +328,7 @@ def test_hebae_shrinkage_of_one_is_the_identity(make, values_of):
     np.testing.assert_allclose(posterior.hyper_scale_tril[0], np.eye(3), atol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_hebae_statistics_in_inference(make, values_of):
     running, batch = (
         values_of(make(zoo.HEBAE, statistics=statistics), training=False)[0].posterior

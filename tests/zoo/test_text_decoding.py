@@ -320,6 +320,7 @@ def test_errors_of_a_search_name_what_is_wrong(model, images, codes):
 # -- interpolate -------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 @pytest.mark.one_backend
 def test_sentences_on_the_way_are_those_of_the_codes_on_it(model):
     x = every_sentence()

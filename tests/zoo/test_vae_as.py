@@ -82,6 +82,7 @@ def test_other_weights_do_not(one_step):
         assert np.max(np.abs(got[0] - plain[0])) > 1e-5
 
 
+@pytest.mark.large_on_jax
 def test_logs_obey_the_identity(one_step):
     _, logs = one_step(density="analytic")
     expected = logs["rate"] - math.log(ROWS) + logs["classifier_loss"]

@@ -88,6 +88,7 @@ def test_tied_embeddings_write_as_they_read(embedding_dim):
     np.testing.assert_allclose(after[0, :, :6], before[0, :, :6], rtol=1e-5)
 
 
+@pytest.mark.large_on_jax
 def test_logits_depend_on_earlier_words_only():
     layer = decoder()
     before = ops.convert_to_numpy(layer(Z, X))
