@@ -96,7 +96,7 @@ def assert_same_bits(directory, whole):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("kind", ["plateau", "aggressive"])
+@pytest.mark.parametrize("kind", ["plateau", "indices"])
 def test_a_run_that_is_killed_within_an_epoch_ends_as_a_whole_one(kind, trainer, tmp_path):
     whole, _, files = trainer.whole_of(kind)
     killed, _ = trainer.train(kind, trainer.root / f"{kind}-k", {"replace": 7, "after": True})
