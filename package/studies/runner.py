@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from .. import metrics
+from ..data.spec import FIELDS
 from ..runs import Run, RunSpec
 from ..runs import directory as _directory
 from ..runs.settings import parse_value
@@ -247,7 +248,9 @@ def _opened(job, spec):
     options = {name: getattr(spec, name) for name in ("seed", "precision", "checkpoint_every")}
     changes = {"model": spec.model, "networks": spec.networks, "training": spec.training}
     changes = {key: value for key, value in changes.items() if value}
-    data = {key: value for key, value in spec.data.items() if key != "vocabulary"}
+    # A run keeps what is not at its default.
+    given = {key: value for key, value in spec.data.items() if key != "vocabulary"}
+    data = {key: value for key, value in given.items() if value != FIELDS.get(key, given)}
     return Run.open(job.directory, preset=spec.preset, data=data, **changes, **options)
 
 

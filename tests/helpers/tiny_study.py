@@ -19,7 +19,7 @@ STUDY = Study(
                 model={"latent_dim": 2, "beta": "LinearSchedule(1, unit='epochs')"},
                 networks={"hidden_units": (8,), "decoder": {"hidden_units": (8,)}},
                 training={"epochs": 4},
-                reading={"limit": 128},
+                reading={"limit": 128, "copies": 1},
                 options={"validation": "none", "xla": False},
             ),
             published={"au": 2},
