@@ -19,9 +19,11 @@ def tracked(values: Sequence[Any], label: str | None) -> Iterable[Any]:
     """
     if label is None:
         return values
+    from rich import get_console
     from rich.progress import track
 
-    return track(values, label, transient=True)
+    # In a pipe the bar would leave an empty line behind.
+    return track(values, label, transient=True, disable=not get_console().is_terminal)
 
 
 @contextlib.contextmanager
@@ -35,8 +37,10 @@ def stages(number: int, shown: bool) -> Iterator[Callable[[str], None]]:
     Yields:
         Function of the name of the part that begins.
     """
+    from rich import get_console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    shown = shown and get_console().is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=number, completed=-1)

@@ -27,6 +27,8 @@ def test_bars_are_shown_on_terminals_where_asked_for(screen, terminal, capsys):
         begin("first")
         begin("second")
     shown = capsys.readouterr()
+    # Not even an empty line.
+    assert bool(shown.out) == terminal
     assert ("3 samples" in shown.out) == terminal
     assert ("second" in shown.out) == terminal
     assert shown.err == ""
