@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import keras
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 #: Parameters of glibc's `mallopt`.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -46,7 +47,7 @@ def keep_freed_memory() -> None:
     kept = all([mallopt(*setting) for setting in settings])
 
 
-def wanted(environment: Mapping[str, str], backend: str, find: object) -> bool:
+def wanted(environment: Mapping[str, str], backend: str, find: Callable[[str], Any]) -> bool:
     """Whether the allocator is to be set.
 
     Args:
@@ -66,4 +67,4 @@ def wanted(environment: Mapping[str, str], backend: str, find: object) -> bool:
     platforms = environment.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms == "cpu"
-    return not any(find(pattern) for pattern in _ACCELERATORS)  # type: ignore[operator]
+    return not any(find(pattern) for pattern in _ACCELERATORS)

@@ -671,6 +671,7 @@ def test_data_keys_of_presets_are_those_of_load():
 GIVEN = {
     "buckets": None,
     "data": IMAGES,
+    "directory": "run",
     "epochs": 3,
     "filters": 4,
     "flow": flow,
@@ -789,7 +790,8 @@ def in_numpy(call):
         if call is callbacks.KLAnnealing and name == "schedule":
             continue
         value = value() if callable(value) and not isinstance(value, type) else value
-        if value is None or isinstance(value, str):
+        required = parameter.default is parameter.empty
+        if value is None or isinstance(value, str) and not required:
             continue
         plain[name] = value
         converted = _numpy(value)
