@@ -79,6 +79,10 @@ class FolderLock:
         """Gives the lock back; a second time does nothing."""
         if _OWN.get(self._key) is self:
             del _OWN[self._key]
+        if self._file is not None:
+            # A child that has just been forked may still have a copy of the file.
+            with contextlib.suppress(OSError):
+                _system_unlock(self._file)
         self._close()
 
     def _close(self):
@@ -151,6 +155,18 @@ def _system_lock(file):
         os.lseek(file, 0, os.SEEK_SET)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _system_unlock(file):
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        os.lseek(file, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _holder(folder):

@@ -156,6 +156,9 @@ class Resuming(keras.callbacks.Callback):
         self.signals.holding = True
         self._place, self._last = epoch, (time.monotonic(), 0)
         if self._passing and self._saved is not None:
+            steps = (self.params or {}).get("steps")
+            if steps is not None and steps <= self._passing:
+                raise self._too_short()
             if self._saved.draws is not None:
                 draw_from(self._saved.draws[1])
         elif self._data:

@@ -227,7 +227,8 @@ class AuxiliarySoftmax(Regularizer):
         samples, latent_dim = z.shape[1:]
         z = ops.reshape(z, (-1, latent_dim))
         label = ops.repeat(self.label_of(terms.index), samples)
-        h = self.network(z)
+        # The network may compute in half precision.
+        h = float32(self.network(z))
         charge, slope, log_s, information = self._charge(h, label, samples)
         if self.density == "sampled":
             kl = ops.mean(terms.log_qz - terms.log_pz, axis=1)

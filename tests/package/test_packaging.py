@@ -41,7 +41,10 @@ def test_the_wheel_gets_every_folder_with_an_init():
 def test_modules_import_under_the_package_of_their_folder(package, folder):
     expected = package.removeprefix("vaezoo.").replace(".", "/")
     # A top-level `runs/` would be where users' own runs lie in a checkout.
-    moved = {"vaezoo": "package", "vaezoo.runs": "package/runs"}
+    moved = {
+        name: name.replace("vaezoo.", "package/") for name in ("vaezoo.runs", "vaezoo.studies")
+    }
+    moved["vaezoo"] = "package"
     assert folder == moved.get(package, expected)
     for path in (ROOT / folder).glob("*.py"):
         name = package if path.stem == "__init__" else f"{package}.{path.stem}"

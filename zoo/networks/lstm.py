@@ -232,9 +232,9 @@ class LSTMDecoder(SavesNoise, AutoregressiveDecoder):
             self.state = _linear(units, scale, policy, "state")
         self.readout = None
         if not tie_embeddings:
-            self.readout = _linear(vocabulary_size, scale, policy, "readout", _Readout)
+            self.readout = _linear(vocabulary_size, scale, policy, "readout", Readout)
         elif units != embedding_dim:
-            self.readout = _linear(embedding_dim, scale, policy, "readout", _Readout)
+            self.readout = _linear(embedding_dim, scale, policy, "readout", Readout)
 
     def _argument(self, name):
         return [self._length] if name == "output_shape" else super()._argument(name)
@@ -487,10 +487,12 @@ def _lstm(units, scale, use_cudnn, num_biases, bias_scale=None, return_sequences
     )
 
 
-class _Readout(keras.layers.Dense):
+@keras.saving.register_keras_serializable(package="vaezoo")
+class Readout(keras.layers.Dense):
     """A layer without bias and activation whose gradient is that of `product`."""
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        """Returns the product of inputs and kernel."""
         return product(inputs, ops.copy(self.kernel))
 
 
