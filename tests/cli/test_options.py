@@ -230,6 +230,7 @@ def test_characters_are_told_apart_within_their_alphabets(tmp_path):
     )
 
 
+@pytest.mark.large
 def test_copies_of_an_image_are_no_examples_of_their_own(images, tmp_path):
     from vaezoo.cli.source import open_source
 
@@ -241,6 +242,7 @@ def test_copies_of_an_image_are_no_examples_of_their_own(images, tmp_path):
     assert [len(opened.x), len(opened.train[0]), len(opened.validation[0])] == [5 * 360, 1257, 180]
 
 
+@pytest.mark.large
 def test_validation_is_held_out_of_what_a_probe_learns_from(images, tmp_path):
     from vaezoo.cli.source import open_source
 
@@ -257,6 +259,7 @@ def test_validation_is_held_out_of_what_a_probe_learns_from(images, tmp_path):
     assert len(seen[0] | seen[1]) == 64
 
 
+@pytest.mark.large
 def test_the_likelihood_may_be_that_of_fewer_images(images, tmp_path):
     out = tmp_path / "nll.json"
     cli("evaluate", images, "-k", 3, "--images", 60, "--limit", 90, "--out", out)
@@ -326,6 +329,7 @@ def test_images_are_interpolated_in_rows(images, tmp_path):
         assert message in cli("interpolate", images, *args, *rest, code=2).stderr
 
 
+@pytest.mark.large
 def test_text_asks_for_sentences(folder):
     assert "give it sentences" in cli("reconstruct", folder / "text", code=2).stderr
     assert "give it two sentences" in cli("interpolate", folder / "text", "good", code=2).stderr

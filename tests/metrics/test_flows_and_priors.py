@@ -130,12 +130,14 @@ def test_rates_per_dimension_are_those_of_the_model(bent, data):
     np.testing.assert_allclose(rates.per_example.sum(axis=1), terms.kl, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.large_on_jax
 def test_gates_can_only_lower_the_entropy(bent, data):
     entropy = metrics.conditional_entropy(bent, data)
     # H(z_T) = H(z_0) + E sum log g, with every gate below 1.
     assert entropy.value + 4.0 * entropy.standard_error < entropy.extra["base"]
 
 
+@pytest.mark.large_on_jax
 def test_moments_of_a_flow_are_those_of_its_draws(pinned, twin, data):
     exact = metrics.aggregate_moments(twin, data)
     drawn = metrics.aggregate_moments(pinned, data, num_samples=200)

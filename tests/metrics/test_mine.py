@@ -26,6 +26,7 @@ def estimate():
     return mine(5.0 + 100.0 * x, 0.01 * z, epochs=8, batch_size=500)
 
 
+@pytest.mark.large
 def test_information_of_correlated_gaussians(estimate):
     assert estimate.value >= 0.45
     assert estimate.value <= INFORMATION + 4.0 * estimate.standard_error
@@ -34,6 +35,7 @@ def test_information_of_correlated_gaussians(estimate):
     assert (estimate.estimator, estimate.unit) == ("mine", "nats")
 
 
+@pytest.mark.large
 def test_the_bound_is_no_better_where_it_was_trained(estimate):
     # So many pairs cannot be learned by heart.
     error = 4.0 * math.sqrt(2.0) * estimate.standard_error

@@ -65,6 +65,7 @@ def evaluations(fitted, corpus):
 # -- perplexity --------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_perplexity_counts_words_and_ends_but_no_starts(evaluations, corpus):
     x, _ = corpus
     found = evaluations[0]["perplexity"]
@@ -76,6 +77,7 @@ def test_perplexity_counts_words_and_ends_but_no_starts(evaluations, corpus):
     assert 1.0 < found.value < V
 
 
+@pytest.mark.large
 def test_error_of_the_perplexity_is_that_of_leaving_sentences_out(evaluations, corpus):
     x, _ = corpus
     nll = evaluations[0]["negative_log_likelihood"].per_example
@@ -85,6 +87,7 @@ def test_error_of_the_perplexity_is_that_of_leaving_sentences_out(evaluations, c
     assert evaluations[0]["perplexity"].standard_error == pytest.approx(jackknife, rel=0.05)
 
 
+@pytest.mark.large
 def test_perplexity_alone_is_the_same(fitted, corpus, evaluations):
     found = metrics.perplexity(fitted[0], corpus[0], num_samples=10)
     assert found.value == evaluations[0]["perplexity"].value
@@ -103,6 +106,7 @@ def test_perplexity_of_images_is_refused():
 # -- padding -----------------------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_padding_changes_no_metric(evaluations):
     plain, wide = evaluations
     assert plain.results.keys() == wide.results.keys()
@@ -134,6 +138,7 @@ def test_padding_changes_no_training_step(fitted, corpus):
         )
 
 
+@pytest.mark.large
 def test_distances_of_images_are_skipped(evaluations):
     assert evaluations[0].skipped == {
         "frechet_distance": "a distance between images; these are sentences"
@@ -143,11 +148,13 @@ def test_distances_of_images_are_skipped(evaluations):
 # -- what else takes sentences -------------------------------------------------------------------
 
 
+@pytest.mark.large
 def test_mutual_information_within_batches(fitted, corpus):
     found = metrics.mutual_information(fitted[0], corpus[0], estimator="batch", batch_size=16)
     assert 0.0 < found.value < np.log(16)
 
 
+@pytest.mark.large
 def test_few_labels_are_learned_from_sentences(fitted):
     model = fitted[0]
     texts = [sentences(80, seed)[0] for seed in (1, 2, 3)]
@@ -165,6 +172,7 @@ def test_few_labels_are_learned_from_sentences(fitted):
     assert again.value == pytest.approx(found.value, abs=0.02)
 
 
+@pytest.mark.large
 def test_draws_fit_into_the_memory(fitted, corpus):
     subject, x = as_subject(fitted[0]), corpus[0]
     for array in (x, np.pad(x, PADDING)):

@@ -65,6 +65,7 @@ def test_training_initializes_the_gains_from_the_first_data_and_lowers_the_loss(
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.large
 def test_summary_shows_what_the_decoder_returns(model):
     lines = []
     model.summary(120, expand_nested=True, print_fn=lambda text, **_: lines.append(text))
