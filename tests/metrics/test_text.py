@@ -28,7 +28,7 @@ def sentences(count, seed):
     return x, labels
 
 
-def trained(x):
+def trained(x, epochs=8):
     keras.utils.set_random_seed(0)
     options = {"vocabulary_size": V, "units": UNITS, "embedding_dim": 6}
     dropout = {"embedding_dropout": 0.0, "output_dropout": 0.0}
@@ -36,7 +36,7 @@ def trained(x):
     model = zoo.BNVAE(*networks, latent_dim=D, gamma=0.7, likelihood="tokens", seed=1)
     model.build((None, None))
     model.compile(keras.optimizers.SGD(1.0, global_clipnorm=5.0))
-    history = model.fit(x, batch_size=16, epochs=8, shuffle=False, verbose=0).history
+    history = model.fit(x, batch_size=16, epochs=epochs, shuffle=False, verbose=0).history
     return model, history
 
 
@@ -123,18 +123,19 @@ def test_padding_changes_no_metric(evaluations):
 
 
 @pytest.mark.large
-def test_padding_changes_no_training_step(fitted, corpus):
-    model, history = fitted
-    wide, wide_history = trained(np.pad(corpus[0], PADDING))
+def test_padding_changes_no_training_step(corpus):
+    # Twelve steps differ by rounding alone: 4e-7 in the weights, and tenfold with each epoch from
+    # the fifth on.
+    model, history = trained(corpus[0], 3)
+    wide, wide_history = trained(np.pad(corpus[0], PADDING), 3)
     for name, values in history.items():
-        np.testing.assert_allclose(wide_history[name], values, rtol=1e-5)
+        np.testing.assert_allclose(wide_history[name], values, rtol=1e-6)
     for one, other in zip(model.weights, wide.weights, strict=True):
         np.testing.assert_allclose(
             keras.ops.convert_to_numpy(one),
             keras.ops.convert_to_numpy(other),
-            # Rounding in proportion to a weight, as that of the logs.
-            rtol=1e-5,
-            atol=1e-5,
+            rtol=1e-6,
+            atol=1e-6,
         )
 
 

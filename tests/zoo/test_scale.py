@@ -1,5 +1,6 @@
 """The scale of the data: bounded, warned of, and named when a loss is not finite."""
 
+import math
 import warnings
 
 import keras
@@ -67,6 +68,19 @@ def test_fit_stops_at_a_loss_that_is_not_finite(make, verbose):
     assert not seen
     # The model can still be looked into.
     assert model.predict(SURVEY[:2], verbose=0).z.shape == (2, 1, 3)
+
+
+def test_the_guard_leaves_the_variables_to_the_step_that_has_them(make, monkeypatch):
+    model, put_back = make(3), []
+    model.compile(keras.optimizers.SGD(0.1))
+    monkeypatch.setattr(type(model), "jax_state_sync", lambda self: put_back.append(1), False)
+    guard = NonFiniteGuard(None)
+    guard.set_model(model)
+    guard.on_epoch_begin(0)
+    put_back.clear()
+    with pytest.raises(FloatingPointError, match=r"by batch 3.*learning rate \(now 0.1\)"):
+        guard.on_train_batch_end(2, {"loss": math.nan})
+    assert not put_back
 
 
 @pytest.mark.large

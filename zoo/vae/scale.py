@@ -59,10 +59,13 @@ class NonFiniteGuard(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is None or math.isfinite(loss):
             return
-        rate = _learning_rate(self.model) if self._rate is None else self._rate
+        # On JAX `self.model` puts the variables back, which the step that the training is at in the
+        # meantime has used up.
+        model = self._model
+        rate = _learning_rate(model) if self._rate is None else self._rate
         raise FloatingPointError(
             f"The loss became {loss} in epoch {self._epoch + 1}, by batch {batch + 1}, so training "
-            f"has ended. {_reason(self.model, self.sample, rate)}"
+            f"has ended. {_reason(model, self.sample, rate)}"
         )
 
 
