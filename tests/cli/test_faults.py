@@ -239,14 +239,23 @@ def test_a_checkpoint_whose_weights_are_broken_is_one_sentence(copied):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize(
-    "content", ["", "{}\n", "junk\n{}\n", "[1]\n", '{"epoch": 2, "loss": 1}\n']
-)
+@pytest.mark.parametrize("content", ["{}\n", "junk\n{}\n", "[1]\n", '{"epoch": 2, "loss": 1}\n'])
 def test_a_broken_history_is_written_anew_from_the_checkpoint(copied, content):
     before = history_of(copied)
     (copied / "history.jsonl").write_text(content)
     result = cli("train", PRESET, "--out", copied, "--resume", "--epochs", "2")
     assert "is not that of the last checkpoint, after epoch 1, and is written anew" in result.stderr
+    assert history_of(copied)[0] == before[0]
+    assert [record["epoch"] for record in history_of(copied)] == [1, 2]
+
+
+@pytest.mark.large
+def test_a_line_less_than_the_checkpoint_has_is_made_up_for(copied):
+    # As a kill between the two leaves it.
+    before = history_of(copied)
+    (copied / "history.jsonl").write_text("")
+    result = cli("train", PRESET, "--out", copied, "--resume", "--epochs", "2")
+    assert "Warning" not in result.stderr
     assert history_of(copied)[0] == before[0]
     assert [record["epoch"] for record in history_of(copied)] == [1, 2]
 
