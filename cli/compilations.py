@@ -25,12 +25,15 @@ def keep_compilations(environment: MutableMapping[str, str]) -> Path | None:
     gigabyte in it. TensorFlow has nothing of the kind on a CPU.
 
     Args:
-        environment: Environment variables, changed unless `VAEZOO_COMPILATION_CACHE` is 0 or JAX's
-            own `JAX_COMPILATION_CACHE_DIR` or `JAX_ENABLE_COMPILATION_CACHE` are set.
+        environment: Environment variables, changed unless `KERAS_BACKEND` names another backend,
+            `VAEZOO_COMPILATION_CACHE` is 0, or JAX's own `JAX_COMPILATION_CACHE_DIR` or
+            `JAX_ENABLE_COMPILATION_CACHE` are set.
 
     Returns:
         The folder, or None if nothing was set.
     """
+    if environment.get("KERAS_BACKEND", "jax") != "jax":
+        return None
     own = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
     if environment.get(SWITCH) == "0" or any(name in environment for name in own):
         return None

@@ -214,10 +214,12 @@ def seconds_of(text: str) -> float:
     Raises:
         ValueError: If it is none.
     """
+    from ..core.checkpoints import SECONDS
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if not match:
         raise ValueError(f"`--budget` must be a time such as 90s, 30m or 2h. Received: {text}")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    return float(match[1]) * SECONDS[match[2]]
 
 
 def _given(pairs):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 #: What the members of an archive begin with that hold the state.
 STATE = "vaezoo_run"
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+#: Of the units that a time is given in.
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Saved(NamedTuple):
@@ -94,7 +95,7 @@ def read_every(name: str, value: Any) -> Every:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value.strip()) if _is_text(value) else None
     number = float(found[1]) if found else 0.0
     if found and found[2] and number > 0:
-        return Every(seconds=number * _SECONDS[found[2]])
+        return Every(seconds=number * SECONDS[found[2]])
     if found and not found[2] and number.is_integer() and number > 0:
         return Every(steps=int(number))
     raise wrong(name, "a positive number of steps, or a time such as '30s', '10m', '2h'", value)

@@ -82,7 +82,7 @@ class FolderLock:
         if self._file is not None:
             # A child that has just been forked may still have a copy of the file.
             with contextlib.suppress(OSError):
-                _system_unlock(self._file)
+                _system_lock(self._file, take=False)
         self._close()
 
     def _close(self):
@@ -143,7 +143,8 @@ def _lock(file, folder, quiet=False):
             )
 
 
-def _system_lock(file):
+def _system_lock(file, take=True):
+    """Takes the system's lock on a file, or gives it back."""
     try:
         import fcntl
     except ImportError:
@@ -151,22 +152,10 @@ def _system_lock(file):
 
         # Behind what is written, which others may read.
         os.lseek(file, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(file, msvcrt.LK_NBLCK if take else msvcrt.LK_UNLCK, 1)
         os.lseek(file, 0, os.SEEK_SET)
     else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _system_unlock(file):
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        os.lseek(file, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_UN)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if take else fcntl.LOCK_UN)
 
 
 def _holder(folder):

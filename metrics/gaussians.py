@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
-from rich.progress import track
 
+from ..core.progress import tracked
 from ..losses import DiagonalGaussian, FlowGaussian, HierarchicalGaussian, PointMass
 from .inputs import NotMeasurable
 
@@ -292,7 +292,7 @@ def _over_pairs(gaussians, count, chunk, add, progress):
     with ThreadPoolExecutor(workers) as pool:
         run = pool.map if workers > 1 else map
         starts = range(0, len(gaussians), chunk)
-        for first in track(starts, "Pairs", disable=not progress, transient=True):
+        for first in tracked(starts, "Pairs" if progress else None):
             part = gaussians.take(slice(first, first + chunk))
             coefficients = part.coefficients(gaussians.center)
             work = functools.partial(add, first=first, part=part, coefficients=coefficients)

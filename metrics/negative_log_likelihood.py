@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 from keras import ops
-from rich.progress import track
 
 from ..core.checks import check_integer, check_seed
 from ..core.compile import padded, rows_to_compile
+from ..core.progress import tracked
 from ..losses.importance_weighting import CHUNK, weigh_draws
 from .estimate import mean_estimate
 from .subject import as_subject, event_size, with_target
@@ -109,12 +109,8 @@ def negative_log_likelihood(
     parts = []
     if progress and math.ceil(num_samples / CHUNK) * len(data) > MANY * batch_size:
         _announce(run, data, num_samples, batch_size)
-    for start in track(
-        range(0, len(data), batch_size),
-        f"NLL, {num_samples} draws",
-        disable=not progress,
-        transient=True,
-    ):
+    label = f"NLL, {num_samples} draws" if progress else None
+    for start in tracked(range(0, len(data), batch_size), label):
         batch = data[start : start + batch_size]
         rows = len(batch)
         size = rows_to_compile(rows, batch_size, noise=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.files import written
 from ..metrics import negative_log_likelihood
+from ..metrics.estimate import mean_estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +64,8 @@ def measured_in_parts(
         if len(x) > PART:
             say(f"likelihood of {min(start + PART, len(x)):,} of {len(x):,} examples")
     values = np.concatenate([part["values"] for part in parts])
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    common = {"unit": "nats", "count": len(values)}
+    mean = mean_estimate(values)
+    common = {"unit": "nats", "count": mean.count}
     counts = [len(part["values"]) for part in parts]
     numbers = {
         name: {
@@ -75,7 +76,7 @@ def measured_in_parts(
         }
         for name in ("elbo", "distortion", "rate")
     }
-    whole = {"value": float(values.mean()), "standard_error": error, **common}
+    whole = {"value": mean.value, "standard_error": mean.standard_error, **common}
     return {
         "negative_log_likelihood": {**whole, "estimator": "importance_weighted"},
         **numbers,

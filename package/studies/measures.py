@@ -25,6 +25,7 @@ from ..metrics import (
     linear_probe,
     mutual_information,
 )
+from ..metrics.estimate import mean_estimate
 from ..metrics.probes import posterior_means
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def reconstruction(measured: Measured) -> Any:
     z = (mean + np.exp(0.5 * log_var) * rng.normal(size=mean.shape)).astype("float32")
     decoded = np.asarray(measured.model.decode(z, batch_size=500))
     error = np.sum(np.square(decoded - measured.x).reshape(len(z), -1), axis=1)
-    return {"squared_error": _mean(error), "standard_rate": _mean(rate)}, {}
+    found = {"squared_error": mean_estimate(error), "standard_rate": mean_estimate(rate)}
+    return {name: (mean.value, mean.standard_error) for name, mean in found.items()}, {}
 
 
 def alphabets(measured: Measured) -> Any:
@@ -293,10 +295,6 @@ def unpacked(held: dict[str, Any]) -> Any:
     """Inverse of `packed`: NumPy uint8."""
     content = zlib.decompress(base64.b64decode(held["bytes"]))
     return np.frombuffer(content, "uint8").reshape(held["shape"])
-
-
-def _mean(values):
-    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 #: The functions by name, as `Protocol.measures` has them.

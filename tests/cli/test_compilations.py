@@ -19,6 +19,7 @@ def test_the_folder_is_in_the_users_cache(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("KERAS_BACKEND", "tensorflow"),
         ("VAEZOO_COMPILATION_CACHE", "0"),
         ("JAX_COMPILATION_CACHE_DIR", "/elsewhere"),
         ("JAX_ENABLE_COMPILATION_CACHE", "false"),

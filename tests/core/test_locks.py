@@ -95,7 +95,7 @@ def test_a_folder_that_nobody_locked_is_free(tmp_path):
 
 
 def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
-    def none(file):
+    def none(file, take=True):
         raise OSError(locks.errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(locks, "_system_lock", none)
