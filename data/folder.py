@@ -125,7 +125,7 @@ class FolderSource(Source):
             image = tf.ensure_shape(geometry.tensor(image), shape)
             return (image, *(() if y is None else (y[row],)), row, tick)
 
-        return ticks.map(decode, num_parallel_calls=CORES)
+        return ticks.unbatch().map(decode, num_parallel_calls=CORES)
 
 
 def _decode(path, channels):

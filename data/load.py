@@ -79,7 +79,7 @@ def load(spec: DataSpec) -> Any:
 
     Note:
         A TFDS set too large for memory is shuffled by file and through a buffer of 10,000
-        examples; that order also depends on `tf.random.set_seed` and has no numpy counterpart.
+        examples; that order has no numpy counterpart.
         Fixed draws are equal on both backends for sets in memory and `.npy` files only.
     """
     text = text_path(spec.name_or_path, spec.data_dir)

@@ -100,16 +100,11 @@ def to_range(x: Tensor, value_range: Sequence[float]) -> Any:
 
 
 def ticks(plan: Any, epochs: EpochNumber) -> Any:
-    """Returns a `tf.data.Dataset` of `epoch * count + row`, all rows of an epoch in its order.
+    """Returns a `tf.data.Dataset` of one tensor: `epoch * count + row`, `(count,)`, in its order.
 
     The number is the only thing that random draws depend on, so that batches are a function of the
     plan, whatever TensorFlow's global seed.
     """
-    return _ticks(plan, epochs).unbatch()
-
-
-def _ticks(plan, epochs):
-    """The same, all of an epoch in one tensor."""
     import tensorflow as tf
 
     def orders():
@@ -176,7 +171,7 @@ def element_batches(elements: Any, part: Any, plan: Any, with_labels: bool) -> A
 def _tick_batches(plan, epochs):
     size = plan.batch_size
     kept = plan.count // size * size if plan.drop_remainder else plan.count
-    return _ticks(plan, epochs).flat_map(lambda ticks: index_batches(ticks[:kept], kept, size))
+    return ticks(plan, epochs).flat_map(lambda of_epoch: index_batches(of_epoch[:kept], kept, size))
 
 
 def _batches(batches, plan, read=None):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import numpy as np
 from .source import CORES, Source, tensorflow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from ..core.types import FilePath
@@ -55,29 +58,40 @@ class TFDSSource(Source):
             features[self._labels[0]] if len(self._labels) == 1 else None, "num_classes", None
         )
 
-    def _elements(self, part, geometry, shuffle=False, seed=None, with_rows=False):
-        """Returns a `tf.data.Dataset` of `(image, [label], row)`, sliced, decoded in parallel.
+    def _stored(self, part, geometry, with_rows=False):
+        """Returns two functions: one that opens the part as it is stored, and one that decodes.
 
-        The row is that in the part, also where files and examples are shuffled, and 0 unless
-        `with_rows`.
+        The first gives a `tf.data.Dataset` of encoded examples; with a seed, int64, files and
+        examples are shuffled. The second makes `(image, [label], row)` of one. The row is that in
+        the part, and 0 unless `with_rows`.
         """
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
         wanted = dict.fromkeys(("image", *self._labels), True)
-        # By default 16 files take turns; stored order, which slices are cut from, has one by one.
-        turns = {} if shuffle else {"interleave_cycle_length": 1}
-        config = tfds.ReadConfig(
-            try_autocache=False, shuffle_seed=seed, add_tfds_id=with_rows, **turns
+        decoders = tfds.decode.PartialDecoding(
+            wanted, decoders={"image": tfds.decode.SkipDecoding()}
         )
+        split = f"{part.base}[{part.index[0]}:{part.index[-1] + 1}]"
 
-        def open_split(split, **kwargs):
-            decoders = tfds.decode.PartialDecoding(
-                wanted, decoders={"image": tfds.decode.SkipDecoding()}
+        def opened(split=split, seed=None):
+            # By default 16 files take turns; stored order, which slices are cut from, has one by
+            # one.
+            turns = {"interleave_cycle_length": 1} if seed is None else {}
+            config = tfds.ReadConfig(
+                try_autocache=False, shuffle_seed=seed, add_tfds_id=with_rows, **turns
             )
-            return self._builder.as_dataset(
-                split=split, decoders=decoders, read_config=config, **kwargs
-            )
+            with _without_warning():
+                elements = self._builder.as_dataset(
+                    split=split,
+                    decoders=decoders,
+                    read_config=config,
+                    shuffle_files=seed is not None,
+                )
+            if seed is None:
+                return elements
+            # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
+            return elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
 
         def raw(example):
             image = tf.io.decode_image(
@@ -87,10 +101,9 @@ class TFDSSource(Source):
             return image
 
         # Sets such as `binarized_mnist` store 0 and 1, which the first examples show.
-        head = open_split(part.base).take(64).map(lambda example: tf.reduce_max(raw(example)))
+        head = opened(part.base).take(64).map(lambda example: tf.reduce_max(raw(example)))
         factor = 255 if max(head.as_numpy_iterator()) <= 1 else 1
         shape = geometry.shape(self.shape)
-        split = f"{part.base}[{part.index[0]}:{part.index[-1] + 1}]"
         row = _row_of_id(self._builder.info.splits[split].file_instructions)
 
         def decode(example):
@@ -99,11 +112,7 @@ class TFDSSource(Source):
             label = [tf.stack(label)] if len(label) > 1 else label
             return (image, *label, row(example["tfds_id"]) if with_rows else np.int64(0))
 
-        elements = open_split(split, shuffle_files=shuffle)
-        if shuffle:
-            # Encoded images are shuffled: the buffer holds 10,000 files, not 10,000 pictures.
-            elements = elements.shuffle(min(SHUFFLE_BUFFER, len(part.index)), seed=seed)
-        return elements.map(decode, num_parallel_calls=CORES)
+        return opened, decode
 
     def read(self, part: Any, geometry: Any) -> Any:
         """Returns stored images `(n, H, W, C)` and labels `(n,)` or None, all in memory."""
@@ -111,7 +120,9 @@ class TFDSSource(Source):
         count, row = len(part.index), 0
         x: Any = None
         y: Any = None
-        for images, *labels, _ in self._elements(part, geometry).batch(1024).as_numpy_iterator():
+        opened, decode = self._stored(part, geometry)
+        elements = opened().map(decode, num_parallel_calls=CORES)
+        for images, *labels, _ in elements.batch(1024).as_numpy_iterator():
             if x is None:
                 x = np.empty((count, *images.shape[1:]), images.dtype)
                 y = np.empty((count, *labels[0].shape[1:]), labels[0].dtype) if labels else None
@@ -135,8 +146,34 @@ class TFDSSource(Source):
         import tensorflow as tf
 
         with_rows = plan.binarize == "fixed" or plan.num_indices is not None
-        elements = self._elements(part, geometry, plan.shuffle, plan.seed, with_rows)
-        return tf.data.Dataset.zip(elements, ticks).map(lambda *both: (*both[0], both[1]))
+        opened, decode = self._stored(part, geometry, with_rows)
+
+        @tf.autograph.experimental.do_not_convert
+        def of_epoch(ticks):
+            # The seed of this function alone, in place of the process's: an epoch is to have one
+            # order wherever it is read. Zeros would stand for a random one.
+            tf.random.set_seed(plan.seed + 1)
+            elements = opened(seed=ticks[0] // plan.count + 1) if plan.shuffle else opened()
+            return tf.data.Dataset.zip(elements, tf.data.Dataset.from_tensor_slices(ticks))
+
+        return ticks.flat_map(of_epoch).map(
+            lambda example, tick: (*decode(example), tick), num_parallel_calls=CORES
+        )
+
+
+@contextlib.contextmanager
+def _without_warning() -> Iterator[None]:
+    """Leaves out the warning of a property that partial decoding reads itself (TFDS 4.9)."""
+    logger = logging.getLogger("absl")
+
+    def wanted(record):
+        return "`FeatureConnector.dtype` is deprecated" not in record.getMessage()
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def _row_of_id(files):

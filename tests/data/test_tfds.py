@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 
+from vaezoo.core.arrays import epochs_of
 from vaezoo.data import describe, load, load_arrays, with_index
 
 if os.environ["KERAS_BACKEND"] != "tensorflow":
@@ -138,6 +139,12 @@ def test_streams_are_reproducible_by_seed(tfds_dir):
     assert not np.array_equal(first[1], second[1])
     assert sorted(first[1]) == sorted(load_arrays("mnist", "train[:320]", data_dir=tfds_dir)[1])
     assert not np.array_equal(first[1], joined(stream(seed=1))[1])
+    # A run that goes on at its second epoch meets it as it is, whatever the process's seed.
+    tf.random.set_seed(7)
+    resumed = stream(binarize="dynamic")
+    epochs_of(resumed).on_epoch_begin(1)
+    for mine, theirs in zip(second, joined(resumed), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
     fixed = joined(stream(binarize="fixed"))[0].reshape(320, -1)
     ordered = joined(stream(seed=5, binarize="fixed", shuffle=False))[0].reshape(320, -1)
@@ -166,6 +173,18 @@ def test_shuffled_files_know_the_index(shards, assert_indexed, backend, in_memor
         )  # fmt: skip
         orders = assert_indexed(dataset, load_arrays("tiny_shards", split, **selected))
         assert np.array_equal(*orders) != shuffle
+
+
+def test_shuffled_files_come_as_the_epoch_has_them(shards):
+    def stream():
+        return load("tiny_shards", batch_size=20, in_memory=False, data_dir=shards)
+
+    one = stream()
+    first, second = joined(one)[1].tolist(), joined(one)[1].tolist()
+    assert first != second
+    resumed = stream()
+    epochs_of(resumed).on_epoch_begin(1)
+    assert joined(resumed)[1].tolist() == second
 
 
 @pytest.mark.large
