@@ -122,15 +122,23 @@ def _dataset(arrays, batch_size, order):
     with tf.device("CPU:0"):
         values = _of_each(tf.constant, arrays)
 
+    # Nothing in it is for AutoGraph, which would read its source each time.
+    @tf.autograph.experimental.do_not_convert
     def gather(rows):
         return _of_each(lambda v: _in_floatx(tf.gather(v, rows), tf.cast), values)
 
-    def indices():
-        yield order.rows()
+    @tf.autograph.experimental.do_not_convert
+    def shuffled(_):
+        # Stateful: read anew in each epoch.
+        rows = tf.numpy_function(order.rows, [], tf.int64)
+        return index_batches(tf.ensure_shape(rows, (order.count,)), order.count, batch_size)
 
-    whole = tf.TensorSpec((order.count,), tf.int64)
-    rows = tf.data.Dataset.from_generator(indices, output_signature=whole)
-    batches = rows.flat_map(lambda rows: index_batches(rows, order.count, batch_size)).map(gather)
+    if order.shuffle:
+        batches = tf.data.Dataset.range(1).flat_map(shuffled).map(gather)
+    else:
+        with tf.device("CPU:0"):
+            batches = index_batches(tf.range(order.count, dtype=tf.int64), order.count, batch_size)
+        batches = batches.map(gather)
     length = tf.data.experimental.assert_cardinality(math.ceil(order.count / batch_size))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
