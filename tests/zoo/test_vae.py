@@ -234,6 +234,21 @@ def test_xla_equals_the_plain_graph(make_point_ae, binary_data):
     assert_equal_weights(*results)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX makes them before")
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+def test_a_step_is_traced_once(make_vae, binary_data, monkeypatch, train):
+    model, x, traced = make_vae("adam", {"jit_compile": False}), binary_data(8), []
+    compute_loss = model.compute_loss
+
+    def counted(*args, **kwargs):
+        traced.append(train)
+        return compute_loss(*args, **kwargs)
+
+    monkeypatch.setattr(model, "compute_loss", counted)
+    model.fit(x, batch_size=8, verbose=0) if train == "fit" else model.train_on_batch(x)
+    assert len(traced) == 1
+
+
 def test_steps_per_execution_change_nothing(reference, make_vae):
     _, x, expected, loss = reference
     model = make_vae(keras.optimizers.SGD(0.1), {**QUICK, "steps_per_execution": 2})

@@ -192,6 +192,7 @@ class Training(_Model):
             size = kwargs.get("validation_batch_size") or batch_size
             validation = read_validation_data(self, validation_data, size).packed
         data = self._initialize_from(data)._replace(given=x)
+        self._build_optimizer()
         length = length_of_epoch(data.x, batch_size, kwargs.get("steps_per_epoch"))
         self._count_epochs(length, epochs, kwargs.get("initial_epoch", 0), callbacks)
         epochs_of_x = epochs_of(x)
@@ -307,6 +308,16 @@ class Training(_Model):
 
             run_once(self, see, *(ops.cast(v, self.event_dtype) for v in (examples, target)))
         return data
+
+    def _build_optimizer(self):
+        """Makes the optimizer's variables, if the model has its own.
+
+        On TensorFlow Keras makes them in the step, which is then traced twice: `fit` of one batch
+        of `du_vae_omniglot` takes 22 instead of 39 seconds of processor time.
+        """
+        if TENSORFLOW and self.compiled and self.built and not self.optimizer.built:
+            with strategy_scope(self):
+                self.optimizer.build(self.trainable_variables)
 
     def _get_jax_state(self, *args, **kwargs):
         """Keras' hand-over of the variables to a compiled step, which donates their memory.
@@ -473,6 +484,7 @@ class Training(_Model):
         """Takes a step as `keras.Model.train_on_batch` does, after checking the batch as `fit`."""
         reader = Reader(self, training=True, class_weight=class_weight)
         batch = check_batch(self, reader, x, y, sample_weight)
+        self._build_optimizer()
         return super().train_on_batch(*batch, return_dict=return_dict)
 
     def test_on_batch(
