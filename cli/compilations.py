@@ -22,7 +22,9 @@ def keep_compilations(environment: MutableMapping[str, str]) -> Path | None:
 
     The folder is `vaezoo/jax` in `XDG_CACHE_HOME` or `~/.cache`, with a folder in it for each kind
     of processor, since compiled code may not run on another. A command begins with at most a
-    gigabyte in it. TensorFlow has nothing of the kind on a CPU.
+    gigabyte in it. What compiles in less than a second, which JAX would leave out, is kept, too:
+    the variables of a model need many such compilations. XLA of TensorFlow (2.21) has a cache, but
+    a step ends with an error where a file of it is damaged or cannot be written.
 
     Args:
         environment: Environment variables, changed unless `KERAS_BACKEND` names another backend,
@@ -42,6 +44,7 @@ def keep_compilations(environment: MutableMapping[str, str]) -> Path | None:
     shrink(whole, LIMIT)
     folder = whole / _processor()
     environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     return folder
 
 

@@ -14,6 +14,8 @@ def test_the_folder_is_in_the_users_cache(tmp_path):
     folder = keep_compilations(environment)
     assert folder.parent == tmp_path / "vaezoo" / "jax"
     assert environment["JAX_COMPILATION_CACHE_DIR"] == str(folder)
+    # JAX leaves out what compiles in a second, as the many small steps that make variables do.
+    assert environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"
 
 
 @pytest.mark.parametrize(
