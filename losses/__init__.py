@@ -21,6 +21,7 @@ from .constraints import RootMeanSquare
 from .elbo import ELBO, FreeBits, ImportanceWeightedELBO
 from .empirical_bayes import EmpiricalBayesELBO, batch_moments, gaussian_kl_to_standard, shrink
 from .importance_weighting import importance_weighted_log_prob
+from .label_classifier import LabelClassifier
 from .mmd import MaximumMeanDiscrepancy, maximum_mean_discrepancy
 from .mu_elbo import MuELBO, mean_matching, variance_matching
 from .mutual_posterior_divergence import MutualPosteriorDivergence, pairwise_kl
@@ -48,6 +49,7 @@ __all__ = [
     "ImportanceWeightedELBO",
     "InEpochs",
     "InformationWeightedELBO",
+    "LabelClassifier",
     "LinearSchedule",
     "Loss",
     "MaximumMeanDiscrepancy",

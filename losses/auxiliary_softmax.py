@@ -218,11 +218,7 @@ class AuxiliarySoftmax(Regularizer):
         """Returns both weighted terms by example; nothing outside of training."""
         if not training:
             return Loss(ops.zeros_like(terms.kl), 0.0, {})
-        if terms.index is None:
-            raise ValueError(
-                "`AuxiliarySoftmax` needs the index of each training example: train by `fit`, on "
-                'batches (x, {"index": index}). Received: no index'
-            )
+        self.check_index(terms)
         z = float32(terms.z)
         samples, latent_dim = z.shape[1:]
         z = ops.reshape(z, (-1, latent_dim))
@@ -251,6 +247,14 @@ class AuxiliarySoftmax(Regularizer):
             "classifier_loss": classifier_loss,
         }
         return Loss(per_example, 0.0, report)
+
+    def check_index(self, terms: Terms) -> None:
+        """Raises ValueError unless examples come with their index."""
+        if terms.index is None:
+            raise ValueError(
+                f"`{type(self).__name__}` needs the index of each training example: train by "
+                '`fit`, on batches (x, {"index": index}). Received: no index'
+            )
 
     def _charge(self, h, label, samples):
         """What depends on the classifier, and its gradient, before the classifier changes.

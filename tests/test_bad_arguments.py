@@ -149,6 +149,16 @@ TABLE = [
             "seed": FIXED_SEED,
         },
     ),
+    (
+        losses.LabelClassifier,
+        {"labels": [0, 1, 1], "network": keras.layers.Dense(3), "softmax": layers.FlatSoftmax(2)},
+        {
+            "labels": ([], [0], [0.0, 1.0], [0, 2], [-1, 0], 3, None),
+            "network": PART,
+            "softmax": PART,
+            "optimizer": ("adma", 3),
+        },
+    ),
     (losses.RootMeanSquare, {}, {"target": POSITIVE}),
     (losses.LinearSchedule, {"steps": 3}, {**RAMP, "unit": CHOICE}),
     (losses.SigmoidSchedule, {"steps": 3}, {**RAMP, "steepness": POSITIVE, "unit": CHOICE}),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.files import written
 from . import records
-from .measures import unpacked
+from .measures import COMPONENTS, unpacked
 
 if TYPE_CHECKING:
     from typing import Any
@@ -331,7 +331,7 @@ def dependence_bars(study: Study, held: dict[str, Any]) -> Any:
 
 
 def estimate_curves(study: Study, held: dict[str, Any]) -> Any:
-    """Information, divergence and their sum by epoch; Monte-Carlo after the last as lines."""
+    """Information, divergence and their sum by epoch; all components after the last as lines."""
     figure, axes = _grid(1, 3, 3.8, 3.4)
     (information, divergence, total) = axes[0]
     for name, record in held.items():
@@ -342,13 +342,20 @@ def estimate_curves(study: Study, held: dict[str, Any]) -> Any:
         for axis, values in ((information, mi), (divergence, md), (total, mi + md)):
             axis.plot(np.arange(1, len(values) + 1), values, label=title)
     first = next(iter(held.values()))
-    for size in (100, 500, 1000, 5000, 10_000, 55_000):
-        numbers = [records.value_of(first, f"monte_carlo_{k}_{size}") for k in ("mi", "md")]
+    for size in COMPONENTS:
+        names = [f"monte_carlo_{k}_{size}" for k in ("mi", "md")]
+        if all(name in first["history"] for name in names):
+            mi, md = (np.array(first["history"][name], "float64") for name in names)
+            for axis, values in ((information, mi), (divergence, md), (total, mi + md)):
+                axis.plot(np.arange(1, len(values) + 1), values, ls="--", lw=0.8, color="gray")
+                axis.text(len(values), values[-1], f"{size:,}", fontsize="xx-small", va="bottom")
+            continue
+        numbers = [records.value_of(first, name) for name in names]
         if None in numbers:
             continue
         of_mi, of_md = (value[0] for value in numbers)  # type: ignore[index]
         for axis, value in ((information, of_mi), (divergence, of_md), (total, of_mi + of_md)):
-            axis.axhline(value, ls="--", lw=0.8, color="gray")
+            axis.axhline(value, ls=":", lw=0.8, color="gray")
             axis.text(1, value, f"{size:,}", fontsize="xx-small", va="bottom")
     _curves(total, "KL", first["history"], "rate", color="black", ls=":")
     for axis, title in zip(

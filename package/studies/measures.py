@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..losses import LabelClassifier
 from ..metrics import (
     alphabet_probe,
     evaluate,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Numbers of labels that the official parts of short Yelp have.
 LABELS = (100, 500, 1000, 2000, 10_000)
+#: Numbers of components of the aggregate posterior.
+COMPONENTS = (100, 500, 1000, 5000, 10_000, 55_000)
 
 
 @dataclasses.dataclass
@@ -184,15 +187,36 @@ def digit_probes(measured: Measured) -> Any:
 def monte_carlo(measured: Measured) -> Any:
     """Information and divergence by components of the aggregate posterior of training data."""
     x, _ = measured.split("train")
-    posterior = measured.model.encode(x, batch_size=500)
+    return components(measured.model, x, COMPONENTS, measured.seed), {}
+
+
+def components(model: Any, x: Any, sizes: tuple[int, ...], seed: int = 0) -> dict[str, Any]:
+    """Estimates information and divergence, as pairs of a value and a standard error.
+
+    Args:
+        model: `VAE`.
+        x: Training data.
+        sizes: Numbers of components; each are the first examples, which are also measured.
+        seed: Of the draws.
+    """
+    posterior = model.encode(x[: max(sizes)], batch_size=500)
     found = {}
-    for size in (100, 500, 1000, 5000, 10_000, 55_000):
-        few = min(size, len(x))
-        part = type(posterior)(*(values[:few] for values in posterior))
-        estimate = mutual_information(part, seed=measured.seed)
+    for size in sizes:
+        part = type(posterior)(*(values[:size] for values in posterior))
+        estimate = mutual_information(part, seed=seed)
         found[f"monte_carlo_mi_{size}"] = (estimate.value, estimate.standard_error)
         found[f"monte_carlo_md_{size}"] = (estimate.extra["marginal_divergence"], math.nan)
-    return found, {}
+    return found
+
+
+def trained_classifier(measured: Measured) -> Any:
+    """Accuracy of the classifier that was trained beside the model, on posterior means."""
+    (probe,) = (
+        part for part in measured.model.objective.regularizers if isinstance(part, LabelClassifier)
+    )
+    right = float(np.mean(probe.classify(measured.means) == np.asarray(measured.y)))
+    error = math.sqrt(right * (1 - right) / len(measured.means))
+    return {"trained_classifier": (right, error)}, {}
 
 
 def index_dependence(measured: Measured) -> Any:
@@ -308,6 +332,7 @@ MEASURES = {
         alphabets,
         digit_probes,
         monte_carlo,
+        trained_classifier,
         index_dependence,
         code_map,
         code_histograms,

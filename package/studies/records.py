@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Of the files; what is added to them later need not change it.
 FORMAT = 1
+#: Characters of a setting that stands in a record as it is.
+_LONG = 1000
 #: States of a run, in their order. Only what is measured counts as a result.
 TRAINING, TRAINED, MEASURED = "training", "trained", "measured"
 
@@ -96,11 +98,16 @@ def columns_of(history: Iterable[dict[str, Any]]) -> dict[str, list]:
 
 
 def without_paths(value: Any) -> Any:
-    """Returns settings without what tells of the machine: paths become names of files."""
+    """Returns settings without what tells of the machine: paths become names of files.
+
+    Long text, such as packed labels, becomes its length.
+    """
     if isinstance(value, dict):
         return {key: without_paths(item) for key, item in value.items() if key != "data_dir"}
     if isinstance(value, list):
         return [without_paths(item) for item in value]
+    if isinstance(value, str) and len(value) > _LONG:
+        return f"({len(value):,} characters)"
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 

@@ -22,6 +22,7 @@ from ..runs import directory as _directory
 from ..runs.settings import parse_value
 from . import data as _data
 from . import records
+from .beside import WATCHED, label_classifier
 from .likelihood import measured_in_parts
 from .listing import chosen_rows
 from .measures import MEASURES, Measured
@@ -101,6 +102,9 @@ def specification(job: Job, located: _data.Located) -> RunSpec:
 def _classifier(run, reading):
     from .. import data, zoo
 
+    if run.classifier == "labels":
+        _, labels = data.load_arrays(**{k: v for k, v in reading.items() if k != "with_index"})
+        return label_classifier(labels)
     size = data.describe(**{k: v for k, v in reading.items() if k != "with_index"}).num_examples
     return zoo.auxiliary_softmax(size, num_labels=min(run.classifier, size) or None)
 
@@ -219,8 +223,10 @@ def do(job: Job, located: _data.Located, deadline: float | None, say: Callable[[
             _write(job, run, located, records.TRAINING, held)
 
         watch = _Watch(job, epochs, run.history, deadline, say, note)
+        few = {"limit": _protocol(job)["limit"]} if job.small else {}
+        watched = [WATCHED[name](run, **few) for name in job.row.run.watched]
         try:
-            run.fit([watch], verbose=0)
+            run.fit([watch, *watched], verbose=0)
         except (OutOfTime, KeyboardInterrupt) as stopped:
             in_time = watch.out_of_time or isinstance(stopped, OutOfTime)
             note()

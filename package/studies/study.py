@@ -26,7 +26,9 @@ class Training:
             for `networks`, `training`, `reading` (of `data`) and `options` (further fields).
         hours: Hours on two idle cores, as far as projected, or None if not known.
         memory: GiB of memory, or None if not known.
-        classifier: None, or the number of labels of an auxiliary softmax that only measures.
+        classifier: None, or what is trained beside the model and leaves it as it is: an auxiliary
+            softmax of so many labels, or `"labels"` for mu-VAE's classifier of the data's labels.
+        watched: Names of `vaezoo.studies.beside`, for what is measured after each epoch.
         small: Dict of what differs besides where the run is cut to a minute: settings of `model`,
             `networks` and `reading`.
     """
@@ -41,7 +43,8 @@ class Training:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hours: float | None = None
     memory: float | None = None
-    classifier: int | None = None
+    classifier: int | str | None = None
+    watched: tuple[str, ...] = ()
     small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

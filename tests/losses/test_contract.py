@@ -31,6 +31,12 @@ def classifier():
     )
 
 
+def label_classifier():
+    return losses.LabelClassifier(
+        np.arange(9) % 3, keras.Sequential([keras.layers.Dense(4)]), FlatSoftmax(3), "sgd"
+    )
+
+
 OBJECTIVES = {
     "ELBO": lambda: losses.ELBO(0.5),
     "ELBO of a schedule and a regularizer": lambda: losses.ELBO(
@@ -44,6 +50,7 @@ OBJECTIVES = {
     "MaximumMeanDiscrepancy": lambda: losses.MaximumMeanDiscrepancy(seed=0),
     "MutualPosteriorDivergence": losses.MutualPosteriorDivergence,
     "AuxiliarySoftmax": classifier,
+    "LabelClassifier": label_classifier,
 }
 
 
@@ -51,6 +58,7 @@ OBJECTIVES = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objectives_keep_their_contract(name):
     options = {"terms": hierarchical_terms} if name == "EmpiricalBayesELBO" else {}
+    options["charges"] = name != "LabelClassifier"
     run_objective_test(OBJECTIVES[name], **options)
 
 
