@@ -146,6 +146,11 @@ def _table_2() -> tuple[Row, ...]:
     return tuple(rows)
 
 
+_TABLE_1_REASONS = {
+    1: "not known: the paper leaves activation, optimizer, data and epochs of this table open; "
+    "tanh, gray levels and fewer epochs were not tried",
+}
+
 TABLE_1 = Study(
     paper="vae_as",
     name="table1",
@@ -161,6 +166,7 @@ TABLE_1 = Study(
             title=f"{depth} hidden layer{'s' * (depth > 1)}",
             run=_plain(depth),
             published={"au": units},
+            reason=_TABLE_1_REASONS.get(depth, ""),
         )
         for depth, units in _TABLE_1.items()
     ),
