@@ -115,7 +115,7 @@ class AuxiliarySoftmax(Regularizer):
     Reference: VAE-AS, eqs. 9, 13 and 14, Theorem 3.3.
     """
 
-    report_names = (
+    report_names: tuple[str, ...] = (
         "mutual_information",
         "mutual_information_bound",
         "marginal_divergence",
