@@ -5,6 +5,8 @@ import pytest
 from vaezoo import zoo
 
 EVENT = (4, 4, 1)
+# JAX is slow without its compiler, TensorFlow is slow to start with one.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def make_vae():
         )
         model = constructor(encoder, decoder, latent_dim=3, **arguments)
         model.build((None, *event))
-        model.compile(keras.optimizers.SGD(learning_rate), **(compile_args or {}))
+        model.compile(keras.optimizers.SGD(learning_rate), **{**QUICK, **(compile_args or {})})
         return model
 
     return make

@@ -10,6 +10,8 @@ from vaezoo.callbacks.plateau_decay import PlateauDecay
 from vaezoo.losses import ELBO, LinearSchedule
 
 STEPS = 4
+# JAX is slow without its compiler, TensorFlow is slow to start with one.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 
 
 class Script(keras.callbacks.Callback):
@@ -203,7 +205,7 @@ def test_a_plateau_after_which_every_epoch_decays(ready, images):
 def test_averages_of_weights_are_what_is_kept(make_vae, images):
     x, _ = images
     model = make_vae()
-    model.compile(keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9))
+    model.compile(keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9), **QUICK)
     script = Script([3.0, 1.0, 2.0, 3.0, 4.0])
     decay, after = PlateauDecay(monitor="script", patience=2), After()
     swap = keras.callbacks.SwapEMAWeights()

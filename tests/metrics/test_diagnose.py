@@ -16,6 +16,9 @@ from vaezoo.metrics.diagnosis import rules
 from vaezoo.metrics.diagnosis.diagnose import diagnose
 from vaezoo.metrics.subject import as_subject
 
+# JAX is slow without its compiler, TensorFlow is slow to start with one.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
+
 LATENT, EVENT, COUNT = 6, 12, 600
 NOISE = 0.4
 #: Gain of the decoder; orthogonal columns make the posterior diagonal.
@@ -249,7 +252,7 @@ def trained(digits):
         zoo.networks.mlp_decoder(4, (8, 8, 1), hidden_units=(64,)),
         latent_dim=4,
     )
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(keras.optimizers.Adam(3e-3), **QUICK)
     model.fit(digits, batch_size=64, epochs=12, verbose=0)
     return model
 
@@ -303,7 +306,7 @@ def test_textbook_vae_is_diagnosed_unchanged(digits):
     pixels = keras.layers.Dense(64, "sigmoid")(hidden)
     decoder = keras.Model(codes, keras.layers.Reshape((8, 8, 1))(pixels), name="decoder")
     model = Textbook(encoder, decoder)
-    model.compile(keras.optimizers.Adam(3e-3), loss=reconstruction)
+    model.compile(keras.optimizers.Adam(3e-3), loss=reconstruction, **QUICK)
     model.fit(digits, digits, batch_size=64, epochs=15, verbose=0)
     before = [np.array(weight) for weight in model.get_weights()]
     diagnosis = diagnose(encoder, decoder, digits, likelihood="bernoulli")
@@ -470,7 +473,7 @@ def trained_on(sigmoid_data):
         x = factor * sigmoid_data
         networks = zoo.networks.make("mlp", (12,), 4, hidden_units=(32,))
         vae = zoo.VAE(*networks, latent_dim=4, likelihood=layers.Gaussian(scale), seed=0)
-        vae.compile(keras.optimizers.Adam(5e-3))
+        vae.compile(keras.optimizers.Adam(5e-3), **QUICK)
         vae.fit(x, batch_size=50, epochs=20, verbose=0)
         return vae, x
 
@@ -533,7 +536,7 @@ def test_the_remedy_of_a_small_scale_cures(sigmoid_data):
         keras.utils.set_random_seed(0)
         networks = zoo.networks.make("mlp", (12,), 4, hidden_units=(32,))
         model = zoo.VAE(*networks, latent_dim=4, likelihood=layers.Gaussian(scale), seed=0)
-        model.compile(keras.optimizers.Adam(5e-3))
+        model.compile(keras.optimizers.Adam(5e-3), **QUICK)
         model.fit(data, batch_size=50, epochs=epochs, verbose=0)
         return diagnose(model, data, refinement_steps=10, max_examples=500), model
 

@@ -444,7 +444,7 @@ def test_predict_compiles_for_few_numbers_of_rows():
     encoder = keras.Sequential([keras.Input((8,)), Seen(), keras.layers.Dense(4)])
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8)])
     model = zoo.VAE(encoder, decoder, latent_dim=2, seed=0)
-    model.compile()
+    model.compile(jit_compile=JAX)
     model.predict(x[:8], batch_size=8, verbose=0)
     means = keras.ops.convert_to_numpy(model.encode(x).mean)
     shapes.clear()

@@ -10,6 +10,8 @@ from vaezoo import zoo
 from vaezoo.layers import GaussianHead, WeightNormDense
 
 SIZE = 5
+# JAX is slow without its compiler, TensorFlow is slow to start with one.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 
 
 def generator(x):
@@ -49,7 +51,7 @@ def make():
     )
     decoder = keras.Sequential([keras.Input((2,)), WeightNormDense(SIZE, name="last")])
     model = zoo.VAE(encoder, decoder, head=GaussianHead(2, 3, seed=2), likelihood="gaussian")
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), **QUICK)
     return model
 
 

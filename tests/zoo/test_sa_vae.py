@@ -229,7 +229,7 @@ def model():
     model = zoo.SAVAE(
         *networks(), latent_dim=3, refine_steps=4, beta=LinearSchedule(40, start=0.5), seed=1
     )
-    model.compile(keras.optimizers.Adam(0.01))
+    model.compile(keras.optimizers.Adam(0.01), **QUICK)
     model.history_ = model.fit(patterns(64), batch_size=32, epochs=15, verbose=0).history
     return model
 

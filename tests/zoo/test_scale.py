@@ -13,6 +13,9 @@ from vaezoo.layers import Bernoulli, Gaussian
 from vaezoo.losses import ELBO
 from vaezoo.zoo.vae.scale import NonFiniteGuard
 
+# JAX is slow without its compiler, TensorFlow is slow to start with one.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
+
 #: Columns of a survey: age, pressure, income.
 _RNG = np.random.default_rng(0)
 SURVEY = np.stack(
@@ -48,7 +51,7 @@ def test_first_loss_of_unscaled_tables_is_finite(make, name):
 @pytest.mark.large
 def test_training_on_unscaled_columns_warns_by_name_and_goes_down(make):
     model = make(3)
-    model.compile(keras.optimizers.Adam(1e-3))
+    model.compile(keras.optimizers.Adam(1e-3), **QUICK)
     with pytest.warns(UserWarning, match="`x` is not scaled: column 2 has mean 4.*Standardize"):
         losses = model.fit(SURVEY, batch_size=50, epochs=3, verbose=0).history["loss"]
     assert np.all(np.isfinite(losses))
@@ -60,7 +63,7 @@ def test_training_on_unscaled_columns_warns_by_name_and_goes_down(make):
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_fit_stops_at_a_loss_that_is_not_finite(make, verbose):
     model = make(3)
-    model.compile(keras.optimizers.SGD(1e10))
+    model.compile(keras.optimizers.SGD(1e10), **QUICK)
     seen = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
     with pytest.raises(FloatingPointError, match="The loss became .*column 2 has mean.*scale 1"):
@@ -87,7 +90,7 @@ def test_the_guard_leaves_the_variables_to_the_step_that_has_them(make, monkeypa
 def test_a_loss_that_is_not_finite_on_scaled_data_blames_the_step(make):
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     model = make(4)
-    model.compile(keras.optimizers.SGD(1e14))
+    model.compile(keras.optimizers.SGD(1e14), **QUICK)
     with pytest.raises(FloatingPointError, match=r"learning rate \(now 1e\+14\)") as error:
         model.fit(x, batch_size=16, epochs=2, verbose=0)
     assert "Standardize" not in str(error.value)
@@ -153,7 +156,7 @@ def test_optimal_scale_trains_saves_and_serves_in_evaluation(make, constructor, 
     rows = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     x = 0.1 * rows + 0.5
     model = make(4, constructor, Gaussian("optimal", momentum=0.5))
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), **QUICK)
     model.fit(x, batch_size=32, epochs=20, verbose=0)
     scale = float(np.sqrt(model.likelihood.moving_mean_square.numpy()))
     residual = float(np.sqrt(np.mean((x - model.reconstruct(x)) ** 2)))
