@@ -175,6 +175,7 @@ def test_predicts_under_xla(parts_of, name):
 
 
 @pytest.mark.large
+@pytest.mark.one_backend
 def test_draws_lie_on_axis_1(case):
     if "num_samples" not in inspect.signature(case.constructor).parameters:
         # All draws of a point are alike; the model takes one.
