@@ -60,6 +60,11 @@ def pytest_collection_finish():
         sys.modules["vaezoo.core.posteriors"].tfd()
     if BACKEND == "jax":
         _share_context()
+    elif "tensorflow" in sys.modules:
+        # For graphs, too: they are optimized before they run, and here few run twice.
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
 
 
 def _share_context():
