@@ -27,12 +27,13 @@ def tracked(values: Sequence[Any], label: str | None) -> Iterable[Any]:
 
 
 @contextlib.contextmanager
-def stages(number: int, shown: bool) -> Iterator[Callable[[str], None]]:
+def stages(number: int, shown: bool, done: int = 0) -> Iterator[Callable[[str], None]]:
     """A bar over parts of different kinds, which vanishes at the end.
 
     Args:
         number: Positive int, how many parts there are.
         shown: Whether to show it.
+        done: Non-negative int, parts that are behind already.
 
     Yields:
         Function of the name of the part that begins.
@@ -43,7 +44,7 @@ def stages(number: int, shown: bool) -> Iterator[Callable[[str], None]]:
     shown = shown and get_console().is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True, disable=not shown) as bar:
-        task = bar.add_task("", total=number, completed=-1)
+        task = bar.add_task("", total=number, completed=done - 1)
 
         def begin(name):
             bar.update(task, description=name, advance=1)

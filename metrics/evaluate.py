@@ -23,6 +23,7 @@ from rich.text import Text
 
 from ..core.checks import check_classes, check_integer, check_kind, check_seed
 from ..core.files import written
+from ..core.progress import stages
 from ..losses import FlowGaussian
 from .active_units import active_units
 from .aggregate import aggregate_moments
@@ -240,7 +241,7 @@ def evaluate(
     measure = _Measure(subject, data, labels, train, num_samples, seed, batch_size, progress)
     measure.validation, measure.num_images = validation, num_images
     results, skipped = {}, {}
-    for name in metrics:
+    for position, name in enumerate(metrics):
         if name in _NEED_DENSITY and not subject.has_density:
             skipped[name] = "a deterministic encoder has no density"
         elif name in _SAMPLES and subject.model is None:
@@ -252,7 +253,11 @@ def evaluate(
             several = chosen if isinstance(chosen, list | tuple) else [chosen]
             for arguments in several:
                 try:
-                    found = measure(name, arguments)
+                    # Two bars at once would break each other.
+                    own = "progress" in inspect.signature(FUNCTIONS[name]).parameters
+                    with stages(len(metrics), progress and not own, position) as begin:
+                        begin(name)
+                        found = measure(name, arguments)
                 except NotMeasurable as error:
                     skipped[name] = error.reason
                     continue

@@ -4,6 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
 from vaezoo import data, metrics, zoo
 from vaezoo.layers import GaussianHead
@@ -237,3 +238,16 @@ def test_classes_are_numbered_from_zero(model, digits):
         metrics.knn_probe((x, y - 7), (x, y))
     with pytest.raises(ValueError, match="`labels` must number classes from 0 on.*down to -7"):
         metrics.classifier_features(x.reshape(-1, 8, 8, 1), y - 7)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("terminal", [True, False])
+def test_metrics_without_a_bar_of_their_own_have_one(model, digits, monkeypatch, capsys, terminal):
+    console = Console(force_terminal=terminal, width=80)
+    for place in ("rich.get_console", "rich.progress.get_console"):
+        monkeypatch.setattr(place, lambda: console)
+    wanted = ["active_units", "mutual_information", "knn_probe"]
+    metrics.evaluate(model, *digits, wanted, train=digits, progress=True)
+    shown = capsys.readouterr().out
+    assert ("knn_probe" in shown) == ("Pairs" in shown) == ("active_units" in shown) == terminal
+    assert bool(shown) == terminal
