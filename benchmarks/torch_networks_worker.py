@@ -19,16 +19,17 @@ MODELS = {
 }
 
 
-def make_step(kind):
-    """A training step of a batch, and the batches."""
+def make_step(kind, steps=None, on="cpu"):
+    """A training step of a batch, and the batches, on a device."""
     torch.manual_seed(0)
     # As TensorFlow and XLA do: tiny numbers would make steps slow here alone.
     torch.set_flush_denormal(True)
     make, rate, epsilon, norm, momentum = MODELS[kind]
     networks, model = NETWORKS[kind], make()
+    networks = networks._replace(steps=steps or networks.steps)
     weights = list(model.parameters())
     check_weights(sum(weight.numel() for weight in weights), networks)
-    x = torch.from_numpy(images(networks)).view(networks.steps, -1, *model.shape)
+    x = torch.from_numpy(images(networks)).to(on).view(networks.steps, -1, *model.shape)
     batches = list(x)
     if len(model.shape) == 3:
         model = model.to(memory_format=torch.channels_last)

@@ -39,15 +39,15 @@ class TextVAE(nn.Module):
         return (surprise.view(len(x), -1).sum(-1) + rate).mean()
 
 
-def make_burst():
+def make_burst(on="cpu"):
     """An epoch over the same batches in a random order."""
     torch.manual_seed(0)
     model = TextVAE()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    batches = torch.from_numpy(text_batches()).long()
+    batches = torch.from_numpy(text_batches()).long().to(on)
 
     def burst():
-        for number in torch.randperm(len(batches)):
+        for number in torch.randperm(len(batches), device="cpu"):
             optimizer.zero_grad()
             loss = model(batches[number])
             loss.backward()
