@@ -254,8 +254,8 @@ def evaluate(
             for arguments in several:
                 try:
                     # Two bars at once would break each other.
-                    own = "progress" in inspect.signature(FUNCTIONS[name]).parameters
-                    with stages(len(metrics), progress and not own, position) as begin:
+                    bar = progress and not _has_bar(name)
+                    with stages(len(metrics), bar, position) as begin:
                         begin(name)
                         found = measure(name, arguments)
                 except NotMeasurable as error:
@@ -464,6 +464,11 @@ def _check_names(metrics, options):
                         f"`options` of {name!r} must be among {', '.join(valid)}. Received: "
                         f"{key}{hint}"
                     )
+
+
+def _has_bar(name):
+    """Whether a metric shows a bar of its own."""
+    return "progress" in inspect.signature(FUNCTIONS[name]).parameters
 
 
 def _options_of(name):
