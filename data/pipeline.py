@@ -107,12 +107,17 @@ def ticks(plan: Any, epochs: EpochNumber) -> Any:
     """
     import tensorflow as tf
 
-    def orders():
+    def order():
         epoch = epochs.take()
-        yield epoch * plan.count + plan.order(epoch)
+        return epoch * plan.count + plan.order(epoch)
 
-    spec = tf.TensorSpec((plan.count,), tf.int64)
-    return tf.data.Dataset.from_generator(orders, output_signature=spec)
+    # A generator of one element would be a handful of functions, each to be traced.
+    @tf.autograph.experimental.do_not_convert
+    def asked(_):
+        # Stateful: read anew in each epoch.
+        return tf.ensure_shape(tf.numpy_function(order, [], tf.int64), (plan.count,))
+
+    return tf.data.Dataset.range(1).map(asked)
 
 
 def array_batches(x: Tensor, y: Tensor, plan: Any) -> Any:
