@@ -215,6 +215,7 @@ def main():
         description=__doc__, epilog="On a GPU: python -m benchmarks --gpu --help"
     )
     parser.add_argument("--rounds", type=int, default=6, help="epochs of 430 steps per contestant")
+    parser.add_argument("--cores", type=int, default=1, help="cores that each may use")
     parser.add_argument("--only", nargs="*", help="parts of names of contestants to run")
     parser.add_argument("--write", action="store_true", help="put the results into README.md")
     arguments = parser.parse_args()
@@ -223,7 +224,7 @@ def main():
         for name, contestant in CONTESTANTS.items()
         if not arguments.only or any(part in name for part in arguments.only)
     }
-    text = report(bursts(contestants, arguments.rounds), import_cost())
+    text = report(bursts(contestants, arguments.rounds, arguments.cores), import_cost())
     show(text)
     if arguments.write:
         write(text)

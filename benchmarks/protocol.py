@@ -144,15 +144,23 @@ def forget_peak():
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def confined(cores):
+    """Function that lets a process have some cores alone, or all of them.
+
+    Threads that wait for a core that other work holds would count as processor time.
+    """
+
+    def confine():
+        if cores is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+    return confine
+
+
 class Worker:
     """A contestant in a process of its own."""
 
     def __init__(self, command, environment, cores=None):
-        def confine():
-            # Threads that wait for a core that other work holds would count as processor time.
-            if cores is not None and hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -160,7 +168,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=confine,
+            preexec_fn=confined(cores),
         )
 
     def wait(self):
