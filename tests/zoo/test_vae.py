@@ -249,6 +249,17 @@ def test_a_step_is_traced_once(make_vae, binary_data, monkeypatch, train):
     assert len(traced) == 1
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow updates in place")
+@pytest.mark.filterwarnings("error:Some donated buffers")
+def test_a_step_uses_up_the_values_that_it_replaces(make_vae, binary_data):
+    model, x = make_vae("adam"), binary_data(8)
+    model.fit(x, batch_size=8, verbose=0)
+    given = [v.value for v in (*model.trainable_variables, *model.optimizer.variables)]
+    model.fit(x, batch_size=8, verbose=0)
+    # XLA takes an array away only where its memory holds a result.
+    assert all(value.is_deleted() for value in given)
+
+
 def test_steps_per_execution_change_nothing(reference, make_vae):
     _, x, expected, loss = reference
     model = make_vae(keras.optimizers.SGD(0.1), {**QUICK, "steps_per_execution": 2})
