@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000
-#: The same for `"entropy"`, which takes all its logits. On JAX a tree's steps took 0.94 and 0.85 of
-#: the flat head's processor time at 24,345 and 55,000 classes, and on TensorFlow 0.74 and 0.76
-#: (`python -m benchmarks.softmax time`); fewer were not measured on JAX.
+#: The same for `"entropy"`, which takes all its logits. At 24,345 and 55,000 classes a tree's steps
+#: took 0.60 and 0.48 of the flat head's processor time on JAX, and 0.74 and 0.76 on TensorFlow
+#: (`python -m benchmarks.softmax time`). Fewer were not measured on JAX; the lines through these
+#: meet at about 9,000.
 TREE_FROM, TREE_FROM_ON_JAX = 10_000, 24_000
 #: Step of a tree's rows, see `HierarchicalSoftmax`.
 ROW_LEARNING_RATE = 0.01
