@@ -25,9 +25,9 @@ from vaezoo import data, zoo  # noqa: E402
 STEPS, EPOCHS, FITS = 64, 3, 3
 
 
-def busy():
-    """Seconds that threads of the process have run, or waited for a core."""
-    total = 1e9 * time.process_time()
+def waited():
+    """Seconds that the threads there are have waited for a core."""
+    total = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
         # A thread may end meanwhile.
         with contextlib.suppress(OSError):
@@ -48,11 +48,14 @@ class Gaps(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if batch == self.params["steps"] - 1:
-            self.since = time.perf_counter(), busy()
+            self.since = time.perf_counter(), time.process_time(), waited()
 
     def close(self):
-        wall, worked = time.perf_counter() - self.since[0], busy() - self.since[1]
-        self.idle, self.since = self.idle + max(wall - worked, 0.0), None
+        wall, ran, stood = self.since
+        # The waiting of threads that have ended is lost.
+        worked = time.process_time() - ran + max(waited() - stood, 0.0)
+        self.idle += max(time.perf_counter() - wall - worked, 0.0)
+        self.since = None
 
 
 def make_source(name):
