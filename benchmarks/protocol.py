@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -161,12 +162,14 @@ class Worker:
     """A contestant in a process of its own."""
 
     def __init__(self, command, environment, cores=None):
+        # A pipe that nobody reads would stop a library that draws progress bars when it is full.
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
             preexec_fn=confined(cores),
         )
@@ -177,7 +180,7 @@ class Worker:
         for line in self.process.stdout:
             if line.strip() == "ready":
                 return
-        raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
+        raise RuntimeError(f"A worker died:\n{self._last_errors()}")
 
     def burst(self):
         """Returns the `Burst` that the worker has measured."""
@@ -188,7 +191,12 @@ class Worker:
                 return Burst(*json.loads(line))
             except (TypeError, ValueError):
                 continue
-        raise RuntimeError(f"A worker died:\n{self.process.stderr.read()[-3000:]}")
+        raise RuntimeError(f"A worker died:\n{self._last_errors()}")
+
+    def _last_errors(self):
+        self.process.wait(timeout=60)
+        self.errors.seek(0)
+        return self.errors.read()[-3000:]
 
     def stop(self):
         """Ends the process."""
