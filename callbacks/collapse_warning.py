@@ -11,6 +11,7 @@ import numpy as np
 from ..core.checks import check_choice, check_integer, check_real
 from ..core.replicas import host_value
 from ..metrics import active_units
+from ..metrics.diagnosis.early import early_causes
 from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
 from ..metrics.subject import as_subject, check_finite, check_shape
@@ -45,7 +46,10 @@ class CollapseWarning(keras.callbacks.Callback):
     - *losing units*: over the last `patience` epochs the active units have become fewer and are
       below `min_share` of D, and the rate has fallen with them.
 
-    Epochs before `start_epoch` are watched but not warned of. The logs gain `active_units`.
+    Epochs before `start_epoch` are watched but not warned of. The logs gain `active_units`. What
+    the rules of `metrics.diagnose` can tell of the cause by then is named with its remedy: a KL
+    charged more than once, a likelihood's scale above the data, outputs of the encoder that are
+    equal or cut off, examples that are all the same.
 
     Args:
         data: Array `(N, *event)` with N of at least 2, such as a thousand held-out examples, or
@@ -63,8 +67,8 @@ class CollapseWarning(keras.callbacks.Callback):
         batch_size: Positive int, examples at once.
 
     Attributes:
-        history: List of dicts `epoch, active_units, rate, reason`; `reason` is empty or
-            `"collapsed"` or `"losing units"`.
+        history: List of dicts `epoch, active_units, rate, reason, cause`; `reason` is empty or
+            `"collapsed"` or `"losing units"`, and `cause` empty or a name of `Diagnosis.causes`.
         actions: List of dicts `epoch, action, value` of what was done.
 
     Raises:
@@ -147,25 +151,37 @@ class CollapseWarning(keras.callbacks.Callback):
         if logs is not None:
             logs["active_units"] = active
         reason = self._reason(active, rate)
+        cause = self._cause() if reason == "collapsed" else None
         self.history.append(
-            {"epoch": epoch, "active_units": active, "rate": rate, "reason": reason}
+            {
+                "epoch": epoch,
+                "active_units": active,
+                "rate": rate,
+                "reason": reason,
+                "cause": "" if cause is None else cause.name,
+            }
         )
         if not reason:
             self._warned = False
         elif epoch >= self.start_epoch:
             self._due = self.act is not None and len(self.actions) < self.max_actions
             if not self._warned or self._due:
-                warnings.warn(self._message(epoch), PosteriorCollapse, stacklevel=2)
+                warnings.warn(self._message(epoch, cause), PosteriorCollapse, stacklevel=2)
             self._warned = True
 
     def _measure(self):
         subject = as_subject(self.model)
         posterior = subject.encode(self.data, self.batch_size)
+        self._subject, self._posterior = subject, posterior
         if not all(np.all(np.isfinite(part)) for part in posterior):
             return 0, float("nan")
         active = active_units(Encoded(posterior, subject), threshold=self.threshold)
         rates, _ = rate_per_example(posterior, subject, batch_size=self.batch_size)
         return int(active), float(np.mean(rates))
+
+    def _cause(self):
+        found = early_causes(self._subject, self.data, self._posterior)
+        return found[0] if found else None
 
     def _reason(self, active, rate):
         if active == 0 or rate < self.min_rate:
@@ -180,7 +196,7 @@ class CollapseWarning(keras.callbacks.Callback):
             return "losing units"
         return ""
 
-    def _message(self, epoch):
+    def _message(self, epoch, cause):
         now = self.history[-1]
         start = self.history[-min(len(self.history), self.patience + 1)]
         size = self.model.latent_dim
@@ -207,6 +223,11 @@ class CollapseWarning(keras.callbacks.Callback):
                 f"(FreeBits({max(0.1, 4.0 / size):.2g})), or ramp beta up over more steps "
                 "(ELBO(LinearSchedule(10_000)))"
             )
+        if cause is not None and not self._due:
+            first = cause.remedy.what[0].lower() + cause.remedy.what[1:]
+            remedy = f"{first} ({cause.remedy.code}); else {remedy}"
+        if cause is not None:
+            what += f". {cause.title}: {cause.evidence[0].rstrip('.')}"
         label = "Done about it" if self._due else "What helps"
         return f"After epoch {epoch} {what}. {label}: {remedy}."
 

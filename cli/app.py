@@ -14,6 +14,7 @@ from ..runs.directory import versions
 from . import logs
 from .compilations import keep_compilations
 from .console import say_error, say_usage, show_warning
+from .cure import cure
 from .diagnose import diagnose
 from .evaluate import evaluate
 from .export import export
@@ -122,6 +123,7 @@ def root(
       [bold]vaezoo list[/]                                    the presets there are
       [bold]vaezoo train du_vae_digits_mlp --out runs/du[/]   a minute on two cores
       [bold]vaezoo diagnose runs/du[/]                        is its latent code healthy?
+      [bold]vaezoo cure runs/du[/]                            what it gives to try the remedies
       [bold]vaezoo evaluate runs/du[/]                        likelihood, information, rates
       [bold]vaezoo sample runs/du[/]                          new digits: runs/du/samples.png
       [bold]vaezoo export runs/du served/du[/]                a SavedModel that serves alone
@@ -135,5 +137,5 @@ def root(
 
 app.command("list")(list_presets)
 app.command(cls=Several)(reproduce)
-for _command in (train, sample, export, evaluate, diagnose, reconstruct, interpolate):
+for _command in (train, sample, export, evaluate, diagnose, cure, reconstruct, interpolate):
     app.command()(_command)

@@ -59,6 +59,13 @@ class ELBO(Objective):
         """Whether the weight follows a schedule of the training step."""
         return self._weight.schedule is not None
 
+    @property
+    def final_beta(self) -> float:
+        """The weight that a schedule settles on; without one, the current weight."""
+        if self.scheduled:
+            return float(self._weight.final)
+        return float(ops.convert_to_numpy(self.beta))
+
     def rewind(self, factor: float = 0.5) -> None:
         """Puts the schedule of the weight back to `factor` times the steps that it has taken."""
         steps = ops.cast(ops.convert_to_tensor(self._weight.step), "float32")

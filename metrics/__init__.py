@@ -4,6 +4,7 @@ from .active_units import ActiveUnits, active_dimensions, active_units
 from .aggregate import AggregateMoments, aggregate_moments
 from .dependence import information_coefficients, latent_dependence
 from .diagnosis.diagnose import Diagnosis, diagnose
+from .diagnosis.trials import Trials, try_remedies
 from .estimate import Estimate
 from .evaluate import FURTHER, STANDARD, Evaluation, evaluate
 from .features import FeatureNetwork, classifier_features, inception_features, load_features
@@ -32,6 +33,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "FeatureNetwork",
+    "Trials",
     "active_dimensions",
     "active_units",
     "aggregate_moments",
@@ -59,4 +61,5 @@ __all__ = [
     "negative_log_likelihood",
     "perplexity",
     "rate_per_dimension",
+    "try_remedies",
 ]

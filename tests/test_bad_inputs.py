@@ -778,7 +778,6 @@ for _name in (
     "a path",
     "a set",
     "numbers and words",
-    "a NaN in the last row",
 ):
     bad(
         f"diagnose: {_name}",

@@ -12,7 +12,15 @@ from keras import ops
 from ...core.random import StatelessSeed
 from ...core.scale import largest_variance
 from ...layers import Gaussian, IsotropicNormal
-from ...losses import FlowGaussian, PointMass, kl_per_dimension, variance
+from ...losses import (
+    EmpiricalBayesELBO,
+    FlowGaussian,
+    MaximumMeanDiscrepancy,
+    MuELBO,
+    PointMass,
+    kl_per_dimension,
+    variance,
+)
 from ..aggregate import PRIOR_STREAM, moments_of_draws
 from ..estimate import Estimate, mean_estimate
 from ..gaussians import gaussians_of, log_sum_of_others
@@ -21,10 +29,20 @@ from ..mutual_information import mutual_information
 from ..posterior_divergence import conditional_entropy, mutual_posterior_divergence
 from ..rate import rates_of
 from .memory import rows_at_once
+from .probes import (
+    probe_decoder,
+    probe_encoder,
+    probe_modes,
+    probe_readings,
+    probe_schedule,
+    probe_training,
+    probe_weights,
+)
 from .refine import refine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ...core.types import ArrayLike, Seed
     from ..subject import ModelAdapter
@@ -56,7 +74,8 @@ class Measurements:
     """Numbers, arrays per dimension or example, and notes on what could not be measured.
 
     Its traits say what kind of model it is: `"flow"`, `"autoregressive"`, `"learned_prior"`,
-    `"text"`, `"foreign"`; and `"large inputs"` what data.
+    `"text"`, `"foreign"`, `"matches codes"`; and `"large inputs"` what data. Its facts are what
+    `probes` found.
     """
 
     estimates: dict = dataclasses.field(default_factory=dict)
@@ -64,6 +83,7 @@ class Measurements:
     pictures: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
     traits: frozenset = frozenset()
+    facts: dict = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> float:
         """Value of an estimate; NaN for one that was not measured."""
@@ -76,7 +96,7 @@ class Measurements:
 
 
 #: Times that `measure` says what begins.
-STAGES = 5
+STAGES = 7
 
 
 def measure(
@@ -86,6 +106,8 @@ def measure(
     refinement_steps: int,
     batch_size: int,
     begin: Callable[[str], None],
+    facts: dict[str, Any] | None = None,
+    trials: bool = False,
 ) -> Measurements:
     """All measurements of a `ModelAdapter` on checked data; tells `begin` what comes next."""
     begin("Diagnosis: posteriors")
@@ -100,6 +122,7 @@ def measure(
         "text": subject.of_text,
         "foreign": subject.model is None,
         "large inputs": size > LARGE_INPUTS,
+        "matches codes": _matches_codes(getattr(subject.model, "objective", None)),
     }
     traits = frozenset(name for name, held in kinds.items() if held)
     found = Measurements(notes=list(subject.notes), traits=traits)
@@ -109,6 +132,8 @@ def measure(
             "order 1, so that posteriors start as far out and as wide as the inputs, and take many "
             "more epochs to come in: see whether the bound still moves."
         )
+    found.facts.update(facts or {})
+    probe_weights(found, subject)
     code = _code(found, subject, posterior, batch_size, seed)
     healthy = np.isfinite(code.mean) & np.isfinite(code.spread)
     found.estimates["not_finite"] = Estimate(
@@ -117,6 +142,9 @@ def measure(
     if not np.all(healthy):
         found.notes.append("Nothing else was measured, since the posteriors are not finite.")
         return found
+    probe_encoder(found, subject, posterior, data)
+    probe_modes(found, subject, data)
+    probe_schedule(found, subject)
     _per_dimension(found, subject, posterior, code, batch_size, seed)
     begin("Diagnosis: likelihoods")
     z, log_qz, shuffled, prior = _codes(subject, data, seed, batch_size)
@@ -125,6 +153,8 @@ def measure(
         found.notes.append("Nothing else was measured, since log p(x|z) is not finite.")
         return found
     _scales(found, subject, data, own_log_px)
+    probe_decoder(found, subject, z)
+    probe_readings(found, subject, posterior, data, seed)
     _pictures(found, subject, data, z, prior)
     begin("Diagnosis: aggregate posterior and single dimensions")
     _aggregate(found, subject, code, z, prior)
@@ -139,7 +169,18 @@ def measure(
     _information(found, Encoded(posterior, subject), z[:, 0], prior[:, 0], batch_size, seed)
     begin("Diagnosis: lag of the encoder")
     refine(found, subject, data, seed, refinement_steps)
+    begin("Diagnosis: further training")
+    if trials:
+        probe_training(found, subject, data, seed)
     return found
+
+
+def _matches_codes(objective):
+    """Whether an objective holds the codes as a whole to the prior, rather than each posterior."""
+    if isinstance(objective, (EmpiricalBayesELBO, MuELBO)):
+        return True
+    terms = getattr(objective, "regularizers", ())
+    return any(isinstance(term, MaximumMeanDiscrepancy) for term in terms)
 
 
 class _Code(NamedTuple):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .diagnose import Diagnosis
+    from .trials import Trials
 
 #: Ink of the plots, replaced by the page's own so that they suit light and dark alike.
 INK = "#010203"
@@ -42,8 +43,8 @@ li { margin: .25rem 0; }
 """
 
 
-def page(diagnosis: Diagnosis) -> str:
-    """HTML text of a `Diagnosis`."""
+def page(diagnosis: Diagnosis, trials: Trials | None = None) -> str:
+    """HTML text of a `Diagnosis`, and of the trials of its remedies."""
     mark = ACTIVE if diagnosis.healthy else SILENT
     title = f"{diagnosis.title}: {diagnosis.settings['model']}"
     body = [
@@ -51,14 +52,19 @@ def page(diagnosis: Diagnosis) -> str:
         f"<p>{_text(diagnosis.meaning)}</p>",
         f'<p class="quiet">{_text(diagnosis.subject)}, {_text(diagnosis.settings["likelihood"])} '
         "likelihood</p></header>",
-        "<h2>Evidence</h2>",
-        _list(diagnosis.evidence),
     ]
+    if diagnosis.causes:
+        body += ["<h2>What is wrong</h2>", _causes(diagnosis.causes)]
+    if diagnosis.worth:
+        body.append(f"<p>{_text(diagnosis.worth)}</p>")
+    body += ["<h2>How we know</h2>", _list(diagnosis.evidence)]
     if diagnosis.remedies:
-        body += ["<h2>Remedies, most promising first</h2>", _remedies(diagnosis.remedies[:3], 1)]
+        body += ["<h2>What to change</h2>", _remedies(diagnosis.remedies[:3], 1)]
         if len(diagnosis.remedies) > 3:
             body.append("<details><summary>Further remedies</summary>")
             body += [_remedies(diagnosis.remedies[3:], 4), "</details>"]
+    if trials is not None:
+        body += ["<h2>What it gave when we tried</h2>", *_trials(trials)]
     for finding in diagnosis.findings[1:]:
         origin = " (follows from the above)" if finding.consequence_of else ""
         body += [f"<h2>Also: {_text(finding.title + origin)}</h2>", _list(finding.evidence)]
@@ -94,6 +100,47 @@ def _remedies(remedies, start):
         for remedy in remedies
     )
     return f'<ol start="{start}">{items}</ol>'
+
+
+def _causes(causes):
+    items = ""
+    for cause in causes:
+        gain = "" if cause.gain is None else f" <b>{cause.gain:.2f} nats</b> to gain."
+        said = _text(" ".join(cause.evidence))
+        items += f"<li><b>{_text(cause.title)}.</b> {said}{gain}</li>"
+    return f"<ol>{items}</ol>"
+
+
+def _trials(trials):
+    """Table of the trials, what came of them, and their pictures side by side."""
+    head, *rows = trials.rows()
+    numbers = range(1, len(head) - 1)
+    lines = [
+        "<tr>"
+        + "".join(
+            f"<{tag}{' class=number' if i in numbers else ''}>{_text(cell)}</{tag}>"
+            for i, cell in enumerate(row)
+        )
+        + "</tr>"
+        for tag, row in (("th", head), *(("td", row) for row in rows))
+    ]
+    yield f"<p><b>{_text(trials.outcome)}</b></p>"
+    yield (
+        f'<p class="quiet">{trials.steps} steps each from the same seeds, scored on '
+        f"{trials.held_out} held-out rows; nats per example with standard errors.</p>"
+    )
+    yield "<table>" + "".join(lines) + "</table>"
+    shown = [trial for trial in trials.trials if trial.pictures]
+    if shown:
+        yield '<div class="plots">'
+        for trial in shown:
+            rows = ", ".join(trial.pictures)
+            yield (
+                f'<figure><img alt="{_text(rows)}" src="data:image/png;base64,'
+                f'{_tiles(trial.pictures)}"><figcaption><b>{_text(trial.name)}</b>: {_text(rows)}.'
+                "</figcaption></figure>"
+            )
+        yield "</div>"
 
 
 def _measurements(diagnosis):

@@ -93,6 +93,17 @@ def _implied_weight(found, gradients):
             )
         )
 
+    of_means = np.sum(shift_rate**2, axis=1)
+    if np.mean(of_means) >= 1e-4:
+        pull = -np.sum(0.5 * (shift_a + shift_b) * shift_rate, axis=1)
+        implied = float(np.mean(pull) / np.mean(of_means))
+        spread = np.std(pull - implied * of_means, ddof=1) / math.sqrt(len(pull))
+        found.estimates["implied_weight_of_means"] = Estimate(
+            implied,
+            float(spread / np.mean(of_means)),
+            len(pull),
+            "KL weight at which the gradient on the posterior means vanishes",
+        )
     at_one, at_weight = residual(1.0), residual(weight)
     explained = 1.0 - at_weight / at_one if at_one > 0 else 0.0
     found.estimates["implied_weight"] = Estimate(

@@ -23,11 +23,15 @@ class Remedy:
         what: The change.
         why: What it does about the fault.
         code: Python line that does it, in names of vaezoo with starting values.
+        cause: Name of the cause that it removes; empty where it treats what is seen.
+        change: What `try_remedies` changes to try it; empty where that cannot be tried.
     """
 
     what: str
     why: str
     code: str
+    cause: str = dataclasses.field(default="", compare=False)
+    change: dict = dataclasses.field(default_factory=dict, compare=False)
 
 
 #: Whatever the scale of the likelihood, training is slow on unscaled data: of digits brought to a
@@ -51,7 +55,7 @@ def remedies(findings: Sequence[Finding], found: Measurements) -> tuple[Remedy, 
         if finding.consequence_of is None:
             if "large inputs" in found.traits and finding.name in _OF_LARGE_INPUTS:
                 chosen.append(_STANDARDIZE)
-            chosen += _REMEDIES[finding.name](found, size)
+            chosen += _REMEDIES.get(finding.name, _none)(found, size)
     if "text" in found.traits:
         chosen = [_for_text(remedy) for remedy in chosen]
     return tuple(dict.fromkeys(chosen))
@@ -103,6 +107,7 @@ def _full_collapse_remedies(found, size):
         "Raise the KL weight from 0",
         "The encoder becomes informative while the KL costs little.",
         "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+        change={"ramp": 1.0 / 3.0},
     )
     first = [anneal] if decoder_reads(found) else []
     strong = "autoregressive" in found.traits
@@ -114,11 +119,13 @@ def _full_collapse_remedies(found, size):
             "Or add its layer to your model",
             "Change one line at the mean output; keep objective and decoder.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+            change={"gamma": 0.5},
         ),
         Remedy(
             "Make the first nats free",
             "Below the floor the KL has no gradient, so collapsing a dimension brings no gain.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+            change={"free_bits": 0.1},
         ),
         anneal,
         _less_seen(found, size) if strong else _skip(size),
@@ -164,11 +171,13 @@ def _partial_collapse_remedies(found, size):
             "Or pin the gain of every dimension",
             "Each dimension keeps Var(mean_d) = gamma^2, so none can collapse.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
+            change={"gamma": 0.5},
         ),
         Remedy(
             "Or free bits per dimension",
             "The first 0.1 nats of each dimension are free.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
+            change={"free_bits": 0.1},
         ),
         Remedy(
             f"If the model is good enough: use {active} dimensions",
@@ -312,6 +321,7 @@ def _du(found, size, keep_prob):
         f"D gamma^2 / 2 = {size * 0.125:.1f} nats{' there' if flow else ''}), dropped variances "
         "keep the posteriors diverse.",
         f"zoo.{model}(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob={keep_prob})",
+        change={"gamma": 0.5, "keep_prob": keep_prob},
     )
 
 
@@ -361,6 +371,11 @@ def _skip(size):
         f"zoo.SkipVAE(encoder, networks.mlp_decoder({size}, output_shape, skip=True), "
         f"latent_dim={size})",
     )
+
+
+def _none(found, size):
+    """Of faults that a cause alone tells of, which has the remedy."""
+    return []
 
 
 _REMEDIES = {

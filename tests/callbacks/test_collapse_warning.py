@@ -34,6 +34,10 @@ def test_a_collapsed_model_is_named_once(make_vae, images):
     assert "FreeBits(1.3)" in message
     assert history.history["active_units"] == [0, 0, 0]
     assert [record["reason"] for record in callback.history] == ["collapsed"] * 3
+    # The planted collapse, by the rule of the diagnosis, and its remedy.
+    assert [record["cause"] for record in callback.history] == ["encoder_constant"] * 3
+    assert "The encoder does not look at x: Its outputs are equal for every x" in message
+    assert "What helps: look at how x comes into the encoder" in message
 
 
 @pytest.mark.large

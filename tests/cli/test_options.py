@@ -43,6 +43,8 @@ evaluate {{d}}/served -m active_units --data digits --likelihood bernoulli --lim
 diagnose {{d}}/images --data digits --data-dir {{d}} --split test --limit 60 --binarize --seed 1
 diagnose {{d}}/images --grey --gray --limit 60 --overwrite
 diagnose {{d}}/served --data digits --likelihood bernoulli --limit 60 --out {{d}}/d.html
+cure {{d}}/images --data digits --data-dir {{d}} --split train --limit 60 --budget 1s --remedies 1
+cure {{d}}/images --steps 10 --limit 60 --seed 1 --out {{d}}/c.html --keep {{d}}/kept --overwrite
 reconstruct {{d}}/images -n 3 --data digits --data-dir {{d}} --split train --binarize --scale 2
 reconstruct {{d}}/images --num 3 --grey --gray --out {{d}}/reconstructions.png --overwrite
 reconstruct {{d}}/text good --beam 2 --length-penalty 0.5

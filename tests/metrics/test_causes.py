@@ -1,0 +1,237 @@
+"""The causes behind a diagnosis, on models whose posterior is known and then broken."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from vaezoo import layers
+from vaezoo.metrics import diagnose, try_remedies
+from vaezoo.metrics.diagnosis import causes
+from vaezoo.metrics.diagnosis.reference import Reference
+
+D, EVENT, NOISE = 2, 6, 0.4
+
+
+class Linear:
+    """x = W z + noise: the encoder gives the exact posterior, unless it is told otherwise."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.weights = 1.2 * np.linalg.qr(rng.normal(size=(EVENT, D)))[0].astype("float32")
+        z = rng.normal(size=(300, D))
+        self.x = (z @ self.weights.T + NOISE * rng.normal(size=(300, EVENT))).astype("float32")
+        precision = 1.44 / NOISE**2
+        self.matrix = self.weights / NOISE**2 / (precision + 1.0)
+        self.log_var = float(-np.log(precision + 1.0))
+        self.likelihood = layers.Gaussian(NOISE)
+
+    def decoder(self, z):
+        return ops.matmul(z, self.weights.T)
+
+    def encoder(self, x):
+        mean = ops.matmul(x, self.matrix)
+        # Varied a little, as that of a network.
+        return mean, self.log_var + 0.05 * ops.tanh(mean)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return Linear()
+
+
+def examined(linear, encoder=None, decoder=None, x=None, **options):
+    options = {"refinement_steps": 0, "trials": False, **options}
+    x = linear.x if x is None else x
+    return diagnose(
+        encoder or linear.encoder, decoder or linear.decoder, x, linear.likelihood, **options
+    )
+
+
+def relu_on_log_var(mean, log_var):
+    return mean, ops.relu(log_var)
+
+
+def relu_on_mean(mean, log_var):
+    return ops.relu(mean), log_var
+
+
+def tanh_on_mean(mean, log_var):
+    return ops.tanh(3.0 * mean), log_var
+
+
+def deviation(mean, log_var):
+    return mean, ops.exp(0.5 * log_var)
+
+
+def variance(mean, log_var):
+    return mean, ops.exp(log_var)
+
+
+def constant(mean, log_var):
+    return 0.0 * mean + 0.3, 0.0 * log_var
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("planted", "cause", "said"),
+    [
+        (relu_on_log_var, "log_var_limited", "100% are exactly 0"),
+        (relu_on_mean, "mean_limited", "all lie on one side of 0"),
+        (tanh_on_mean, "mean_limited", "every dimension in use ends at 1"),
+        (deviation, "log_var_is_deviation", "Taken for a standard deviation"),
+        (variance, "log_var_is_deviation", "Taken for a variance"),
+        (constant, "encoder_constant", "equal for every x"),
+    ],
+)
+def test_what_the_encoder_gives_out_is_named(linear, planted, cause, said):
+    found = examined(linear, lambda x: planted(*linear.encoder(x)))
+    assert found.causes[0].name == cause, str(found)
+    assert said in found.causes[0].evidence[0]
+    assert found.remedies[0].cause == cause
+    assert not found.healthy
+
+
+@pytest.mark.one_backend
+def test_sound_outputs_have_no_cause(linear):
+    found = examined(linear)
+    assert found.causes == ()
+    assert found.healthy
+
+
+@pytest.mark.one_backend
+def test_noise_in_inference_is_named(linear):
+    seed = keras.random.SeedGenerator(0)
+
+    def noisy(x):
+        mean, log_var = linear.encoder(x)
+        return mean + 0.3 * keras.random.normal(ops.shape(mean), seed=seed), log_var
+
+    found = examined(linear, noisy)
+    assert found.causes[0].name == "noise_left_on"
+
+
+@pytest.mark.one_backend
+def test_rows_that_are_not_finite_are_named_and_left_out(linear):
+    x = linear.x.copy()
+    x[[4, 17], 2] = np.nan, np.inf
+    found = examined(linear, x=x)
+    assert found.verdict == "unfit_data"
+    assert found.causes[0].name == "data_not_finite"
+    assert "2 of 300 examples" in found.causes[0].evidence[0]
+    assert "rows 4, 17." in found.causes[0].evidence[0]
+    # The rest was measured.
+    assert found.settings["examples"] == 298
+    assert found.measurements["rate"].value > 0.5
+    assert "rows 4, 17." in found.to_html()
+
+
+@pytest.mark.one_backend
+def test_data_beyond_the_likelihood_are_named(linear):
+    found = diagnose(linear.encoder, linear.decoder, np.float32(255.0) * np.eye(EVENT))
+    assert found.verdict == "unfit_data"
+    assert found.causes[0].name == "data_range"
+    assert found.remedies[0].code == "x = x / 255.0"
+    assert "unfit_data" in found.to_json()
+
+
+@pytest.mark.one_backend
+def test_only_rows_that_are_not_finite(linear):
+    found = examined(linear, x=np.full((4, EVENT), np.nan, "float32"))
+    assert [cause.name for cause in found.causes] == ["data_not_finite"]
+    assert "What to change" in found.to_html()
+
+
+@pytest.mark.one_backend
+def test_equal_and_repeated_examples_are_named(linear):
+    same = examined(linear, x=np.repeat(linear.x[:1], 60, axis=0))
+    assert same.causes[0].name == "data_constant"
+    few = examined(linear, x=np.tile(linear.x[:5], (12, 1)))
+    assert "data_duplicated" in [cause.name for cause in few.causes]
+
+
+@pytest.mark.one_backend
+def test_examples_of_another_kind_are_named(linear):
+    other = examined(linear, x=linear.x[:100] + 3.0, train_data=linear.x)
+    assert other.causes[0].name == "data_shift"
+    own = examined(linear, x=linear.x[:100], train_data=linear.x[100:])
+    assert "data_shift" not in [cause.name for cause in own.causes]
+
+
+def small_networks():
+    x = keras.Input((EVENT,))
+    h = keras.layers.Dense(8, "tanh")(x)
+    encoder = keras.Model(x, [keras.layers.Dense(D)(h), keras.layers.Dense(D)(h)])
+    z = keras.Input((D,))
+    return encoder, keras.Model(z, keras.layers.Dense(EVENT)(z))
+
+
+@pytest.mark.one_backend
+def test_weights_that_are_not_finite_are_named(linear):
+    encoder, decoder = small_networks()
+    decoder.layers[-1].kernel.assign(np.full((D, EVENT), np.nan))
+    found = examined(linear, encoder, decoder)
+    assert found.verdict == "variance_blow_up"
+    assert found.causes[0].name == "diverged"
+
+
+@pytest.mark.one_backend
+def test_networks_that_were_never_trained_are_named(linear):
+    found = examined(linear, *small_networks())
+    assert {"encoder_untrained", "decoder_untrained"} <= {cause.name for cause in found.causes}
+
+
+@pytest.mark.one_backend
+def test_a_code_pays_beyond_its_error():
+    assert causes.pays(Reference(4.0, -20.0, 4.0, 0.5, 1.0))
+    assert not causes.pays(Reference(4.0, -20.0, 1.0, 0.5, 1.0))
+    assert not causes.pays(Reference(0.0, -20.0, 0.1, 0.01, 1.0))
+
+
+@pytest.mark.large
+@pytest.mark.one_backend
+def test_a_reference_model_says_whether_a_code_pays(linear):
+    found = examined(linear, lambda x: constant(*linear.encoder(x)), trials=True)
+    assert "pay for themselves" in found.worth
+    noise = np.random.default_rng(1).normal(size=(300, EVENT)).astype("float32")
+    found = examined(linear, lambda x: constant(*linear.encoder(x)), x=noise, trials=True)
+    assert found.worth.endswith("nothing to encode.")
+    assert "nothing_to_encode" in [cause.name for cause in found.causes]
+
+
+@pytest.mark.large
+def test_remedies_are_tried_on_networks_made_anew(linear):
+    encoder, decoder = small_networks()
+    before = [np.array(weight) for weight in encoder.get_weights()]
+    found = try_remedies(
+        (encoder, decoder), linear.x, linear.likelihood, steps=150, remedies=1, beta=50.0,
+        learning_rate=1e-2, diagnosis=examined(linear, encoder, decoder),
+    )  # fmt: skip
+    original, tried = found.trials
+    assert original.remedy is None
+    assert found.held_out == 75
+    paired = tried.nll.per_example - original.nll.per_example
+    np.testing.assert_allclose(tried.difference.value, paired.mean())
+    assert tried.helped == (paired.mean() < -3.0 * paired.std(ddof=1) / np.sqrt(75))
+    # A KL charged 50 times has no code; batch-normalized means have one.
+    assert original.rate.value < 0.2 < tried.rate.value
+    assert found.winner is tried
+    assert "winner" in str(found)
+    assert "What it gave when we tried" in found.to_html()
+    for old, new in zip(before, encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": "soon"}, "`budget` must be"),
+        ({"remedies": 0}, "`remedies` must be a positive integer"),
+        ({"beta": -1.0}, "`beta` must be"),
+        ({"steps": 0}, "`steps` must be"),
+    ],
+)
+def test_errors_say_what_came(linear, options, message):
+    with pytest.raises(ValueError, match=message):
+        try_remedies((linear.encoder, linear.decoder), linear.x, linear.likelihood, **options)
