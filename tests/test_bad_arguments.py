@@ -709,6 +709,7 @@ OWN = {
     "FlowHead": {"kernel_initializer": "zeros"},
     "GammaRenormalization": {"gamma": 0.5},
     "KLAnnealing": {"epochs": 3},
+    "LabelClassifier": {"labels": (0, 1, 3)},
     "LSTMDecoder": {"output_shape": (None,), "embedding_dim": 3, "units": 3},
     "PixelCNNPlusPlus": {
         "output_shape": (4, 4, 1),

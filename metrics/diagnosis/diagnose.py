@@ -332,7 +332,9 @@ def examine(
     if facts["kept"] < 2:
         return _unmeasured(model, likelihood, facts, asked)
     subject = as_subject(model, decoder, array, likelihood)
-    unfit = _unfit(subject.likelihood, array) if target is None else None
+    # Sentences that are not whole are no data of a wrong range, and refused as everywhere.
+    ranged = target is None and not subject.of_text
+    unfit = _unfit(subject.likelihood, array) if ranged else None
     if unfit is not None:
         facts.update(unfit=unfit, low=float(array.min()), high=float(array.max()))
         return _unmeasured(subject, likelihood, facts, asked)

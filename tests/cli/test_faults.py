@@ -463,7 +463,12 @@ def test_a_signal_that_tensorflow_swallows_is_reported(finished, tmp_path, monke
         raise ValueError("None values not supported.")
 
     monkeypatch.setattr(zoo.VAE, "generate", trace)
-    result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=code)
+    # A shell lets what runs in its background ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=code)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "None values" not in result.output
     assert ("Ended by SIGTERM" in result.stderr) is (name == "SIGTERM")
 

@@ -86,6 +86,12 @@ INSTANCES = [
         optimizer=keras.optimizers.Adam(0.5),
         seed=3,
     ),
+    losses.LabelClassifier(
+        [2, 0, 1, 1],
+        keras.layers.Dense(4, name="labels_hidden"),
+        layers.FlatSoftmax(3, name="labels_last"),
+        keras.optimizers.Adam(0.25),
+    ),
     layers.FlowPrior(layers.InverseAutoregressiveFlow(2, (8,))),
     layers.FlowHead(
         3,
