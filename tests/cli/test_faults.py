@@ -401,7 +401,18 @@ def test_files_are_whole_or_absent(tmp_path):
 # -- signals -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard():
+    """Lets signals end the process as by default: a job of a shell's background ignores some."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.large
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_ends_a_run_with_the_way_to_go_on(tmp_path, monkeypatch, name, code):
     run, begin = tmp_path / "run", RunRecorder.begin
@@ -456,6 +467,7 @@ def test_an_error_of_the_backend_is_one_sentence(finished, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.usefixtures("heard")
 def test_a_signal_that_tensorflow_swallows_is_reported(finished, tmp_path, monkeypatch, name, code):
     def trace(self, *args, **kwargs):
         with contextlib.suppress(BaseException):
@@ -463,12 +475,7 @@ def test_a_signal_that_tensorflow_swallows_is_reported(finished, tmp_path, monke
         raise ValueError("None values not supported.")
 
     monkeypatch.setattr(zoo.VAE, "generate", trace)
-    # A shell lets what runs in its background ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=code)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = cli("sample", finished[0], "--out", tmp_path / "x.png", code=code)
     assert "None values" not in result.output
     assert ("Ended by SIGTERM" in result.stderr) is (name == "SIGTERM")
 

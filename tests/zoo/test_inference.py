@@ -424,9 +424,12 @@ def test_targets_are_what_instruments_score(model, data):
     assert found.extra["distortion"] == pytest.approx(-log_px.mean(), abs=0.2)
     diagnosis = metrics.diagnose(model, noisy, target=clean, refinement_steps=2)
     assert diagnosis.measurements["log_px_own"].value == pytest.approx(log_px.mean(), abs=0.2)
+    with pytest.raises(ValueError, match="must lie in"):
+        metrics.negative_log_likelihood(model, noisy)
+    unfit = metrics.diagnose(model, noisy)
+    assert unfit.verdict == "unfit_data"
+    assert "must lie in" in str(unfit)
     for call in (metrics.diagnose, metrics.negative_log_likelihood):
-        with pytest.raises(ValueError, match="must lie in"):
-            call(model, noisy)
         with pytest.raises(ValueError, match="`target` must have the shape of `data`"):
             call(model, noisy, target=clean[:4])
 
