@@ -135,13 +135,24 @@ def probe_encoder(found: Measurements, subject: ModelAdapter, posterior: Any, da
         }
     # A row's outputs beside those of the same row elsewhere in the batch.
     few = data[: PROBED // 2]
-    twice = subject.encode(np.concatenate([few, few]), 2 * len(few))
-    sd = np.exp(0.5 * np.clip(np.asarray(twice.log_var, "float64"), -40.0, 40.0)) + 1e-6
-    apart = np.asarray(twice.mean[: len(few)]) - np.asarray(twice.mean[len(few) :])
-    found.facts["noise_in_encoder"] = float(
-        np.sqrt(np.mean(np.square(apart / sd[: len(few)])) / 2.0)
-    )
-    found.facts["noise_sd"] = float(np.sqrt(np.mean(np.square(apart)) / 2.0))
+    both = np.concatenate([few, few])
+    modes = [subject.encode(both, 2 * len(few))]
+    encoder = getattr(subject, "encoder", None)
+    if subject.model is None and isinstance(encoder, keras.layers.Layer):
+        # As the user calls it: `training=False` reaches layers of a functional model that were
+        # given `training=True`, and switches them off (Keras 3.15).
+        with keras.StatelessScope():
+            modes.append(posterior_from(encoder(ops.convert_to_tensor(both))))
+    found.facts["noise_in_encoder"] = found.facts["noise_sd"] = 0.0
+    for twice in modes:
+        log_var = np.asarray(ops.convert_to_numpy(twice.log_var), "float64")
+        mean = np.asarray(ops.convert_to_numpy(twice.mean), "float64")
+        sd = np.exp(0.5 * np.clip(log_var[: len(few)], -40.0, 40.0)) + 1e-6
+        apart = mean[: len(few)] - mean[len(few) :]
+        relative = float(np.sqrt(np.mean(np.square(apart / sd)) / 2.0))
+        if relative > found.facts["noise_in_encoder"]:
+            found.facts["noise_in_encoder"] = relative
+            found.facts["noise_sd"] = float(np.sqrt(np.mean(np.square(apart)) / 2.0))
 
 
 def probe_decoder(found: Measurements, subject: ModelAdapter, z: Array) -> None:
@@ -246,29 +257,31 @@ def probe_modes(found: Measurements, subject: ModelAdapter, data: Array) -> None
     x = ops.convert_to_tensor(data[:PROBED])
     distances = []
     layers = [*_normalizations(encoder), *_normalizations(decoder)]
+
+    def statistics(layer):
+        return layer.moving_mean, layer.moving_variance
+
+    layers = [one for one in layers if float(one.momentum) < 1.0]
+    old = [
+        [np.asarray(ops.convert_to_numpy(v), "float64") for v in statistics(layer)]
+        for layer in layers
+    ]
     # Nothing that the networks assign in it is kept.
-    with keras.StatelessScope() as scope:
+    with keras.StatelessScope():
         posterior = posterior_from(encoder(x, training=True))
         decoder(posterior.mean, training=True)
-        for layer in layers:
-            share = 1.0 - float(layer.momentum)
-            if share <= 0.0:
-                continue
-            old = [
-                np.asarray(ops.convert_to_numpy(v.value), "float64")
-                for v in (layer.moving_mean, layer.moving_variance)
-            ]
-            new = [
-                np.asarray(ops.convert_to_numpy(scope.get_current_value(v)), "float64")
-                if scope.get_current_value(v) is not None
-                else before
-                for v, before in zip((layer.moving_mean, layer.moving_variance), old, strict=True)
-            ]
-            mean, var = (b + (n - b) / share for n, b in zip(new, old, strict=True))
-            var = np.maximum(var, 1e-8)
-            shift = np.median(np.abs(mean - old[0]) / np.sqrt(var))
-            ratio = np.median(np.abs(np.log(np.maximum(old[1], 1e-8) / var)))
-            distances.append((layer.name, float(shift), float(ratio)))
+        # In it a variable has the value that it was given there.
+        new = [
+            [np.asarray(ops.convert_to_numpy(v), "float64") for v in statistics(layer)]
+            for layer in layers
+        ]
+    for layer, before, after in zip(layers, old, new, strict=True):
+        share = 1.0 - float(layer.momentum)
+        mean, var = (b + (a - b) / share for b, a in zip(before, after, strict=True))
+        var = np.maximum(var, 1e-8)
+        shift = np.median(np.abs(mean - before[0]) / np.sqrt(var))
+        ratio = np.median(np.abs(np.log(np.maximum(before[1], 1e-8) / var)))
+        distances.append((layer.name, float(shift), float(ratio)))
     if distances:
         found.facts["statistics"] = max(distances, key=lambda one: one[1] + one[2])
 

@@ -111,6 +111,39 @@ def test_noise_in_inference_is_named(linear):
     assert found.causes[0].name == "noise_left_on"
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+def test_moving_statistics_that_never_arrived_are_named(arrived):
+    x = np.random.default_rng(0).normal(4.0, 3.0, size=(200, 6)).astype("float32")
+    inputs, codes = keras.Input((6,)), keras.Input((2,))
+    normalized = keras.layers.BatchNormalization(name="normalized")
+    h = normalized(inputs)
+    outputs = [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)]
+    encoder = keras.Model(inputs, outputs)
+    decoder = keras.Model(codes, keras.layers.Dense(6)(codes))
+    if arrived:
+        normalized.moving_mean.assign(x.mean(axis=0))
+        normalized.moving_variance.assign(x.var(axis=0))
+    found = diagnose(encoder, decoder, x, likelihood="gaussian", refinement_steps=0, trials=False)
+    named = [cause for cause in found.causes if cause.name == "batch_statistics"]
+    assert bool(named) is not arrived
+    if named:
+        assert "moving means of normalized" in named[0].evidence[0]
+    kept = keras.ops.convert_to_numpy(normalized.moving_mean)
+    np.testing.assert_allclose(kept, x.mean(axis=0) if arrived else np.zeros(6), rtol=1e-6)
+
+
+@pytest.mark.parametrize("left_on", [True, False])
+def test_dropout_that_stays_on_in_a_functional_model_is_named(left_on):
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
+    inputs, codes = keras.Input((6,)), keras.Input((2,))
+    dropout = keras.layers.Dropout(0.5, seed=0)
+    h = dropout(inputs, training=True) if left_on else dropout(inputs)
+    encoder = keras.Model(inputs, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
+    decoder = keras.Model(codes, keras.layers.Dense(6)(codes))
+    found = diagnose(encoder, decoder, x, likelihood="gaussian", refinement_steps=0, trials=False)
+    assert ("noise_left_on" in [cause.name for cause in found.causes]) is left_on
+
+
 @pytest.mark.one_backend
 def test_rows_that_are_not_finite_are_named_and_left_out(linear):
     x = linear.x.copy()
