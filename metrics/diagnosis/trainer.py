@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import keras
@@ -218,6 +219,9 @@ def train(
     start, taken = time.monotonic(), 0
     while taken < steps and (seconds is None or time.monotonic() - start < seconds):
         chosen = order[taken * rows : (taken + STEPS_AT_A_TIME) * rows]
-        model.fit(x[chosen], batch_size=rows, shuffle=False, verbose=0)
+        with warnings.catch_warnings():
+            # The training goes on with the next rows, in which a schedule may end.
+            warnings.filterwarnings("ignore", message="`beta` reaches")
+            model.fit(x[chosen], batch_size=rows, shuffle=False, verbose=0)
         taken += len(chosen) // rows
     return taken
