@@ -38,7 +38,8 @@ pre { background: #8882; padding: .5rem .8rem; border-radius: .3rem; overflow-x:
   margin: .3rem 0 1rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 td, th { padding: .15rem .9rem .15rem 0; text-align: left; border-bottom: 1px solid #8883; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.trials { overflow-x: auto; margin-bottom: 1rem; }
 li { margin: .25rem 0; }
 """
 
@@ -129,7 +130,7 @@ def _trials(trials):
         f'<p class="quiet">{trials.steps} steps each from the same seeds, scored on '
         f"{trials.held_out} held-out rows; nats per example with standard errors.</p>"
     )
-    yield "<table>" + "".join(lines) + "</table>"
+    yield '<div class="trials"><table>' + "".join(lines) + "</table></div>"
     shown = [trial for trial in trials.trials if trial.pictures]
     if shown:
         yield '<div class="plots">'
