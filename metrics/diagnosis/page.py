@@ -130,6 +130,8 @@ def _trials(trials):
         f'<p class="quiet">{trials.steps} steps each from the same seeds, scored on '
         f"{trials.held_out} held-out rows; nats per example with standard errors.</p>"
     )
+    if trials.assumed:
+        yield f"<p>{_text(trials.assumed)}</p>"
     yield '<div class="trials"><table>' + "".join(lines) + "</table></div>"
     shown = [trial for trial in trials.trials if trial.pictures]
     if shown:

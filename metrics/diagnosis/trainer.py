@@ -199,8 +199,20 @@ def train(
     seconds: float | None = None,
     batch_size: int = BATCH,
     clip: float | None = None,
+    losses: list[float] | None = None,
 ) -> int:
     """Trains a model for so many steps, or so many seconds of time if those are over first.
+
+    Args:
+        model: Keras model; trained as it was compiled, if it was.
+        x: Rows; those of a model that was compiled with a loss are its targets, too.
+        steps: Steps.
+        learning_rate: Of Adam, for a model that was not compiled.
+        seed: Of the order of the rows.
+        seconds: Time after which it ends, or None.
+        batch_size: Rows of a step.
+        clip: Norm to which gradients are clipped, or None; for a model that was not compiled.
+        losses: Optional list that takes the mean loss of each hundred steps.
 
     Returns:
         Steps that were taken.
@@ -219,9 +231,14 @@ def train(
     start, taken = time.monotonic(), 0
     while taken < steps and (seconds is None or time.monotonic() - start < seconds):
         chosen = order[taken * rows : (taken + STEPS_AT_A_TIME) * rows]
+        given = {"x": x[chosen]}
+        if getattr(model, "loss", None) is not None:
+            given["y"] = given["x"]
         with warnings.catch_warnings():
             # The training goes on with the next rows, in which a schedule may end.
             warnings.filterwarnings("ignore", message="`beta` reaches")
-            model.fit(x[chosen], batch_size=rows, shuffle=False, verbose=0)
+            found = model.fit(**given, batch_size=rows, shuffle=False, verbose=0)
+        if losses is not None:
+            losses.append(float(found.history["loss"][-1]))
         taken += len(chosen) // rows
     return taken

@@ -17,12 +17,14 @@ from ...layers import Gaussian, GaussianHead, MeanBatchNorm, VarianceDropout
 from ...losses import ELBO, FreeBits, LinearSchedule
 from ..estimate import Estimate, mean_estimate, to_json
 from ..negative_log_likelihood import negative_log_likelihood
-from ..subject import as_subject, check_array
+from ..subject import as_subject, check_array, posterior_from
 from .diagnose import diagnose
 from .remedies import Remedy
 from .trainer import BATCH, Changes, Pair, fresh, seeded, train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...core.types import ArrayLike, Model
     from ...layers.likelihoods import Likelihood
     from .diagnose import Diagnosis
@@ -70,8 +72,10 @@ class Trial:
         information: Information about x in z in nats, an `Estimate`, or None.
         difference: NLL less that of the original, example by example: an `Estimate`, or None.
         helped: Whether the NLL fell by more than three standard errors.
-        model: What was trained: a `VAE`, or `(encoder, decoder)`.
+        model: What was trained: a `VAE`, or `(encoder, decoder)`, where the encoder ends in what
+            the remedy put behind it.
         pictures: Reconstructions and draws, for images.
+        losses: Tuple of the mean training loss of each hundred steps.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Trial:
     helped: bool
     model: Any = dataclasses.field(repr=False)
     pictures: dict = dataclasses.field(default_factory=dict, repr=False)
+    losses: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Trials:
         held_out: Number of rows that they were scored on.
         diagnosis: `Diagnosis` that the remedies come from.
         seconds: Seconds that all took.
+        assumed: Sentence on what the original recipe was taken for; empty where it is known.
     """
 
     trials: tuple
@@ -104,6 +110,7 @@ class Trials:
     held_out: int
     diagnosis: Diagnosis = dataclasses.field(repr=False)
     seconds: float = 0.0
+    assumed: str = ""
 
     @property
     def winner(self) -> Trial | None:
@@ -162,6 +169,7 @@ class Trials:
                 *lines,
                 "",
                 self.outcome,
+                *([f"Note: {self.assumed}"] if self.assumed else []),
             ]
         )
 
@@ -174,6 +182,7 @@ class Trials:
                 "held_out": self.held_out,
                 "seconds": self.seconds,
                 "outcome": self.outcome,
+                "assumed": self.assumed,
                 "winner": None if self.winner is None else self.winner.name,
                 "trials": [
                     {
@@ -221,6 +230,8 @@ def try_remedies(
     remedies: int = 3,
     steps: int | None = None,
     beta: float | None = None,
+    recipe: Callable[[Any, Any], Any] | None = None,
+    build: Callable[[dict, int], Any] | None = None,
     learning_rate: float = 1e-3,
     batch_size: int = BATCH,
     diagnosis: Diagnosis | None = None,
@@ -231,6 +242,15 @@ def try_remedies(
     The networks are made anew, with new weights. All are trained for the same number of steps from
     the same seeds on the same rows, and scored on the others.
 
+    A pair of networks does not tell the loss that it was trained on. Give that as `recipe`:
+
+        def recipe(encoder, decoder):
+            vae = MyVAE(encoder, decoder)  # your class, with your loss
+            vae.compile(keras.optimizers.Adam(1e-3))
+            return vae
+
+    Without one, `assumed` of what is returned says what the original was taken for.
+
     Args:
         model: `VAE`, or a pair `(encoder, decoder)` of Keras models.
         x: `(N, *event)`, an array of the data.
@@ -240,6 +260,12 @@ def try_remedies(
         steps: Optional positive int: steps of each training, whatever time that takes.
         beta: Optional non-negative float: the KL's weight in the loss of a pair, which its
             networks do not tell; by default the one that the diagnosis reads off them.
+        recipe: Optional function `(encoder, decoder)` of a Keras model that trains a pair as it
+            was trained: `fit(x)`, or `fit(x, x)` if it is compiled with a loss. It is given
+            networks with new weights.
+        build: Optional function `(change, steps)` of a `VAE` with new weights, in place of `model`
+            with other parts: `change` is that of a `Remedy`, empty for the original, and `steps`
+            are those that it will be trained for. It is trained as it is compiled, if it is.
         learning_rate: Positive float, of Adam.
         batch_size: Positive int, examples of a step.
         diagnosis: Optional `Diagnosis` of the same model; made if it is not given.
@@ -249,8 +275,8 @@ def try_remedies(
         `Trials`. Print it, or call its `to_html`.
 
     Raises:
-        TypeError: If the networks cannot be made anew.
-        ValueError: If an argument is out of range.
+        TypeError: If the networks cannot be made anew, or `recipe` or `build` give something else.
+        ValueError: If an argument is out of range, or does not go with the model.
     """
     begun = time.monotonic()
     remedies = check_integer("remedies", remedies)
@@ -269,6 +295,18 @@ def try_remedies(
         raise ValueError(
             f"`model` must be a VAE or a pair (encoder, decoder). Received: {len(pair)} parts"
         )
+    for name, value, wanted in (
+        ("beta", beta, pair is not None and recipe is None),
+        ("recipe", recipe, pair is not None),
+        ("build", build, pair is None),
+    ):
+        if value is not None and not wanted:
+            other = "a pair without `recipe`" if name == "beta" else "a pair"
+            other = "a VAE" if name == "build" else other
+            raise ValueError(f"`{name}` goes with {other}. Received: {name}={value!r}")
+    for name, function in (("recipe", recipe), ("build", build)):
+        if function is not None and not callable(function):
+            raise TypeError(f"`{name}` must be a function. Received: {name}={function!r}")
     if diagnosis is None:
         given = (*pair, array, likelihood) if pair else (model, array)
         diagnosis = diagnose(*given, seed=seed)
@@ -277,7 +315,10 @@ def try_remedies(
     order = np.random.default_rng(seed).permutation(len(array))
     held = min(MOST_HELD_OUT, max(2, round(HELD_OUT * len(array))))
     test, rest = array[order[:held]], array[order[held:]]
-    make = _Pairs(subject, diagnosis, beta) if pair else _Models(subject.model)
+    if pair:
+        make: Any = _Pairs(subject, diagnosis, beta, recipe)
+    else:
+        make = _Models(subject.model) if build is None else _Builder(build, subject.model)
     plan = [None, *_chosen(diagnosis, remedies)]
     if steps is None:
         steps = _affordable(make, rest, seconds / (len(plan) + 1), learning_rate, batch_size, seed)
@@ -285,7 +326,8 @@ def try_remedies(
     for remedy in plan:
         with seeded(seed):
             trained = make(remedy, steps)
-        settings = dict(remedy.change) if remedy else {}
+        settings: dict[str, Any] = dict(remedy.change) if remedy else {}
+        losses: list[float] = []
         train(
             trained.model,
             rest,
@@ -294,9 +336,26 @@ def try_remedies(
             seed,
             batch_size=batch_size,
             clip=settings.get("clip"),
+            losses=losses,
         )
-        trials.append(_scored(trained, remedy, test, seed, trials[0] if trials else None))
-    return Trials(tuple(trials), steps, held, diagnosis, time.monotonic() - begun)
+        found = _scored(trained, remedy, test, seed, trials[0] if trials else None)
+        trials.append(dataclasses.replace(found, losses=tuple(losses)))
+    assumed = _assumed(make, learning_rate, batch_size)
+    return Trials(tuple(trials), steps, held, diagnosis, time.monotonic() - begun, assumed)
+
+
+def _assumed(make, learning_rate, batch_size):
+    """A sentence on what the original recipe of a pair was taken for, or an empty one."""
+    if not isinstance(make, _Pairs) or make.recipe is not None:
+        return ""
+    beta = make.original.get("beta", 1.0)
+    codes = "draws" if make.original.get("sample", True) else "means, without draws"
+    return (
+        "The networks do not tell the loss that they were trained on. The original recipe was "
+        f"taken for a summed reconstruction of {codes} and a KL of weight {beta:.3g} "
+        f"({make.origin}), by Adam at {learning_rate:g} in batches of {batch_size}; `recipe=` "
+        "takes your own."
+    )
 
 
 def _seconds(budget):
@@ -339,16 +398,17 @@ class _Made(NamedTuple):
 class _Pairs:
     """Makes encoder and decoder anew, with the original recipe or a remedy."""
 
-    def __init__(self, subject: Any, diagnosis: Any, beta: Any) -> None:
-        self.subject = subject
-        self.original = _as_written(diagnosis, beta)
+    def __init__(self, subject: Any, diagnosis: Any, beta: Any, recipe: Any) -> None:
+        self.subject, self.recipe = subject, recipe
+        self.original = {} if recipe is not None else _as_written(diagnosis, beta)
+        self.origin = "as given" if beta is not None else "as far as the diagnosis tells"
 
     def __call__(self, remedy: Any, steps: int) -> _Made:
-        changes = Changes(**{**self.original, **(remedy.change if remedy else {})})
-        if remedy is not None and "beta" not in remedy.change:
-            # A remedy that says nothing of the weight is tried at the bound's own.
-            changes = changes._replace(beta=1.0, sample=True)
         encoder, decoder = fresh(self.subject.encoder), fresh(self.subject.decoder)
+        if remedy is None and self.recipe is not None:
+            return self._as_given(encoder, decoder)
+        # A remedy that says nothing of the weight or of draws is tried at the bound's own.
+        changes = Changes(**(self.original if remedy is None else remedy.change))
         if changes.unlimited:
             _take_off(encoder)
         likelihood = self.subject.likelihood
@@ -360,7 +420,22 @@ class _Pairs:
         scored = type(self.subject)(
             _Encoder(model), decoder, likelihood, size, probabilities, self.subject.name
         )
-        return _Made(model, scored, (encoder, decoder))
+        return _Made(model, scored, (_whole(model), decoder))
+
+    def _as_given(self, encoder, decoder):
+        """The original as its user trains it."""
+        model = self.recipe(encoder, decoder)
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"`recipe` must return a keras.Model. Received: {type(model).__name__}")
+        trained = {id(variable) for variable in model.variables}
+        if not any(id(v) in trained for v in (*encoder.variables, *decoder.variables)):
+            raise ValueError(
+                "`recipe` must return a model of the networks that it is given. Received: one "
+                f"without their weights, {model.name!r}"
+            )
+        own = self.subject
+        parts = (own.likelihood, own.latent_dim, own.probabilities, own.name)
+        return _Made(model, type(own)(encoder, decoder, *parts), (encoder, decoder))
 
 
 class _Encoder:
@@ -372,6 +447,22 @@ class _Encoder:
 
     def __call__(self, x: Any) -> Any:
         return self.pair.posterior(x)
+
+
+def _whole(pair):
+    """The encoder of a `Pair` together with what was put behind it."""
+    encoder = pair.encoder
+    if pair.mean_norm is None and pair.variance_dropout is None:
+        return encoder
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(tensor.shape[1:], dtype=tensor.dtype), encoder.inputs
+    )
+    mean, log_var = posterior_from(encoder(inputs[0] if len(inputs) == 1 else inputs))[:2]
+    if pair.mean_norm is not None:
+        mean = pair.mean_norm(mean)
+    if pair.variance_dropout is not None:
+        log_var = pair.variance_dropout(log_var)
+    return keras.Model(inputs, [mean, log_var], name=encoder.name)
 
 
 def _take_off(encoder):
@@ -435,6 +526,21 @@ class _Models:
                 seed=0,
             )
         return found
+
+
+class _Builder:
+    """Makes a `VAE` anew by a function of its user."""
+
+    def __init__(self, build: Callable[[dict, int], Any], own: Any) -> None:
+        self.build, self.own = build, own
+
+    def __call__(self, remedy: Any, steps: int) -> _Made:
+        model = self.build(dict(remedy.change) if remedy else {}, steps)
+        if not isinstance(model, keras.Model) or not hasattr(model, "head"):
+            raise TypeError(f"`build` must return a VAE. Received: {type(model).__name__}")
+        if not model.built:
+            model.build(self.own.get_build_config()["input_shape"])
+        return _Made(model, as_subject(model), model)
 
 
 def _scored(made, remedy, test, seed, original):

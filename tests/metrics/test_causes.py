@@ -251,8 +251,72 @@ def test_remedies_are_tried_on_networks_made_anew(linear):
     assert found.winner is tried
     assert "winner" in str(found)
     assert "What it gave when we tried" in found.to_html()
+    assert "a KL of weight 50 (as given), by Adam at 0.01" in found.assumed
+    assert found.assumed in str(found)
+    assert found.assumed in found.to_html()
+    # What the remedy put behind the encoder goes along with it.
+    kept, same = tried.model
+    again = diagnose(kept, same, linear.x, linear.likelihood, refinement_steps=0, trials=False)
+    assert again.measurements["rate"].value == pytest.approx(tried.rate.value, rel=0.2)
+    pinned = any(isinstance(layer, layers.MeanBatchNorm) for layer in kept.layers)
+    assert pinned == ("gamma" in tried.remedy.change)
     for old, new in zip(before, encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+class AddsTwice(keras.Model):
+    """A user's VAE without draws, which charges its KL as it is told."""
+
+    def __init__(self, encoder, decoder, beta):
+        super().__init__()
+        self.encoder, self.decoder, self.beta = encoder, decoder, beta
+
+    def call(self, x):
+        mean, log_var = self.encoder(x)
+        kl = 0.5 * ops.sum(mean**2 + ops.exp(log_var) - log_var - 1.0, axis=-1)
+        self.add_loss(self.beta * ops.mean(kl))
+        return self.decoder(mean)
+
+
+@pytest.mark.large
+def test_the_original_is_trained_by_the_recipe_of_its_user(linear):
+    made = []
+
+    def recipe(encoder, decoder):
+        vae = AddsTwice(encoder, decoder, 1000.0)
+        vae.compile(keras.optimizers.Adam(1e-2), loss="mse")
+        made.append(vae)
+        return vae
+
+    pair = small_networks()
+    found = try_remedies(
+        pair, linear.x, linear.likelihood, steps=100, remedies=1, recipe=recipe,
+        learning_rate=1e-2, diagnosis=examined(linear, *pair),
+    )  # fmt: skip
+    (vae,) = made
+    assert found.assumed == ""
+    assert found.trials[0].model == (vae.encoder, vae.decoder)
+    assert int(vae.optimizer.iterations) == 100
+    assert found.trials[0].rate.value < 0.05
+    assert len(found.trials[0].losses) == 1
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"recipe": "elbo"}, TypeError, "`recipe` must be a function. Received: recipe='elbo'"),
+        ({"recipe": lambda e, d: None}, TypeError, "`recipe` must return a keras.Model"),
+        ({"recipe": lambda e, d: keras.Sequential()}, ValueError, "the networks that it is given"),
+        ({"recipe": AddsTwice, "beta": 2.0}, ValueError, "`beta` goes with a pair without"),
+        ({"build": lambda change, steps: None}, ValueError, "`build` goes with a VAE"),
+    ],
+)
+def test_a_recipe_must_train_the_networks(linear, options, error, message):
+    pair = small_networks()
+    known = examined(linear)
+    with pytest.raises(error, match=message):
+        try_remedies(pair, linear.x, linear.likelihood, steps=1, diagnosis=known, **options)
 
 
 @pytest.mark.one_backend
