@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +13,6 @@ from ..runs import directory
 from . import options
 from .console import open_console
 from .source import check_source, check_target, open_source
-
-#: Of runs whose data do not say.
-BATCH_SIZE = 128
 
 
 def cure(
@@ -55,7 +51,7 @@ def cure(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Train the winner as a run here, to go on with.",
+            help="Keep the winner as a run here, to go on with.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +62,8 @@ def cure(
     The original recipe and the first remedies are trained with new weights for
     the same number of steps, from the same seeds and on the same rows, and
     scored on the others: one table, and a page with pictures side by side. A
-    remedy that did not help is said not to have helped.
+    remedy that did not help is said not to have helped. `--keep` keeps the very
+    model that the trial has trained.
 
     Examples:
       vaezoo cure runs/vae
@@ -87,8 +84,21 @@ def cure(
     opened = open_source(run, data_name, data_dir, split, limit, None)
     screen = open_console()
     screen.print(opened.description, highlight=False)
+    cures, more = None, {}
+    if directory.run_of(directory.find_model(run)) is not None:
+        from ..runs.cures import Cures
+
+        spec = runs.Run.open(opened.folder).spec
+        held: Any = spec.data
+        if data_dir is not None:
+            spec = spec.replace(data={**held, "data_dir": data_dir})
+        cures = Cures(spec, len(opened.x))
+        more = {"build": cures, "batch_size": cures.batch_size}
+        if keep is not None:
+            # What cannot be kept is said before anything is trained.
+            runs.Run.create(keep, spec, overwrite=overwrite)
     found = metrics.try_remedies(
-        opened.model, opened.x, budget=budget, remedies=remedies, steps=steps, seed=seed
+        opened.model, opened.x, budget=budget, remedies=remedies, steps=steps, seed=seed, **more
     )
     for path, write in ((out, found.to_html), (beside, found.to_json)):
         with written(path) as partial:
@@ -96,19 +106,14 @@ def cure(
     screen.print(f"Diagnosis: {found.diagnosis.title}", highlight=False, markup=False)
     screen.print(str(found), highlight=False, markup=False, soft_wrap=True)
     screen.print(f"As a page: {out}", highlight=False)
-    if keep is None or found.winner is None:
+    if keep is None or cures is None:
         return
-    from ..runs.cures import cured
-
-    spec = runs.Run.open(run).spec
-    held: Any = spec.data
-    batch = (held if isinstance(held, dict) else held.given()).get("batch_size", BATCH_SIZE)
-    epochs = max(1, math.ceil(found.steps * batch / len(opened.x)))
-    remedy: Any = found.winner.remedy
-    spec = cured(spec, remedy.change, found.steps, epochs)
-    runs.Run.create(keep, spec, overwrite=overwrite).fit(verbose=0)
-    name, more = shlex.quote(str(keep)), 2 * epochs
-    how = f"vaezoo train {spec.preset} --out {name} --resume --epochs {more}"
-    if spec.preset is None:
-        how = f"vaezoo.runs.Run.open({str(keep)!r}).fit(epochs={more})"
+    if found.winner is None:
+        screen.print("Nothing was kept.", highlight=False)
+        return
+    kept = cures.keep(keep, found.winner, found.steps, overwrite=overwrite)
+    name, epochs = shlex.quote(str(keep)), 2 * kept.epochs
+    how = f"vaezoo train {kept.spec.preset} --out {name} --resume --epochs {epochs}"
+    if kept.spec.preset is None:
+        how = f"vaezoo.runs.Run.open({str(keep)!r}).fit(epochs={epochs})"
     screen.print(f"The winner as a run: {keep}. Go on with it: {how}", highlight=False)

@@ -994,7 +994,9 @@ line("train vae_digits_mlp extra", "extra")
 line("train vae_digits_mlp --epoch 3", "--epochs")
 line("train VAE_DIGITS_MLP", "vae_digits_mlp")
 line("train ''", "preset", name="train with an empty name")
-for _command in ("sample", "evaluate", "diagnose", "export", "reconstruct", "interpolate"):
+for _command in (
+    "sample", "evaluate", "diagnose", "cure", "export", "reconstruct", "interpolate"
+):  # fmt: skip
     line(f"{_command}", "Missing")
     line(f"{_command} {{r}}/images --loud", "--loud")
 line("export {r}/images", "FOLDER")
@@ -1025,6 +1027,11 @@ lines("evaluate {r}/images --out {n}.json --images {v}", (1, "all"), "--images")
 lines("evaluate {r}/images --out {n}.json --limit {v}", (1, 0, "x"), "--limit")
 lines("diagnose {r}/images --out {n}.html --limit {v}", (1, "x"), "--limit")
 lines("diagnose {r}/images --out {n}.html --seed {v}", (-1, "x"), "--seed")
+lines("cure {r}/images --out {n}.html --limit {v}", (1, "x"), "--limit")
+lines("cure {r}/images --out {n}.html --seed {v}", (-1, "x", 2**31), "--seed")
+lines("cure {r}/images --out {n}.html --budget {v}", ("soon", 0, -1, 30, "2d", "nan"), "budget")
+lines("cure {r}/images --out {n}.html --remedies {v}", (0, -1, "all", 1.5), "--remedies")
+lines("cure {r}/images --out {n}.html --steps {v}", (0, -5, "x", 1.5), "--steps")
 lines("reconstruct {r}/images --out {n}.png -n {v}", (0, "x"), "-n")
 lines("reconstruct {r}/text good --beam {v}", (0, "x"), "--beam")
 lines("reconstruct {r}/text good --beam 2 --length-penalty {v}", (-1, "nan", "x"), "length")
@@ -1121,7 +1128,12 @@ for _file in "junk.txt void.txt blank.txt missing.txt images good.npz".split():
 line("train vae_digits_mlp --out {n} --data mnist --data-dir {f}/nowhere", "mnist")
 line("train vae_digits_mlp --out {n} --data mnist --data-dir {f}/good.txt", "good.txt")
 line("train vae_digits_mlp --out {n} --data {f}/big.npz --set data.value_range=(0,1)", "big.npz")
-for _command, _end in (("evaluate", "json"), ("diagnose", "html"), ("reconstruct", "png")):
+for _command, _end in (
+    ("evaluate", "json"),
+    ("diagnose", "html"),
+    ("cure", "html"),
+    ("reconstruct", "png"),
+):
     _line = f"{_command} {{r}}/images --out {{n}}.{_end}"
     line(f"{_line} --data {{f}}/cut.npz", "cut.npz")
     line(f"{_line} --data {{f}}/good.txt", "good.txt")
@@ -1134,6 +1146,7 @@ for _command, _rest in {
     "sample": " --out {n}.png",
     "evaluate": " --out {n}.json -m active_units",
     "diagnose": " --out {n}.html",
+    "cure": " --out {n}.html",
     "export": " {n}",
     "reconstruct": " --out {n}.png",
     "interpolate": " --out {n}.png",
@@ -1153,7 +1166,11 @@ for _command, _rest in {
             _run.split("/")[-1],
             table=COMMANDS,
         )
-for _command, _rest in {"evaluate": " --out {n}.json", "diagnose": " --out {n}.html"}.items():
+for _command, _rest in {
+    "evaluate": " --out {n}.json",
+    "diagnose": " --out {n}.html",
+    "cure": " --out {n}.html",
+}.items():
     for _run in (
         "config list",
         "config cut",
@@ -1205,6 +1222,14 @@ line("reconstruct {r}/images --out {n}.npz", ".png")
 line("evaluate {r}/images --out {r}/empty --overwrite", "empty")
 line("evaluate {r}/images --out /proc/none.json", "/proc/none.json")
 line("diagnose {r}/images --out /proc/none.html", "/proc/none.html")
+line("cure {r}/images --out /proc/none.html", "/proc/none.html")
+line("cure {r}/images --out {r}/empty --overwrite", "empty")
+line("cure {r}/images --out {n}.html --keep {r}/images", "images")
+line("cure {r}/images --out {n}.html --keep {r}/corpus --overwrite", "corpus")
+line("cure {r}/images --out {n}.html --keep {r}/file.txt", "file.txt")
+line("cure {r}/images --out {n}.html --keep /proc/none", "/proc/none")
+line("cure {r}/images/model.keras --out {n}.html --keep {n}", "--keep")
+line("cure {r}/images --out {n}.html --likelihood gaussian", "likelihood")
 line("export {r}/images {r}/corpus", "corpus")
 line("export {r}/images {r}/file.txt", "file.txt")
 line("export {r}/images /proc/none", "/proc/none")

@@ -508,12 +508,21 @@ class _Models:
     def parts(self, change: dict[str, Any], steps: int) -> dict[str, Any]:
         """The parts that a change puts in place of others."""
         found: dict[str, Any] = {}
+        own = self.own.objective
+        regularizers = getattr(own, "regularizers", ())
         if {"beta", "ramp", "free_bits"} & set(change):
             beta = change.get("beta", 1.0)
             if change.get("ramp"):
                 beta = LinearSchedule(max(1, int(change["ramp"] * steps)))
             floor = change.get("free_bits", 0.0)
-            found["objective"] = FreeBits(floor, beta=beta) if floor else ELBO(beta)
+            found["objective"] = (
+                FreeBits(floor, beta=beta, regularizers=regularizers)
+                if floor
+                else ELBO(beta, regularizers)
+            )
+        elif change and type(own) is ELBO and own.final_beta != 1.0:
+            # What says nothing of the weight is tried at the bound's own.
+            found["objective"] = ELBO(regularizers=regularizers)
         if change.get("scale") == "optimal" and isinstance(self.own.likelihood, Gaussian):
             found["likelihood"] = Gaussian("optimal")
         if change.get("gamma") and isinstance(self.own.head, GaussianHead):

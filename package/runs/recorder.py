@@ -39,7 +39,7 @@ from .directory import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from ..core.types import Config, FilePath
@@ -128,6 +128,20 @@ class RunRecorder(Resuming):
         waiting = self.directory / _WAITING
         if waiting.is_file() and epoch_of(waiting) == len(self.history):
             os.replace(waiting, self.directory / BEST)
+
+    def adopt(self, model: keras.Model, records: Sequence[dict[str, float]]) -> None:
+        """Writes a new run whose first epochs were trained elsewhere."""
+        self.set_model(model)
+        self.history = [record_of(i, 0.0, record) for i, record in enumerate(records, 1)]
+        epochs = len(self.history)
+        try:
+            self.claim()
+            self.write(Saved(epochs))
+            write_state(self.directory / BEST, Saved(epochs), model.save)
+            save_model(model, self.directory / MODEL, epochs)
+        finally:
+            if self.lock is not None:
+                self.lock.release()
 
     def withdraw(self) -> None:
         """Removes what `claim` has made, so that nothing is in the way of another try."""

@@ -8,7 +8,7 @@ import inspect
 import shlex
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -36,6 +36,9 @@ from .spec import (
     with_vocabulary,
     without_asked,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Largest number of held-out examples on which the latent code is watched in training.
 MONITORED = 1000
@@ -276,6 +279,39 @@ class Run:
                 except _Rewound as rewound:
                     if verbose:
                         print(rewound)
+
+    def adopt(self, model: keras.Model, records: Sequence[dict[str, float]]) -> None:
+        """Takes a model that was trained elsewhere for what a new run has trained so far.
+
+        The run is written with its weights and the state of its optimizer, and goes on from there.
+
+        Args:
+            model: Model of the run's spec, trained.
+            records: Dict of numbers for each epoch that it stands for, `loss` among them.
+
+        Raises:
+            ValueError: If the run has begun, or the model is another one than the spec's.
+        """
+        if self.directory is None or self._stored is not None:
+            raise ValueError("`adopt` needs a new run with a directory")
+        ready = self._built()
+        own, other = ready.model.weights, model.weights
+        if [tuple(w.shape) for w in own] != [tuple(w.shape) for w in other]:
+            raise ValueError(
+                f"`model` must be one of the run's spec, {self.spec.constructor}. Received: "
+                f"{model.name!r}, whose weights have other shapes"
+            )
+        ready.model.set_weights(model.get_weights())
+        states = [
+            getattr(getattr(one, "optimizer", None), "variables", ())
+            for one in (ready.model, model)
+        ]
+        if [tuple(v.shape) for v in states[0]] == [tuple(v.shape) for v in states[1]]:
+            for variable, value in zip(*states, strict=True):
+                variable.assign(value)
+        ready.recorder.adopt(ready.model, records)
+        self._model, self._next = ready.model, None
+        self._stored, self._overwrite = _directory.read_config(self.directory), False
 
     def _fit(self, lock, callbacks, verbose, x, validation_data, fit_args):
         last = None if self.directory is None else self.directory / _directory.LAST

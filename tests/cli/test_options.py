@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import vaezoo
 from vaezoo.cli.app import app
+from vaezoo.runs.cures import Cures, cured
 
 XLA = keras.backend.backend() == "jax"
 MODE = "--xla" if XLA else "--no-xla"
@@ -335,3 +336,49 @@ def test_images_are_interpolated_in_rows(images, tmp_path):
 def test_text_asks_for_sentences(folder):
     assert "give it sentences" in cli("reconstruct", folder / "text", code=2).stderr
     assert "give it two sentences" in cli("interpolate", folder / "text", "good", code=2).stderr
+
+
+@pytest.mark.large
+def test_the_model_that_is_kept_of_a_cure_is_the_one_that_was_tried(images, tmp_path):
+    run = vaezoo.runs.Run.open(images)
+    x, _ = run.arrays("train", limit=60)
+    cures = Cures(run.spec, len(x))
+    found = vaezoo.metrics.try_remedies(
+        run.model(), x, build=cures, batch_size=cures.batch_size, steps=20, remedies=1,
+        diagnosis=vaezoo.metrics.diagnose(run.model(), x, trials=False, refinement_steps=0),
+    )  # fmt: skip
+    tried = found.trials[1]
+    cures.keep(tmp_path / "kept", tried, found.steps)
+    kept = vaezoo.runs.Run.open(tmp_path / "kept")
+    for which in ("final", "best"):
+        for own, other in zip(
+            kept.model(which).get_weights(), tried.model.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(own, other)
+    epochs = -(-20 * cures.batch_size // 60)
+    assert [record["epoch"] for record in kept.history] == list(range(1, epochs + 1))
+    assert kept.history[-1]["loss"] == tried.losses[-1]
+    more = vaezoo.runs.Run.open(tmp_path / "kept", training={"epochs": epochs + 1})
+    assert int(more.prepare().model.optimizer.iterations) == 20
+    assert len(more.fit(verbose=0)) == epochs + 1
+    with pytest.raises(ValueError, match="`adopt` needs a new run"):
+        kept.adopt(tried.model, [{"loss": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("change", "preset", "beta"),
+    [
+        ({"gamma": 0.5, "keep_prob": 0.8}, "du_vae_digits_mlp", None),
+        ({"free_bits": 0.1}, "free_bits_vae_digits_mlp", None),
+        ({"beta": 1.0}, "beta_vae_digits_mlp", 1.0),
+    ],
+)
+def test_a_remedy_changes_what_it_says(change, preset, beta):
+    spec = vaezoo.runs.RunSpec(
+        "beta_vae_digits_mlp", constructor="BetaVAE", model={"latent_dim": 2, "beta": 30.0}
+    )
+    changed = cured(spec, change, 100, 3)
+    assert changed.preset == preset
+    # The remedy of a collapse is not tried under the weight that has brought it.
+    assert changed.model.get("beta") == beta
+    assert changed.training["epochs"] == 3
