@@ -160,13 +160,16 @@ def _with_any_batch(function):
 
     @functools.wraps(function)
     def call(*args):
-        args = [tf.convert_to_tensor(arg) for arg in args]
+        flat = [tf.convert_to_tensor(arg) for arg in keras.tree.flatten(args)]
         specs = tuple(
             tf.TensorSpec((None, *arg.shape[1:]) if arg.shape.rank else (), arg.dtype)
-            for arg in args
+            for arg in flat
         )
-        if specs not in traced:
-            traced[specs] = tf.function(function, input_signature=specs, autograph=False)
-        return traced[specs](*args)
+        # Of the structure, the names of dicts tell all.
+        names = tuple(tuple(sorted(arg)) if isinstance(arg, dict) else None for arg in args)
+        if (specs, names) not in traced:
+            signature = keras.tree.pack_sequence_as(args, list(specs))
+            traced[specs, names] = tf.function(function, input_signature=signature, autograph=False)
+        return traced[specs, names](*keras.tree.pack_sequence_as(args, flat))
 
     return call

@@ -7,6 +7,13 @@ from .autoregressive_flow_prior import (
     ConvAutoregressiveFlowPrior,
     FlowPrior,
 )
+from .conditions import (
+    Condition,
+    ConditionalEncoder,
+    LabelCondition,
+    NetworkCondition,
+    VectorCondition,
+)
 from .flow import Flow
 from .heads import DeltaHead, FlowHead, GaussianHead, PointHead, PosteriorHead
 from .hierarchical_softmax import FlatSoftmax, HierarchicalSoftmax
@@ -60,6 +67,8 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "CholeskyReparam",
+    "Condition",
+    "ConditionalEncoder",
     "ContinuousBernoulli",
     "DeltaHead",
     "DiagonalReparam",
@@ -73,15 +82,18 @@ __all__ = [
     "InverseAutoregressiveFlow",
     "IsotropicNormal",
     "LatentClip",
+    "LabelCondition",
     "LatentSkip",
     "Likelihood",
     "MeanBatchNorm",
+    "NetworkCondition",
     "PointHead",
     "PosteriorHead",
     "Prior",
     "RootMeanSquare",
     "StandardNormal",
     "VarianceDropout",
+    "VectorCondition",
     "WeightNormConv2D",
     "WeightNormConv2DTranspose",
     "WeightNormDense",

@@ -198,6 +198,14 @@ TABLE = [
     ),
     (layers.PointHead, {"latent_dim": 2}, {**HEAD, "use_bias": FLAG}),
     (layers.LatentClip, {}, {"factor": POSITIVE}),
+    (layers.LabelCondition, {}, {"classes": (*COUNT, (1, 1), (), [1.5], [1, "a"], {"a": 1})}),
+    (layers.VectorCondition, {}, {"size": COUNT}),
+    (layers.NetworkCondition, {}, {"network": PART}),
+    (
+        layers.ConditionalEncoder,
+        {"encoder": keras.layers.Dense(3), "condition": 3},
+        {"encoder": PART, "condition": ({}, {"x": 3}, {"a b": 3}, None)},
+    ),
     (layers.LatentSkip, {}, {"activation": NAMED, "kernel_initializer": NAMED}),
     (
         layers.MeanBatchNorm,
@@ -679,6 +687,9 @@ def test_data_keys_of_presets_are_those_of_load():
 
 # What must be given, by name; small sizes in place of defaults that cost time.
 GIVEN = {
+    "classes": (3, 5),
+    "condition": {"digit": 10},
+    "size": 3,
     "buckets": None,
     "data": IMAGES,
     "directory": "run",
@@ -710,6 +721,9 @@ OWN = {
     "GammaRenormalization": {"gamma": 0.5},
     "KLAnnealing": {"epochs": 3},
     "LabelClassifier": {"labels": (0, 1, 3)},
+    "NetworkCondition": {
+        "network": lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    },
     "LSTMDecoder": {"output_shape": (None,), "embedding_dim": 3, "units": 3},
     "PixelCNNPlusPlus": {
         "output_shape": (4, 4, 1),
@@ -788,6 +802,8 @@ def in_numpy(call):
     plain, arrays = {}, {}
     if call is layers.WeightNormDense:
         plain, arrays = {"units": 4}, {"units": np.int64(4)}
+    if call is layers.ConditionalEncoder:
+        plain, arrays = ({"encoder": keras.layers.Dense(3)} for _ in range(2))
     for name, parameter in inspect.signature(call).parameters.items():
         variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if variadic or name in ("encoder", "decoder"):

@@ -26,6 +26,8 @@ LARGE |= {"ConvAutoregressiveFlow", "ConvAutoregressiveFlowPrior"}
 
 #: How to make a layer, the arguments of its call, and options of the test.
 LAYERS = [
+    (lambda: layers.LabelCondition(4), (np.arange(4, dtype="int32"),), {"output_shape": (None, 4)}),
+    (lambda: layers.VectorCondition(5), (ROWS,), {"output_shape": (None, 5)}),
     (lambda: layers.LatentClip(1.0), (ROWS,), {"output_shape": (None, 5)}),
     (lambda: layers.MeanBatchNorm(0.5), (ROWS,), {"output_shape": (None, 5)}),
     (lambda: layers.VarianceDropout(0.8, seed=0), (ROWS,), {"output_shape": (None, 5)}),
@@ -72,10 +74,11 @@ LAYERS = [
     (lambda: layers.WeightNormConv2DTranspose(4, 3), (IMAGES,), HALF),
     (lambda: layers.WeightNormDense(6), (ROWS,), {"output_shape": (None, 6), **HALF}),
 ]
-# Bases; likelihoods, which are called by their parameters; a prior that takes a model's encoder.
+# Bases; likelihoods, which are called by their parameters; a prior that takes a model's encoder;
+# what is made of other layers, see `test_conditions.py`.
 ELSEWHERE = {
     *("AutoregressiveDecoder", "AutoregressiveImageDecoder", "Flow", "PosteriorHead", "Prior"),
-    "VampPrior",
+    *("Condition", "ConditionalEncoder", "NetworkCondition", "VampPrior"),
 }
 
 

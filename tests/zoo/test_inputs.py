@@ -96,7 +96,7 @@ class Reader(keras.Model):
         return self.scale * x
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        _, y, index, weight, _ = Batch.unpack(x, y, sample_weight)
+        _, y, index, weight, *_ = Batch.unpack(x, y, sample_weight)
         if training:
             weight = ops.ones(ops.shape(index)) if weight is None else weight
             self.seen.assign_add(ops.sum(ops.one_hot(index, N) * weight[:, None], axis=0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-from ...core.checks import check_choice, check_integers, check_keys, check_kind
+from ...core.checks import check_choice, check_integer, check_integers, check_keys, check_kind
+from ...layers import ConditionalEncoder
 from .conv import conv_decoder, conv_encoder
 from .densenet import densenet_encoder
 from .lstm import LSTMDecoder, lstm_encoder
@@ -57,6 +58,7 @@ def make(
     *,
     encoder: dict[str, Any] | None = None,
     decoder: dict[str, Any] | None = None,
+    condition: Any = None,
     **options: Any,
 ) -> tuple[keras.Model, keras.layers.Layer]:
     """Makes an encoder and a decoder that belong together.
@@ -75,6 +77,9 @@ def make(
             another kind.
         decoder: Optional dict of options for the decoder alone, such as
             `{"hidden_units": [800, 800]}`, taken as they are; `kind` as for the encoder.
+        condition: Optional conditions of the model as in `layers.ConditionalEncoder`: the encoder
+            is one then, and the decoder takes the features of the conditions behind the code. Of
+            `{"digit": 10}` the data are dicts such as `{"x": images, "digit": labels}`.
         **options: Options of the two functions, such as those of `mlp_encoder` and `mlp_decoder`;
             each gets those that it knows. `hidden_units` and `filters` run from the data to the
             code; the decoder gets them in reverse.
@@ -99,10 +104,11 @@ def make(
     mirrored = {**options, **sizes}
     for_encoder = {n: v for n, v in options.items() if n in known_to_encoder} | encoder
     for_decoder = {n: v for n, v in mirrored.items() if n in known_to_decoder} | decoder
-    return (
-        make_encoder(input_shape, name="encoder", **for_encoder),
-        make_decoder(latent_dim, input_shape, name="decoder", **for_decoder),
-    )
+    made = make_encoder(input_shape, name="encoder", **for_encoder)
+    if condition is not None:
+        made = ConditionalEncoder(made, condition, name="conditional_encoder")
+        latent_dim = check_integer("latent_dim", latent_dim) + made.size
+    return made, make_decoder(latent_dim, input_shape, name="decoder", **for_decoder)
 
 
 def makers(

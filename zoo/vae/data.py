@@ -23,6 +23,7 @@ from ...core.checks import (
     is_integer,
     is_real,
 )
+from ...core.conditions import read_conditions, take_rows
 from ...core.replicas import num_devices
 from ...core.targets import split_index
 from .inputs import LARGEST, Batch, Reader, of_source, parts_of
@@ -237,7 +238,7 @@ def _read_array(model, reader, x, y, sample_weight, batch_size, validation_split
     _check_batch_sizes(model, batch_size or 32, rows, reader.training)
     packed = keras.utils.unpack_x_y_sample_weight(data.pack())
     first = slice(FIRST_EXAMPLES)
-    return Data(*packed, data.x[first], held_out, _observed(data)[first])
+    return Data(*packed, take_rows(data.inputs, first), held_out, _observed(data)[first])
 
 
 def _read_stream(model, reader, x):
@@ -248,7 +249,8 @@ def _read_stream(model, reader, x):
         given = x[0] if _length(x) != 0 else None
         read = _ReadDataset(x, reader)
     elif hasattr(x, "take"):
-        _check_elements(x)
+        if not reader.conditional:
+            _check_elements(x)
         with clear_errors():
             given = next(iter(x.take(1)), None)
         read = None
@@ -261,7 +263,7 @@ def _read_stream(model, reader, x):
     _check_batch_sizes(model, len(first.x), len(first.x), reader.training)
     reader.expect(first.x)
     read = _mapped(x, reader, first) if read is None else read
-    return Data(read, first=first.x, observed=_observed(first))
+    return Data(read, first=first.inputs, observed=_observed(first))
 
 
 def _observed(batch):
@@ -329,6 +331,7 @@ def _mapped(dataset, reader, first):
     import tensorflow as tf
 
     has_target, bounds = first.target is not None, reader.bounds(first.target is not None)
+    unconditional = reader.without_conditions()
 
     @tf.autograph.experimental.do_not_convert
     def read(*elements):
@@ -336,6 +339,7 @@ def _mapped(dataset, reader, first):
         if not reader.observed:
             y = weight = None
         y, index = split_index(y)
+        x, given = reader.split(x)
         x = reader.padded(x)
         labels = y if reader.class_weight is not None else None
         found = Batch(
@@ -353,7 +357,7 @@ def _mapped(dataset, reader, first):
             y = given.get("target", given.get("labels"))
             if "index" in given:
                 y = {"index": given["index"], "y": y}
-            weight = reader((given["x"], y, given.get("weight"))).weight
+            weight = unconditional((given["x"], y, given.get("weight"))).weight
             return np.zeros((), "float32") if weight is None else weight.astype("float32")
 
         def asked():
@@ -370,9 +374,29 @@ def _mapped(dataset, reader, first):
             target = None if not has_target else tf.ensure_shape(y, x.shape)
             index = None if found.index is None else tf.cast(tf.reshape(index, (-1,)), tf.int32)
             weight = None if weight is None else tf.reshape(weight, (-1,))
-        return Batch(x, target, index, weight).pack()
+            condition = None if given is None else _conditions_in_graph(reader, given, tf.shape(x))
+        return Batch(x, target, index, weight, condition=condition).pack()
 
     return dataset.map(read)
+
+
+def _conditions_in_graph(reader, given, shape):
+    """Checked conditions of a batch: NumPy reads them, strings among them."""
+    import tensorflow as tf
+
+    def read(rows, *values):
+        values = dict(zip(reader.readers, values, strict=True))
+        return list(read_conditions(reader.readers, values, int(rows)).values())
+
+    found = tf.numpy_function(
+        read,
+        [shape[0], *(given[name] for name in reader.readers)],
+        [kind.dtype for kind in reader.kinds.values()],
+    )
+    return {
+        name: tf.ensure_shape(value, (None, *reader.kinds[name].shape))
+        for name, value in zip(reader.readers, found, strict=True)
+    }
 
 
 def _surely_good(batch, reader, bounds):

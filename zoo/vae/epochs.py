@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from ...core.conditions import data_of
 from ...core.replicas import host_value
 from ...layers import VarianceDropout
 from ...losses import Schedule
@@ -38,6 +39,7 @@ def length_of_epoch(
         number = int(x.cardinality()) if callable(getattr(x, "cardinality", None)) else -2
         # -1 is infinite, -2 unknown.
         return number if number > 0 else None
+    x = data_of(x)
     if hasattr(x, "shape"):
         return math.ceil(x.shape[0] / (batch_size or 32))
     try:

@@ -11,11 +11,12 @@ from keras import ops
 
 from ...core.checks import check_choice, check_flag, check_integer, check_seed
 from ...core.compile import compiled, padded, rows_to_compile
+from ...core.conditions import conditions_of, num_rows, with_data
 from ...core.progress import tracked
 from ...core.random import StatelessSeed
 from ...losses.importance_weighting import CHUNK, weigh_draws
 from .decoding import check_beam, draw_options, interpolate_latents
-from .inputs import read_codes, read_inputs, read_scored
+from .inputs import is_traced, read_codes, read_inputs, read_scored
 from .memory import explains_memory
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Inference(_Model):
         self._build_for(x)
         if batch_size is not None:
             return self._in_batches("encode", self.encode, x, batch_size)
-        return self.head.posterior(self.encoder(x, training=False))
+        return self.head.posterior(self.features(x))
 
     @explains_memory
     def decode(
@@ -62,6 +63,7 @@ class Inference(_Model):
         beam_size: int | None = None,
         length_penalty: float = 0.0,
         return_log_prob: bool = False,
+        condition: Any = None,
     ) -> Any:
         """The likelihood's mean E[x|z]; `model.decoder` gives its parameters.
 
@@ -76,6 +78,7 @@ class Inference(_Model):
             length_penalty: Non-negative float, how much a longer sentence may be less probable:
                 see `LSTMDecoder.beam_search`.
             return_log_prob: Whether a search returns log p(x|z), too.
+            condition: Of a conditional model, what to decode under, as in `generate`.
 
         Returns:
             `(batch, *event)` or `(batch, K, *event)`; `(x, log_prob)` under `return_log_prob`, in
@@ -87,23 +90,48 @@ class Inference(_Model):
         """
         z = read_codes(self, z)
         self._build_for()
+        z = self._codes(z, condition)
+        return self._decode(z, batch_size, beam_size, length_penalty, return_log_prob)
+
+    def _codes(self, z, condition):
+        """Codes as the decoder takes them, of conditions as the user gives them."""
+        if not self.conditional and condition is None:
+            return z
+        if not is_traced(condition):
+            condition = self._read_condition(condition, len(z))
+        return self.codes(ops.convert_to_tensor(z), condition)
+
+    def _read_condition(self, condition, rows):
+        if self.conditional:
+            return self.encoder.read_given(condition, rows)
+        if condition is not None:
+            raise ValueError(
+                "`condition` must be None: the model is not conditional; give it a "
+                f"`layers.ConditionalEncoder`. Received: a {type(condition).__name__}"
+            )
+        return None
+
+    def _decode(
+        self, z, batch_size=None, beam_size=None, length_penalty=0.0, return_log_prob=False
+    ):
+        """As `decode`, of what `codes` returns."""
         if beam_size is not None or return_log_prob:
             found = self._searched(z, batch_size, beam_size, length_penalty)
             return found if return_log_prob else found[0]
         if batch_size is not None:
-            return self._in_batches("decode", self.decode, z, batch_size)
+            return self._in_batches("decode", self._decode, z, batch_size)
         if self.autoregressive:
-            x = self._greedy(ops.reshape(z, (-1, self.latent_dim)))
+            x = self._greedy(ops.reshape(z, (-1, self.code_size)))
             return x if len(z.shape) == 2 else ops.reshape(x, (-1, *z.shape[1:2], *x.shape[1:]))
         if len(z.shape) == 2:
             return self.likelihood.mean(self.decoder(z, training=False))
-        return self.likelihood.mean(self.params(z))
+        return self.likelihood.mean(self.params_of_codes(z))
 
     def _searched(self, z, batch_size, beam_size, length_penalty):
         if beam_size is None:
             raise ValueError("`return_log_prob` needs a `beam_size`. Received: beam_size=None")
         check_beam(self.decoder, beam_size, length_penalty)
-        codes = ops.reshape(z, (-1, self.latent_dim))
+        codes = ops.reshape(z, (-1, self.code_size))
 
         def search(codes, length_penalty):
             return self.decoder.beam_search(codes, beam_size, length_penalty)
@@ -124,19 +152,28 @@ class Inference(_Model):
         return self.decoder.generate(z, lambda params, _: self.likelihood.mode(params), nothing)
 
     @explains_memory
-    def reconstruct(self, x: Tensor, batch_size: int = 256) -> Array:
+    def reconstruct(self, x: Any, batch_size: int = 256, condition: Any = None) -> Array:
         """Decodes the posterior mean: NumPy `(batch, *event)`.
 
         Args:
             x: `(batch, *event)`.
             batch_size: Examples at once.
+            condition: Of a conditional model, what to decode under in place of the conditions in
+                `x`, as in `generate`.
         """
         x = read_inputs(self, x)
         self._build_for(x)
-        return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
+        if condition is None:
+            return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
+        condition = self._read_condition(condition, num_rows(x))
+        pair = {"x": x, "condition": condition}
+        return self._in_batches("reconstruct_other", self._reconstruct_other, pair, batch_size)
 
     def _reconstruct(self, x):
-        return self.decode(self.encode(x).mean)
+        return self._decode(self.codes(self.encode(x).mean, x))
+
+    def _reconstruct_other(self, pair):
+        return self._decode(self.codes(self.encode(pair["x"]).mean, pair["condition"]))
 
     @explains_memory
     def interpolate(
@@ -146,6 +183,7 @@ class Inference(_Model):
         steps: int = 8,
         batch_size: int = 256,
         path: str = "linear",
+        condition: Any = None,
     ) -> Array:
         """Decodes codes between the posterior means of two examples.
 
@@ -160,6 +198,8 @@ class Inference(_Model):
             batch_size: Examples at once.
             path: `"linear"`, or `"spherical"`: along the arc of the angle between the two codes,
                 where the codes of N(0, I) lie.
+            condition: Of a conditional model, what to decode under all the way, as in `generate`.
+                By default the features of the conditions go from those of a to those of b.
 
         Returns:
             NumPy `(batch, steps, *event)`.
@@ -175,16 +215,28 @@ class Inference(_Model):
         check_choice("path", path, ("linear", "spherical"))
         batch_size = check_integer("batch_size", batch_size)
         a, b = read_inputs(self, a, "a"), read_inputs(self, b, "b")
-        if len(a) != len(b):
+        rows = num_rows(a)
+        if rows != num_rows(b):
             raise ValueError(
                 "`a` and `b` must hold as many examples as each other. Received: "
-                f"{len(a)} and {len(b)}"
+                f"{rows} and {num_rows(b)}"
             )
+        if condition is not None or not self.conditional:
+            given = self._read_condition(condition, rows)
+            conditions = [given, given]
+        else:
+            conditions = [conditions_of(x) for x in (a, b)]
         ends = [self.encode(x, batch_size).mean for x in (a, b)]
-        first, last = padded(ends, rows_to_compile(len(a)))
-        codes = ops.convert_to_numpy(interpolate_latents(first, last, steps, path))[: len(a)]
-        x = self.decode(codes.reshape(-1, self.latent_dim), batch_size)
-        return x.reshape(len(a), steps, *x.shape[1:])
+        codes = _path(ends, steps, path)
+        if self.conditional:
+            # Features of conditions lie on no sphere.
+            features = [
+                self._in_batches("embed", self.encoder.embed, values, batch_size)
+                for values in conditions
+            ]
+            codes = np.concatenate([codes, _path(features, steps, "linear")], axis=-1)
+        x = self._decode(codes.reshape(-1, self.code_size), batch_size)
+        return x.reshape(rows, steps, *x.shape[1:])
 
     @explains_memory
     def generate(
@@ -197,6 +249,7 @@ class Inference(_Model):
         top_k: int | None = None,
         top_p: float | None = None,
         progress: bool = False,
+        condition: Any = None,
     ) -> Any:
         """New data from the prior.
 
@@ -217,6 +270,8 @@ class Inference(_Model):
             top_p: Float in (0, 1]: each class is drawn among the most probable ones that together
                 hold the probability `top_p`.
             progress: Whether to show a progress bar with the time left, on a terminal.
+            condition: Of a conditional model, what to draw under: one condition for all, or `num`
+                of them, such as a label or an array of labels. Of several conditions a dict.
 
         Returns:
             NumPy `(num, *event)`.
@@ -233,9 +288,13 @@ class Inference(_Model):
         mean = mean and self.likelihood.has_mean
         options = draw_options(self.likelihood, temperature, top_k, top_p, drawn=not mean)
         rows = rows_to_compile(int(num), noise=True) if self.prior.nested_draws else int(num)
+        condition = self._read_condition(condition, num)
         z = ops.convert_to_numpy(self.prior.sample(rows, StatelessSeed(seed)))[:num]
+        if condition is not None:
+            features = self._in_batches("embed", self.encoder.embed, condition, batch_size)
+            z = np.concatenate([z, features], axis=-1)
         if mean and not self.autoregressive:
-            return self._in_batches("decode", self.decode, z, batch_size, label=label)
+            return self._in_batches("decode", self._decode, z, batch_size, label=label)
         values = self._drawn(z, seed, batch_size, options, label)
         if mean:
             means = self._compiled("means", self._means)
@@ -275,7 +334,7 @@ class Inference(_Model):
         return self.likelihood.sample(params, StatelessSeed(seed, stream), *options)
 
     def draw_noise(self, z: Tensor, seed: Seed) -> Tensor:
-        """The noise of `draw_from_noise` for codes `z (batch, D)`, `(batch, *grid, N)`."""
+        """The noise of `draw_from_noise` for codes `z (batch, ...)`, `(batch, *grid, N)`."""
         numbers = self.likelihood.num_uniforms(self.decoder.channels)
         shape = (ops.shape(z)[0], *self.decoder.grid, numbers)
         # Away from the ends, where quantiles are infinite.
@@ -287,7 +346,7 @@ class Inference(_Model):
         """An autoregressive decoder's draw from p(x|z) as a function of uniform noise.
 
         Args:
-            z: `(batch, D)`.
+            z: What `codes` returns, `(batch, D)` without conditions.
             uniform: `draw_noise`.
             *options: What `likelihood.from_uniform` takes beside noise.
         """
@@ -298,7 +357,7 @@ class Inference(_Model):
         return self.decoder.generate(z, draw, uniform)
 
     def _means(self, z, x):
-        return self.likelihood.mean(self.params(z[:, None], x)[:, 0])
+        return self.likelihood.mean(self.params_of_codes(z[:, None], x)[:, 0])
 
     @explains_memory
     def log_terms(
@@ -343,7 +402,7 @@ class Inference(_Model):
 
     def _log_terms(self, x, *arguments, num_samples):
         *target, seed, stream = arguments
-        observed = target[0] if target else x
+        observed = with_data(x, target[0]) if target else x
         posterior = self.encode(x)
         noise = StatelessSeed(seed, stream)
         return self.terms(observed, self._sampled(observed, posterior, num_samples, noise))
@@ -430,7 +489,7 @@ class Inference(_Model):
             Float32 tensor `(batch,)`.
         """
         posterior = self.encode(x)
-        x = x if target is None else target
+        x = x if target is None else with_data(x, target)
 
         def densities(noise):
             terms = self.terms(x, self._sampled(x, posterior, CHUNK, noise))
@@ -451,7 +510,7 @@ class Inference(_Model):
 
     def _in_batches(self, name, function, values, batch_size, seed=None, options=(), label=None):
         batch_size = check_integer("batch_size", batch_size)
-        if len(values) == 0:
+        if num_rows(values) == 0:
             raise ValueError("There must be at least one example. Received: none")
         # Pixel by pixel in one loop, whose caches XLA updates in place.
         xla = self.autoregressive and name.startswith(("decode", "reconstruct", "beam"))
@@ -471,20 +530,22 @@ class Inference(_Model):
             function: Function of a tensor of each array and of the number of the batch's first
                 row, which keeps the noise of batches apart. Returns a structure of tensors, batch
                 first, or of None.
-            arrays: Arrays or tensors of equal lengths.
+            arrays: Arrays, tensors or dicts of them, of equal lengths.
             batch_size: Positive int.
             xla: As in `rows_to_compile`.
             noise: As in `rows_to_compile`.
             label: As in `tracked`.
         """
-        length, parts = len(arrays[0]), []
+        length, parts = num_rows(arrays), []
         for start in tracked(range(0, length, batch_size), label):
-            batch = [array[start : start + batch_size] for array in arrays]
+            flat = keras.tree.flatten(arrays)
+            batch = [array[start : start + batch_size] for array in flat]
             rows = len(batch[0])
             size = rows_to_compile(rows, batch_size, xla, noise)
             # A batch of this size has been compiled for by now.
             batch = padded(batch, batch_size if start and size > rows else size)
-            result = function(*map(ops.convert_to_tensor, batch), start)
+            batch = list(map(ops.convert_to_tensor, batch))
+            result = function(*keras.tree.pack_sequence_as(arrays, batch), start)
             parts.append(keras.tree.map_structure(lambda v, n=rows: _to_numpy(v, n), result))
         return keras.tree.map_structure(
             lambda *leaves: None if leaves[0] is None else np.concatenate(leaves), *parts
@@ -495,6 +556,12 @@ class Inference(_Model):
             raise ValueError(
                 f"`{method}` needs a built model: fit it, load it, or call it on a batch first."
             )
+
+
+def _path(ends, steps, path):
+    rows = len(ends[0])
+    first, last = padded(ends, rows_to_compile(rows))
+    return ops.convert_to_numpy(interpolate_latents(first, last, steps, path))[:rows]
 
 
 def _to_numpy(value, rows):

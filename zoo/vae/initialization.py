@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ...core.conditions import num_rows
 from .inputs import Batch
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def first_examples(data: Data, number: int) -> tuple[Any, Any, Any]:
 
     Returns:
         `(data, examples, target)`: the data with nothing consumed, the examples and what is to be
-        reconstructed from them as NumPy arrays.
+        reconstructed from them as NumPy arrays, or dicts of these with conditions.
     """
     x = data.x
     if inspect.isgenerator(x):
@@ -44,22 +45,26 @@ def first_examples(data: Data, number: int) -> tuple[Any, Any, Any]:
     if hasattr(x, "element_spec"):
         return data, *_collected(x, number)
     batch = Batch.unpack(x, data.y)._replace(index=None).rows(slice(number))
-    return data, *_collected([(batch.x, batch.target)], number)
+    return data, *_collected([(batch.inputs, batch.target)], number)
 
 
 def _collected(batches, number):
     found, rows = [], 0
     for given in batches:
         batch = Batch.unpack(*keras.utils.unpack_x_y_sample_weight(given))
-        pair = [ops.convert_to_numpy(values) for values in (batch.x, batch.target)]
+        pair = keras.tree.map_structure(ops.convert_to_numpy, (batch.inputs, batch.observed))
         # Sentences of another length make no array with these.
-        if found and any(a.shape[1:] != b.shape[1:] for a, b in zip(pair, found[0], strict=True)):
+        if found and _shapes(pair) != _shapes(found[0]):
             break
         found.append(pair)
-        rows += len(pair[0])
+        rows += num_rows(pair)
         if rows >= number:
             break
-    return tuple(np.concatenate(values) for values in zip(*found, strict=True))
+    return keras.tree.map_structure(lambda *values: np.concatenate(values), *found)
+
+
+def _shapes(pair):
+    return [value.shape[1:] for value in keras.tree.flatten(pair)]
 
 
 def _kept(batches, into):

@@ -1,12 +1,13 @@
 """One batch, or all rows of an array, as a model reads it: checked, and held as a `Batch`.
 
-Holds x alone, or x with what the model reads: a target, the index of each example, weights. Labels
-end here.
+Holds x alone, or x with what the model reads: conditions, a target, the index of each example,
+weights. Labels end here, unless they are conditions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,8 +17,18 @@ import numpy as np
 from keras import ops
 
 from ...core.compile import padded
+from ...core.conditions import (
+    conditions_of,
+    data_of,
+    named,
+    num_rows,
+    read_conditions,
+    take_rows,
+    with_data,
+)
 from ...core.frames import unframed
 from ...core.targets import split_index, target_of
+from ...layers import ConditionalEncoder
 from ...layers.likelihoods import Likelihood
 
 if TYPE_CHECKING:
@@ -51,6 +62,8 @@ class Batch(NamedTuple):
         weight: Weights of the examples, `(batch,)`, or None.
         valid: Whether each row is an example, bool `(batch,)`, rather than one of those that
             `fill_up` adds; None where all are.
+        condition: Dict of what the examples are conditioned on, numbers `(batch, ...)` by name, or
+            None.
     """
 
     x: Any
@@ -58,17 +71,28 @@ class Batch(NamedTuple):
     index: Any = None
     weight: Any = None
     valid: Any = None
+    condition: Any = None
 
     @classmethod
-    def unpack(cls, x: Tensor, y: Tensor = None, sample_weight: Tensor = None) -> Batch:
+    def unpack(cls, x: Any, y: Tensor = None, sample_weight: Tensor = None) -> Batch:
         """Takes apart what a step is handed over; there x stands in for a missing target."""
-        valid = None
+        valid, condition, x = None, conditions_of(x), data_of(x)
         if isinstance(y, dict) and _VALID in y:
             y, valid = y["y"], y[_VALID]
         y, index = split_index(y)
         target = target_of(x, y)
         target = x if target is None else target
-        return cls(x, target, index, example_weight(sample_weight), valid)
+        return cls(x, target, index, example_weight(sample_weight), valid, condition)
+
+    @property
+    def inputs(self) -> Any:
+        """What the model is called on: x, or a dict of x and its conditions."""
+        return self.x if self.condition is None else {"x": self.x, **self.condition}
+
+    @property
+    def observed(self) -> Any:
+        """As `inputs`, with what is reconstructed in place of x."""
+        return self.inputs if self.target is None else with_data(self.inputs, self.target)
 
     def pack(self) -> Any:
         """Returns `x`, `(x, y)` or `(x, y, sample_weight)`, as Keras takes batches."""
@@ -78,11 +102,11 @@ class Batch(NamedTuple):
         elif y is None and self.weight is not None:
             # Keras drops weights that have no y to go with.
             y = {"weight": self.weight}
-        return keras.utils.pack_x_y_sample_weight(self.x, y, self.weight)
+        return keras.utils.pack_x_y_sample_weight(self.inputs, y, self.weight)
 
     def rows(self, part: Any) -> Batch:
         """Returns the rows of a slice."""
-        return Batch(*(None if field is None else field[part] for field in self))
+        return Batch(*(take_rows(field, part) for field in self))
 
 
 def fill_up(
@@ -99,7 +123,7 @@ def fill_up(
     Returns:
         `(x, y, sample_weight)`, where y also says which rows are examples.
     """
-    valid = np.arange(rows) < len(x)
+    valid = np.arange(rows) < num_rows(x)
     given = keras.tree.flatten((x, y, sample_weight))
     filled = iter(padded([v for v in given if v is not None], rows))
     x, y, sample_weight = keras.tree.pack_sequence_as(
@@ -123,6 +147,13 @@ def example_weight(sample_weight: Tensor) -> Tensor:
     if rank is not None and (rank not in (1, 2) or (rank == 2 and sample_weight.shape[1] != 1)):
         _raise_weight_shape(tuple(sample_weight.shape))
     return sample_weight if rank == 1 else ops.reshape(sample_weight, (-1,))
+
+
+class Values(NamedTuple):
+    """Holds dtype and shape of the values of a condition."""
+
+    dtype: str
+    shape: tuple[Any, ...]
 
 
 # -- one batch -------------------------------------------------------------------------------------
@@ -159,6 +190,10 @@ class Reader:
         # What an autoregressive decoder predicts, it sees.
         self.observed, self.scored = observed, observed or model.autoregressive
         self.num_examples = model.num_examples if training else None
+        self.conditional = isinstance(model.encoder, ConditionalEncoder)
+        kinds = model.encoder.condition if self.conditional else {}
+        self.readers = {name: kind.reader for name, kind in kinds.items()}
+        self.kinds = {name: Values(k.value_dtype, k.value_shape) for name, k in kinds.items()}
         self.class_weight = class_weight
 
     def __call__(self, batch: Any) -> Batch:
@@ -185,8 +220,10 @@ class Reader:
 
     def read(self, x: Tensor, y: Tensor = None, weight: Any = None) -> Batch:
         """Returns a `Batch` of checked rows; see `__call__`."""
+        x, given = self.split(x)
         x = self.inputs(x)
         values, rows = _to_numpy(x), len(x)
+        condition = None if given is None else read_conditions(self.readers, given, rows)
         if not self.observed:
             y = weight = None
         y, index = split_index(y)
@@ -218,7 +255,20 @@ class Reader:
             weight = check_weight(weight, rows)
         elif self.class_weight is not None:
             weight = class_weights(labels, self.class_weight)
-        return Batch(x, target, index, weight)
+        return Batch(x, target, index, weight, condition=condition)
+
+    def without_conditions(self) -> Reader:
+        """Returns a reader of the data alone."""
+        reader = copy.copy(self)
+        reader.conditional = False
+        return reader
+
+    def split(self, x: Any) -> tuple[Any, dict[str, Any] | None]:
+        """Takes data apart from what they are conditioned on, None where there is no condition."""
+        if not self.conditional:
+            return x, None
+        batch = named(x, tuple(self.readers))
+        return data_of(batch), conditions_of(batch)
 
     def inputs(self, x: Tensor) -> Array:
         """Returns inputs as an array of the shape that the encoder takes; values are not read."""
@@ -285,8 +335,9 @@ def read_inputs(model: VAE, x: Tensor, name: str = "x") -> Array:
     if is_traced(x):
         return x
 
-    def read(x):
+    def read(batch):
         reader = Reader(model, observed=False)
+        x, given = reader.split(batch)
         x = reader.inputs(as_rows("x", x))
         values = _to_numpy(x)
         (model.likelihood.check if reader.of_text else check_finite)(values)
@@ -295,7 +346,9 @@ def read_inputs(model: VAE, x: Tensor, name: str = "x") -> Array:
                 "`x` must be scaled as in training: divide 8-bit images by 255, or let the encoder "
                 f"begin with a `Rescaling`. Received: whole numbers up to {values.max():g}"
             )
-        return x
+        if given is None:
+            return x
+        return {"x": x, **read_conditions(reader.readers, given, len(x))}
 
     return _renamed(read, name)(x)
 
@@ -331,17 +384,18 @@ def read_scored(model: keras.Model, x: Tensor, target: ArrayLike = None) -> tupl
         TypeError: If one is no array of real numbers.
         ValueError: If x cannot be encoded, or what is scored cannot be observed.
     """
-    x = as_rows("x", x)
+    reader = Reader(model)
+    values = as_rows("x", reader.split(x)[0])
     if target is None:
-        return (Reader(model).read(x).x,)
+        return (reader.read(x if reader.conditional else values).inputs,)
     target = as_rows("target", target)
-    if tuple(target.shape) != tuple(x.shape):
+    if tuple(target.shape) != tuple(values.shape):
         raise ValueError(
-            f"`target` must have the shape of `x`, {tuple(x.shape)}. Received: "
+            f"`target` must have the shape of `x`, {tuple(values.shape)}. Received: "
             f"shape={tuple(target.shape)}"
         )
-    batch = _renamed(Reader(model).read, "target", "y")(x, target)
-    return batch.x, batch.target
+    batch = _renamed(reader.read, "target", "y")(x if reader.conditional else values, target)
+    return batch.inputs, batch.target
 
 
 def read_codes(model: keras.Model, z: Tensor) -> Tensor:
@@ -380,6 +434,8 @@ def _is_float(value):
 
 def is_traced(value: Any) -> bool:
     """Returns whether a tensor belongs to a function under construction and has no values."""
+    if isinstance(value, dict):
+        return any(map(is_traced, value.values()))
     if keras.backend.is_keras_tensor(value):
         return True
     if keras.backend.backend() == "jax":

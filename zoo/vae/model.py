@@ -10,11 +10,20 @@ import numpy as np
 from keras import ops
 
 from ...core.checks import check_integer, check_kind, check_path, check_seed
+from ...core.conditions import data_of
 from ...core.files import naming
 from ...core.masks import num_valid, weighed
 from ...core.replicas import batch_mean, num_replicas
 from ...core.serialization import ArgumentsConfig
-from ...layers import AutoregressiveDecoder, GaussianHead, PosteriorHead, Prior, get_likelihood
+from ...layers import (
+    AutoregressiveDecoder,
+    ConditionalEncoder,
+    GaussianHead,
+    PosteriorHead,
+    Prior,
+    get_likelihood,
+)
+from ...layers.conditions import joined
 from ...losses import ELBO, Objective, Regularizer, Terms
 from ..recipes import (
     SQUARED_ERROR,
@@ -89,6 +98,9 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
     support of the likelihood for what is reconstructed. Logs show `loss`, and `distortion`, `rate`
     at weight 1 whatever is optimized.
 
+    With a `layers.ConditionalEncoder` the model is conditional, p(x|c): the encoder and the decoder
+    see labels, vectors or images c. Each x is a dict then, `{"x": images, "digit": labels}`.
+
     What takes statistics of a batch needs a batch of some size, `min_batch_size`; the last one of
     an epoch or an evaluation may be smaller. A regularizer is then left out of the loss and of its
     own logged mean (`MaximumMeanDiscrepancy`, `MutualPosteriorDivergence`); a head normalizes by
@@ -96,9 +108,10 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
     terms count every example.
 
     Args:
-        encoder: Layer `(batch, *event) -> (batch, F)`.
+        encoder: Layer `(batch, *event) -> (batch, F)`; several outputs are joined.
         decoder: Layer `(batch, D) -> (batch, *params)`: the likelihood's parameters, for instance
-            logits. Or an `AutoregressiveDecoder`, which sees x, too.
+            logits. Or an `AutoregressiveDecoder`, which sees x, too. Of a conditional model it
+            takes D plus the features of the conditions.
         latent_dim: Positive int D; may be omitted when `head` is given.
         head: `PosteriorHead`; a plain `GaussianHead` by default.
         prior: `Prior`; by default that which the objective matches codes to where it has one of its
@@ -162,10 +175,15 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         self.autoregressive = isinstance(decoder, AutoregressiveDecoder)
         codes = (None, decoder.latent_dim) if self.autoregressive else None
         codes = codes or getattr(decoder, "input_shape", None)
-        if isinstance(codes, tuple) and codes[1:] != (head.latent_dim,):
+        self.conditional = isinstance(encoder, ConditionalEncoder)
+        self.code_size = head.latent_dim + (encoder.size if self.conditional else 0)
+        if isinstance(codes, tuple) and codes[1:] != (self.code_size,):
+            says = "as `latent_dim` says"
+            if self.conditional:
+                says = f"`latent_dim`={head.latent_dim} and {encoder.size} of the conditions"
             raise ValueError(
-                f"`decoder` must take codes of shape (batch, {head.latent_dim}), as `latent_dim` "
-                f"says. Received: a decoder of inputs of shape {codes}"
+                f"`decoder` must take codes of shape (batch, {self.code_size}), {says}. Received: "
+                f"a decoder of inputs of shape {codes}"
             )
         objective = objective or ELBO()
         prior = prior or matched_prior(objective)
@@ -328,17 +346,23 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         if x is None:
             shape = getattr(self.encoder, "input_shape", None)
             shape = shape or (self.encoder.get_build_config() or {}).get("input_shape")
+            shape = data_of(shape)
         else:
-            shape = tuple(x.shape)
+            shape = tuple(data_of(x).shape)
         if isinstance(shape, (tuple, list)):
             self.build((None, *shape[1:]))
 
     def build(self, input_shape: Shape) -> None:
+        if isinstance(input_shape, dict):
+            # Of a call; a file keeps the shape of the data alone.
+            input_shape = self.encoder.canonical(input_shape)["x"]
+            self._build_shapes_dict = {"input_shape": input_shape}
         event_shape = tuple(input_shape[1:])
-        x = keras.KerasTensor((None, *event_shape), self.event_dtype)
-        features = self.encoder(x)
-        self.head(features)
-        inputs = [keras.KerasTensor((None, self.latent_dim))]
+        x = inputs = keras.KerasTensor((None, *event_shape), self.event_dtype)
+        if self.conditional:
+            inputs = self.encoder.symbolic(event_shape, self.event_dtype)
+        self.head(self.features(inputs))
+        inputs = [keras.KerasTensor((None, self.code_size))]
         if self.autoregressive:
             self.decoder.check_event(event_shape)
             inputs.append(x)
@@ -359,22 +383,56 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         for regularizer in self.objective.regularizers:
             regularizer.prepare(self.latent_dim)
 
-    def call(self, x: Tensor, training: bool = False) -> Tensor:
-        features = self.encoder(x, training=training)
+    def call(self, x: Any, training: bool = False) -> Tensor:
+        x = self.canonical(x)
+        features = self.features(x, training)
         posterior, z, log_qz = self.head(features, training=training, density=True)
         return Output(posterior, z, self.params(z, x, training), log_qz)
 
-    def params(self, z: Tensor, x: Tensor = None, training: bool = False) -> Tensor:
+    def canonical(self, x: Any) -> Any:
+        """Returns a batch as `fit` takes it with the data under `"x"`, if it is a dict."""
+        return self.encoder.canonical(x) if self.conditional else x
+
+    def features(self, x: Any, training: bool = False) -> Tensor:
+        """Returns what the head takes, `(batch, F)`: all that the encoder makes of a batch."""
+        return joined(self.encoder(x, training=training))
+
+    def params(self, z: Tensor, x: Any = None, training: bool = False) -> Tensor:
         """The likelihood's parameters for each draw.
 
         Args:
             z: `(batch, K, D)`.
-            x: `(batch, *event)`, what an autoregressive decoder sees; nothing to others.
+            x: `(batch, *event)`, what an autoregressive decoder sees; nothing to others. Of a
+                conditional model a dict of it and the conditions.
             training: Passed on to the decoder.
 
         Returns:
             `(batch, K, *params)`.
         """
+        return self.params_of_codes(self.codes(z, x, training), data_of(x), training)
+
+    def codes(self, z: Tensor, condition: Any, training: bool = False) -> Tensor:
+        """Returns what the decoder takes: z, and beside it the features of the conditions.
+
+        Args:
+            z: `(batch, D)` or `(batch, K, D)`.
+            condition: Dict of checked conditions, other entries of which are not read.
+            training: Passed on to what makes features.
+        """
+        if not self.conditional:
+            return z
+        if not isinstance(condition, dict):
+            raise ValueError(
+                "`condition` must be given: the model is conditioned on "
+                f"{', '.join(map(repr, self.encoder.names))}. Received: condition=None"
+            )
+        features = ops.cast(self.encoder.embed(condition, training), z.dtype)
+        if len(z.shape) == 3:
+            features = ops.repeat(features[:, None], z.shape[1], axis=1)
+        return ops.concatenate([z, features], axis=-1)
+
+    def params_of_codes(self, z: Tensor, x: Tensor = None, training: bool = False) -> Tensor:
+        """As `params`, of what `codes` returns."""
         samples = z.shape[1]
         inputs = [ops.reshape(z, (-1, z.shape[2])) if samples > 1 else z[:, 0]]
         if self.autoregressive:
@@ -386,12 +444,12 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         return ops.reshape(params, (-1, samples, *ops.shape(params)[1:]))
 
     def terms(
-        self, x: Tensor, output: Output, index: int | None = None, training: bool = False
+        self, x: Any, output: Output, index: int | None = None, training: bool = False
     ) -> Terms:
         """The densities of a batch, from what calling the model on it returned.
 
         Args:
-            x: `(batch, *event)`, what is reconstructed.
+            x: `(batch, *event)`, what is reconstructed; of a conditional model a dict as in `fit`.
             output: `Output`.
             index: Optional int `(batch,)`, numbers of the examples in the training set.
             training: Whether the likelihood may collect statistics of the batch.
@@ -409,7 +467,7 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
             prior = self.prior.log_prob_per_dimension(z)
             kl_per_dimension = None if prior is None else ops.mean(per_dimension - prior, axis=1)
         return Terms(
-            log_px=log_px(x, params),
+            log_px=log_px(data_of(x), params),
             log_pz=log_pz,
             log_qz=log_qz,
             kl=ops.mean(log_qz - log_pz, axis=1) if kl is None else kl,
@@ -452,13 +510,13 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
         Returns:
             `(loss, terms, report)`: scalar in nats, `Terms`, and the objective's further values.
         """
-        batch = Batch.unpack(x, y, sample_weight)
-        if training and batch.target is not x:
+        batch = Batch.unpack(self.canonical(x), y, sample_weight)
+        if training and batch.target is not batch.x:
             self._takes_target = True
-        if self.autoregressive and batch.target is not x:
+        if self.autoregressive and batch.target is not batch.x:
             # What is predicted is what the decoder has to see.
-            output = output._replace(params=self.params(output.z, batch.target, training))
-        terms = self.terms(batch.target, output, batch.index, training)
+            output = output._replace(params=self.params(output.z, batch.observed, training))
+        terms = self.terms(batch.observed, output, batch.index, training)
         terms = terms._replace(valid=batch.valid)
         loss = self.objective(terms, training=training)
         per_example = loss.per_example

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...core.compile import compiles_by_size, rows_to_compile
+from ...core.conditions import data_of
 from ...core.masks import masks_rows
 from .inputs import fill_up
 
@@ -103,8 +104,9 @@ class _Filled:
         self.given = next(self._batches)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(self.given)
         # Sentences may have another length in each batch.
-        compiled = self._compiled.setdefault(tuple(x.shape[1:]), set())
-        return fill_up(x, y, weight, self._sizes.next(len(x), compiled))
+        values = data_of(x)
+        compiled = self._compiled.setdefault(tuple(values.shape[1:]), set())
+        return fill_up(x, y, weight, self._sizes.next(len(values), compiled))
 
 
 def can_fill_up(model: VAE) -> bool:

@@ -12,6 +12,7 @@ from keras import ops
 from ...core.arrays import EpochNumber, RowOrder, batches_of, epochs_of
 from ...core.checks import check_flag, check_integer, check_keras, wrong
 from ...core.compile import compiles_by_size, padded, rows_to_compile, run_once, stateless
+from ...core.conditions import data_of, num_rows, with_data
 from ...core.convolution import step_options
 from ...core.masks import num_valid
 from ...core.replicas import check_strategy, num_devices, num_tf_replicas, strategy_scope
@@ -143,7 +144,8 @@ class Training(_Model):
         """Trains as `keras.Model.fit` does, after checking the data.
 
         Args:
-            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator. The order of an array's
+            x: Inputs: array, `tf.data.Dataset`, `PyDataset` or generator; of a conditional model
+                a dict of arrays, or batches of such dicts. The order of an array's
                 rows depends on the global seed when `fit` begins and on the number of the epoch.
                 On TensorFlow each epoch over a `tf.data.Dataset` may wait at its end for the
                 thread that tunes the pipeline; `options.autotune.enabled = False` ends that.
@@ -211,7 +213,7 @@ class Training(_Model):
         x, y, weight = data.x, data.y, data.sample_weight
         shuffle = kwargs.get("shuffle", True)
         if self._orders_rows_of(x, kwargs.get("steps_per_epoch")) and shuffle != "batch":
-            order = RowOrder(len(x), np.random.randint(2**31), shuffle)
+            order = RowOrder(num_rows(x), np.random.randint(2**31), shuffle)
             x, y, weight = _batched((x, y, weight), batch_size, order), None, None
             kwargs["shuffle"] = False
             callbacks = _numbered_first(callbacks, order)
@@ -288,14 +290,14 @@ class Training(_Model):
             return data
         with strategy_scope(self):
             if not self.built:
-                self.build((None, *data.first.shape[1:]))
+                self.build((None, *data_of(data.first).shape[1:]))
             if not awaits_initialization(self):
                 return data
             data, examples, target = first_examples(data, self.initial_examples)
 
             def see(examples, target):
                 with initialize_from_data():
-                    features = self.encoder(examples, training=False)
+                    features = self.features(examples)
                     # In batch statistics, which inference does not have yet, there is no dropout.
                     statistics = self.head.min_batch_size > 1
                     z = self.head.posterior(features, training=statistics).mean
@@ -306,8 +308,12 @@ class Training(_Model):
                     self.params(z, target)
                     self.prior.log_prob(z)
 
-            run_once(self, see, *(ops.cast(v, self.event_dtype) for v in (examples, target)))
+            run_once(self, see, *map(self._in_event_dtype, (examples, target)))
         return data
+
+    def _in_event_dtype(self, x):
+        values = ops.cast(data_of(x), self.event_dtype)
+        return with_data(keras.tree.map_structure(ops.convert_to_tensor, x), values)
 
     def _build_optimizer(self):
         """Makes the optimizer's variables, if the model has its own.
@@ -471,7 +477,7 @@ class Training(_Model):
             found = super().predict(given, batch_size, verbose, **kwargs)
         if x is data.x:
             return found
-        return _first_rows(found, len(data.x))
+        return _first_rows(found, num_rows(data.x))
 
     def train_on_batch(
         self,
@@ -498,19 +504,20 @@ class Training(_Model):
     def predict_on_batch(self, x: Tensor) -> Any:
         """Runs the model as `keras.Model.predict_on_batch` does, after checking the batch."""
         x, _, _ = check_batch(self, Reader(self, observed=False), x)
-        rows = len(x)
+        rows = num_rows(x)
         if compiles_by_size(noise=True) and keras.distribution.distribution() is None:
-            compiled = self._sizes_of_predictions.setdefault(tuple(x.shape[1:]), set())
-            (x,) = padded((x,), Sizes(math.inf).next(rows, compiled))
+            shape = tuple(data_of(x).shape[1:])
+            compiled = self._sizes_of_predictions.setdefault(shape, set())
+            x = _with_rows(x, Sizes(math.inf).next(rows, compiled))
         found = super().predict_on_batch(x)
-        return found if len(x) == rows else _first_rows(found, rows)
+        return found if num_rows(x) == rows else _first_rows(found, rows)
 
 
 def _batched(parts, batch_size, order=None):
     x, y, weight = parts
     # Parts that are missing at the end have no place in a batch.
     arrays = (x,) if y is None and weight is None else (x, y) if weight is None else parts
-    return batches_of(arrays, batch_size or 32, order or RowOrder(len(x), shuffle=False))
+    return batches_of(arrays, batch_size or 32, order or RowOrder(num_rows(x), shuffle=False))
 
 
 def _numbered_first(callbacks, epochs):
@@ -547,6 +554,7 @@ def _first_rows(found, rows):
 
 
 def _is_array(x):
+    x = data_of(x)
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
@@ -561,9 +569,16 @@ def _filled_up(model, x, batch_size):
     """Returns an array with rows after its last ones, where another size would compile anew."""
     if not _is_array(x) or num_devices(model) > 1:
         return x
-    last = min(len(x) % batch_size or batch_size, len(x))
+    rows = num_rows(x)
+    last = min(rows % batch_size or batch_size, rows)
     size = rows_to_compile(last, batch_size, noise=True)
-    if size > last and len(x) > batch_size:
+    if size > last and rows > batch_size:
         # Of this size there are batches anyway.
         size = batch_size
-    return padded((x,), len(x) - last + size)[0]
+    return _with_rows(x, rows - last + size)
+
+
+def _with_rows(x, rows):
+    """An array, or a dict of arrays, filled up to a number of rows."""
+    filled = padded(keras.tree.flatten(x), rows)
+    return keras.tree.pack_sequence_as(x, list(filled))
