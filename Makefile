@@ -6,6 +6,8 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 BACKENDS ?= tensorflow jax
 ARGS ?=
+# Installs into $(VENV) what follows, as in: INSTALL="uv pip install --python .venv/bin/python".
+INSTALL ?= $(VENV)/bin/python -m pip install --quiet
 
 TOOLS := $(VENV)/.tools
 TENSORFLOW := $(VENV)/.tensorflow
@@ -104,7 +106,7 @@ $(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
 
 $(TOOLS): requirements-dev.txt | $(VENV)/pyvenv.cfg
 	@echo "Installing the development tools in $(VENV) ..."
-	@$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 # tensorflow-probability and tfp-nightly fill the same folder: whichever is wanted is installed
@@ -112,18 +114,18 @@ $(TOOLS): requirements-dev.txt | $(VENV)/pyvenv.cfg
 $(TENSORFLOW): requirements.txt | $(VENV)/pyvenv.cfg
 	@echo "Installing TensorFlow and the libraries in $(VENV), once: some minutes ..."
 	@$(VENV)/bin/python -m pip uninstall -qq --yes tensorflow-probability tfp-nightly
-	@$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+	@$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(JAX): requirements-jax.txt $(TENSORFLOW)
 	@echo "Adding JAX to $(VENV), once ..."
 	@$(VENV)/bin/python -m pip uninstall -qq --yes tensorflow-probability tfp-nightly
-	@$(VENV)/bin/python -m pip install --quiet -r requirements-jax.txt
+	@$(INSTALL) -r requirements-jax.txt
 	@touch $@
 
 # The installed metadata repeat the version and the requirements, so they follow both.
 $(VAEZOO): pyproject.toml package/__init__.py requirements.txt | $(VENV)/pyvenv.cfg
-	@$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@$(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(PEERS): benchmarks/requirements.txt | $(BENCH_VENV)/pyvenv.cfg
