@@ -494,7 +494,7 @@ def trained_on(sigmoid_data):
 )
 def test_the_likelihoods_scale_is_named_first(trained_on, factor, verdict, consequence):
     model, x = trained_on(1.0, factor)
-    diagnosis = diagnose(model, x, refinement_steps=10, max_examples=500)
+    diagnosis = diagnose(model, x, refinement_steps=10, max_examples=500, trials=False)
     assert diagnosis.verdict == verdict, str(diagnosis)
     assert all(finding.consequence_of == verdict for finding in diagnosis.findings[1:])
     assert consequence in (None, *(finding.name for finding in diagnosis.findings))
@@ -515,6 +515,7 @@ def test_the_likelihoods_scale_is_named_first(trained_on, factor, verdict, conse
             "gaussian",
             refinement_steps=0,
             max_examples=500,
+            trials=False,
         )
         assert pair.verdict == verdict
         assert "(2 * variance)" in pair.remedies[0].code
@@ -525,7 +526,7 @@ def test_the_likelihoods_scale_is_named_first(trained_on, factor, verdict, conse
 @pytest.mark.parametrize("scale", ["optimal", 0.1])
 def test_the_remedy_of_a_large_scale_cures(trained_on, scale):
     model, x = trained_on(scale)
-    diagnosis = diagnose(model, x, refinement_steps=0, max_examples=500)
+    diagnosis = diagnose(model, x, refinement_steps=0, max_examples=500, trials=False)
     names = {finding.name for finding in diagnosis.findings}
     assert not names & {"scale_too_large", "scale_too_small", "full_collapse"}
     assert diagnosis.measurements["rate"].value > 3.0
@@ -543,7 +544,8 @@ def test_the_remedy_of_a_small_scale_cures(sigmoid_data):
         model = zoo.VAE(*networks, latent_dim=4, likelihood=layers.Gaussian(scale), seed=0)
         model.compile(keras.optimizers.Adam(5e-3), **QUICK)
         model.fit(data, batch_size=50, epochs=epochs, verbose=0)
-        return diagnose(model, data, refinement_steps=10, max_examples=500), model
+        found = diagnose(model, data, refinement_steps=10, max_examples=500, trials=False)
+        return found, model
 
     def likelihood(model, data):
         return float(np.mean(model.log_prob(data[:200], 32)))

@@ -59,7 +59,9 @@ def test_history_has_the_learning_rate_and_both_values(whole):
         assert "val_loss" in record
 
 
+# Within an epoch runs of both backends are stopped in `test_run.py` and killed in `test_kills.py`.
 @pytest.mark.large
+@pytest.mark.one_backend
 def test_a_run_interrupted_after_any_epoch_ends_as_one_that_was_not(whole, tmp_path):
     expected = history_of(whole)
     assert 4 <= len(expected) < 9

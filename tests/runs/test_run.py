@@ -316,15 +316,32 @@ def assert_same_bits(run, other):
         np.testing.assert_array_equal(one, other)
 
 
+def on(backend, changes, name):
+    """A kind of runs that CI resumes on one backend; the slow tests do so on both."""
+    here = keras.backend.backend() == backend
+    return pytest.param(changes, id=name, marks=() if here else pytest.mark.slow)
+
+
 @pytest.mark.large
 @pytest.mark.parametrize(
     "changes",
     [
-        {"steps_per_execution": 2, "data": {**TINY.data, "limit": 128}},
-        {"training": {**TINY.training, "use_ema": True, "plateau": {"patience": 1}}},
-        {"preset": "vae_as_digits_mlp", "monitor": True},
+        on(
+            "tensorflow",
+            {"steps_per_execution": 2, "data": {**TINY.data, "limit": 128}},
+            "two steps at once",
+        ),
+        on(
+            "jax",
+            {"training": {**TINY.training, "use_ema": True, "plateau": {"patience": 1}}},
+            "averaged, plateau",
+        ),
+        on(
+            "tensorflow",
+            {"preset": "vae_as_digits_mlp", "monitor": True},
+            "with indices, monitored",
+        ),
     ],
-    ids=["two steps at once", "averaged, plateau", "with indices, monitored"],
 )
 def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(changes, tmp_path):
     spec = TINY.replace(**{"data": {**TINY.data, "limit": 96}, **changes})

@@ -23,7 +23,7 @@ def make(optimizer, jit_compile=True):
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
     model = zoo.MAE(encoder, decoder, latent_dim=2, prior="standard_normal", seed=1)
     model.build((None, 4))
-    model.compile(optimizer, jit_compile=jit_compile)
+    model.compile(optimizer, jit_compile=jit_compile, run_eagerly=not (JAX or jit_compile))
     return model
 
 

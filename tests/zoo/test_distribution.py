@@ -22,7 +22,6 @@ MODELS = (
     "DUVAE",
     "HEBAE",
     "WAE",
-    "TextVAE",
     "batch normalization",
     "mutual posterior divergence",
     "VAEAS",

@@ -44,8 +44,16 @@ def make(name, networks, small_parts):
     return getattr(zoo, name)(*networks, latent_dim=3, **small_parts(name))
 
 
+# In CI all kinds on one backend, those that differ most on the other.
+EVERYWHERE = ("VAE", "TextVAE")
+KINDS = [
+    pytest.param(name, marks=pytest.mark.slow if JAX and name not in EVERYWHERE else ())
+    for name in (*EVERYWHERE, "SAVAE", "HEBAE", "IAFVAE", "PixelCNN")
+]
+
+
 @pytest.mark.large
-@pytest.mark.parametrize("name", ["VAE", "SAVAE", "HEBAE", "IAFVAE", "TextVAE", "PixelCNN"])
+@pytest.mark.parametrize("name", KINDS)
 def test_all_methods_give_what_they_give_in_float32(
     name, floatx, x64, text_networks, dense_networks, sentences, binary_data, small_parts
 ):
@@ -86,7 +94,9 @@ def test_all_methods_give_what_they_give_in_float32(
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", ["VAE", "VLAE"])
+@pytest.mark.parametrize(
+    "name", ["VAE", pytest.param("VLAE", marks=pytest.mark.slow if JAX else ())]
+)
 def test_a_model_of_float64_is_diagnosed_scored_and_reloaded(
     name, floatx, x64, dense_networks, binary_data, small_parts, tmp_path
 ):
@@ -94,7 +104,8 @@ def test_a_model_of_float64_is_diagnosed_scored_and_reloaded(
     model = make(name, dense_networks(), small_parts)
     x = binary_data(24).astype("float64")
     before = ops.convert_to_numpy(model.encode(x).mean)
-    assert metrics.diagnose(model, x, refinement_steps=2).measurements["rate"].value > 0.0
+    diagnosis = metrics.diagnose(model, x, refinement_steps=2, trials=False)
+    assert diagnosis.measurements["rate"].value > 0.0
     assert metrics.negative_log_likelihood(model, x, 4).value > 0.0
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras").encode(x).mean

@@ -10,8 +10,9 @@ from vaezoo import zoo
 from vaezoo.layers import GaussianHead, WeightNormDense
 
 SIZE = 5
-# JAX is slow without its compiler, TensorFlow is slow to start with one.
-QUICK = {"jit_compile": keras.backend.backend() == "jax"}
+# JAX is slow without its compiler, TensorFlow is slow to start with a graph.
+JAX = keras.backend.backend() == "jax"
+QUICK = {"jit_compile": JAX, "run_eagerly": not JAX}
 
 
 def generator(x):

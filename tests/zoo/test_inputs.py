@@ -381,6 +381,8 @@ def test_weights_of_one_column_count_as_those_of_none(make, small_parts, constru
     losses = []
     for weight in (WEIGHTS, WEIGHTS[:, None]):
         model = make(constructor, **small_parts(constructor.__name__))
+        # TensorFlow is slow to start with a graph; others have theirs above.
+        model.run_eagerly = keras.backend.backend() == "tensorflow"
         log = model.fit(ROWS, batch_size=24, sample_weight=weight, verbose=0).history
         losses.append([*log["loss"], evaluated(model, ROWS, sample_weight=weight)])
         losses[-1].append(
