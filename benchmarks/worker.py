@@ -37,7 +37,7 @@ def zoo_burst(name, option=None):
     )
     model = getattr(zoo, name)(encoder, decoder, latent_dim=LATENT_DIM)
     monitored = option == "monitored"
-    model.compile("adam", steps_per_execution=int(option) if option and not monitored else 1)
+    model.compile("adam", steps_per_execution=int(option) if option and not monitored else "auto")
     x = images()
     monitors = []
     if monitored:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from ..core.checkpoints import Saved, read_state, write_state
+from ..core.checkpoints import Saved, position_of, read_state, write_state
 from ..core.checks import check_kind, check_path
 from ..core.locks import FolderLock
 from ..core.resuming import Resuming
@@ -134,6 +134,11 @@ class Checkpoint(Resuming):
             self.model.optimizer.build(self.model.trainable_variables)
         self._history = list(saved.history)
         return saved
+
+    def batches_behind(self) -> int:
+        """Returns how many batches of its epoch the file was written after, and reads no more."""
+        position = position_of(self.file)
+        return 0 if position is None else position[1]
 
     def restore_variables(self, saved: Saved) -> None:
         """Sets the variables of the model.

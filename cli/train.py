@@ -137,8 +137,8 @@ def train(
             metavar="N",
             min=1,
             help="Training steps in one call of the compiled function: more are faster where a "
-            "step is short.",
-            show_default="1",
+            "step is short. By default up to 32 for dense networks on TensorFlow's CPU, else 1.",
+            show_default="chosen",
             rich_help_panel="Training",
         ),
     ] = None,

@@ -77,6 +77,11 @@ class Resuming(keras.callbacks.Callback):
         """Returns what the training goes on from, or None where it begins."""
         raise NotImplementedError
 
+    def batches_behind(self) -> int:
+        """Returns how many batches of its epoch the state to go on from was saved after."""
+        saved = self.read()
+        return 0 if saved is None else saved.batch
+
     def write(self, saved: Saved) -> None:
         """Writes a `Saved`, whose history is left out."""
         raise NotImplementedError

@@ -472,7 +472,8 @@ class Run:
             ready.position = None if stored is None else position_of(directory / _directory.LAST)
             ready.callbacks = list(built.fit_args.get("callbacks", ()))
             compile_args = dict(built.compile_args)
-            compile_args["steps_per_execution"] = self.spec.steps_per_execution
+            if self.spec.steps_per_execution is not None:
+                compile_args["steps_per_execution"] = self.spec.steps_per_execution
             if not self.spec.xla:
                 compile_args["jit_compile"] = False
             ready.model.compile(**compile_args)

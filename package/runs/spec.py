@@ -77,7 +77,8 @@ class RunSpec:
         validation: What to evaluate after each epoch: a split such as `"test"`, `"none"`, or
             `"auto"`: the validation split, or a twelfth of the training split where there is none,
             which is then not trained on. By default `training["validation"]`, else `"auto"`.
-        steps_per_execution: Positive int, training steps in one call of the compiled function.
+        steps_per_execution: Positive int, training steps in one call of the compiled function, or
+            None to leave it to `VAE.compile`.
         xla: Whether XLA compiles the training step.
         monitor: Whether a run with a directory watches its latent variables in TensorBoard.
         checkpoint_every: How often a run with a directory is saved within an epoch, beside after
@@ -103,7 +104,7 @@ class RunSpec:
     seed: int = 0
     precision: str = "float32"
     validation: str | None = None
-    steps_per_execution: int = 1
+    steps_per_execution: int | None = None
     xla: bool = True
     monitor: bool = True
     checkpoint_every: Any = None
@@ -139,7 +140,9 @@ class RunSpec:
         for name, value in {
             "seed": check_seed("seed", self.seed, optional=False),
             "precision": check_choice("precision", self.precision, PRECISIONS),
-            "steps_per_execution": check_integer("steps_per_execution", self.steps_per_execution),
+            "steps_per_execution": check_integer(
+                "steps_per_execution", self.steps_per_execution, optional=True
+            ),
             "xla": check_flag("xla", self.xla),
             "monitor": check_flag("monitor", self.monitor),
             "on_nan": check_choice("on_nan", self.on_nan, ON_NAN),

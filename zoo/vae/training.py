@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ...core.resuming import Resuming
 from ...layers import awaits_initialization, initialize_from_data
 from .data import check_batch, check_options, clear_errors, read_data, read_validation_data
 from .epochs import clocks_of, length_of_epoch, own_learning_rate, tell_clocks, warn_of_ramps
+from .execution import steps_at_once
 from .initialization import first_examples
 from .inputs import Batch, Reader
 from .memory import explains_memory
@@ -49,6 +51,7 @@ class Training(_Model):
 
     train_function: Any
     test_function: Any
+    _test_functions: dict[int, Any]
 
     def compile(
         self,
@@ -56,6 +59,7 @@ class Training(_Model):
         *,
         jit_compile: bool | str = "auto",
         run_eagerly: bool = False,
+        steps_per_execution: int | str = "auto",
         **kwargs: Any,
     ) -> None:
         """Configures training; the objective is the model's own.
@@ -69,7 +73,11 @@ class Training(_Model):
                 `model.jit_compile` holds the outcome; a saved model decides anew where it is
                 loaded.
             run_eagerly: Whether to run step by step in Python.
-            **kwargs: Further arguments of `keras.Model.compile` such as `steps_per_execution`.
+            steps_per_execution: Training steps in one call of the compiled function. `"auto"` is 1,
+                except in a long enough `fit` of dense networks on TensorFlow's CPU by XLA, without
+                callbacks that act on batches: up to 32 of its short steps are then taken at once,
+                with the same values.
+            **kwargs: Further arguments of `keras.Model.compile`, by name.
 
         Raises:
             ValueError: If an argument is out of range, losses or metrics are given, XLA is asked
@@ -88,11 +96,11 @@ class Training(_Model):
         if jit_compile != "auto" and type(jit_compile).__name__ not in ("bool", "bool_"):
             raise wrong("jit_compile", "True, False or 'auto'", jit_compile)
         run_eagerly = check_flag("run_eagerly", run_eagerly)
-        if "steps_per_execution" in kwargs:
-            steps = check_integer("steps_per_execution", kwargs["steps_per_execution"])
-            kwargs["steps_per_execution"] = steps
+        if steps_per_execution != "auto":
+            steps_per_execution = check_integer("steps_per_execution", steps_per_execution)
         check_strategy(self)
         self._asked_jit_compile = jit_compile
+        self._asked_steps = steps_per_execution
         replicas = num_tf_replicas(self)
         cudnn = keras.backend.backend() == "tensorflow" and self.uses_cudnn
         if jit_compile == "auto":
@@ -110,14 +118,26 @@ class Training(_Model):
                 f"jit_compile={jit_compile}, replicas={replicas}"
             )
         super().compile(
-            optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            **kwargs,
         )
+        # Keras compiles for a number of steps at once: that of the step, and other evaluations.
+        self._steps_of_step, self._test_functions = self.steps_per_execution, {}
         own_learning_rate(self.optimizer)
 
     def get_compile_config(self) -> Config:
         """Returns the arguments of `compile` as they were given."""
         config = super().get_compile_config()
-        return {**config, "jit_compile": self._asked_jit_compile} if config else config
+        if not config:
+            return config
+        config = {**config, "jit_compile": self._asked_jit_compile}
+        if self._asked_steps == "auto":
+            # As in files from before there was a choice.
+            del config["steps_per_execution"]
+        return config
 
     def compile_from_config(self, config: Config) -> None:
         """Compiles as a saved model was compiled."""
@@ -218,26 +238,53 @@ class Training(_Model):
             kwargs["shuffle"] = False
             callbacks = _numbered_first(callbacks, order)
         callbacks, saver = _saved(callbacks, data.given)
+        at_once = self.steps_per_execution
+        if self.compiled and self._asked_steps == "auto":
+            at_once = steps_at_once(self, data, batch_size, epochs, callbacks, kwargs)
         steps = kwargs.get("validation_steps")
         held_out = keras.utils.unpack_x_y_sample_weight(validation_data)
         if TENSORFLOW and self._orders_rows_of(held_out[0], steps):
             size = kwargs.get("validation_batch_size") or batch_size
             validation_data = _batched(held_out, size)
         try:
-            return super().fit(
-                x,
-                y,
-                batch_size,
-                epochs,
-                verbose,
-                callbacks,
-                validation_data=validation_data,
-                sample_weight=weight,
-                **kwargs,
-            )
+            with self._taking(at_once):
+                return super().fit(
+                    x,
+                    y,
+                    batch_size,
+                    epochs,
+                    verbose,
+                    callbacks,
+                    validation_data=validation_data,
+                    sample_weight=weight,
+                    **kwargs,
+                )
         finally:
             if saver is not None:
                 saver.end_fit()
+
+    @contextlib.contextmanager
+    def _taking(self, steps):
+        """Lets Keras' loops take so many steps in one call of a compiled function."""
+        given = self.steps_per_execution
+        if not self.compiled:
+            yield
+            return
+        if self._steps_of_step != steps:
+            self.train_function = None
+        if steps == given:
+            yield
+            return
+        others = self._test_functions
+        others[given] = self.test_function
+        self.steps_per_execution, self.test_function = steps, others.pop(steps, None)
+        try:
+            yield
+        finally:
+            # Unless a callback has compiled the model anew.
+            if others is self._test_functions:
+                others[steps] = self.test_function
+                self.steps_per_execution, self.test_function = given, others.pop(given, None)
 
     def _orders_rows_of(self, x, steps):
         """Whether batches of `x` are made here: Keras splits them over devices and by `steps`."""
@@ -396,6 +443,8 @@ class Training(_Model):
     def make_train_function(self, force: bool = False) -> Any:
         """Makes the step of `fit` as Keras does; on JAX with options of the compiler for CPUs."""
         made = self.train_function is not None and not force
+        if not made:
+            self._steps_of_step = self.steps_per_execution
         compiled = self.jit_compile and not self.run_eagerly
         options = step_options() if compiled and not made else {}
         if (
@@ -412,6 +461,8 @@ class Training(_Model):
 
     def make_test_function(self, force: bool = False) -> Any:
         """Makes the step of `evaluate` as Keras does; on JAX it is compiled for few sizes alone."""
+        if force and self.compiled:
+            self._test_functions.clear()
         super().make_test_function(force)
         made = isinstance(self.test_function, FilledStep)
         compiled = self.jit_compile and not self.run_eagerly

@@ -26,7 +26,7 @@ def slower_with_xla(model: VAE) -> bool:
     # Steps that hold loops of many steps were not measured.
     if keras.backend.backend() != "tensorflow" or hasattr(model, "custom_train_step"):
         return False
-    if _accelerators():
+    if accelerators():
         return False
     found = [layer for part in (model.encoder, model.decoder) for layer in part._flatten_layers()]
     if any(isinstance(layer, (keras.layers.RNN, MaskedConv2D)) for layer in found):
@@ -35,7 +35,8 @@ def slower_with_xla(model: VAE) -> bool:
     return convolves and not any(isinstance(layer, _NORMALIZATIONS) for layer in found)
 
 
-def _accelerators() -> int:
+def accelerators() -> int:
+    """Number of GPUs and TPUs that TensorFlow sees."""
     import tensorflow as tf
 
     return sum(len(tf.config.list_physical_devices(kind)) for kind in ("GPU", "TPU"))
