@@ -1,7 +1,9 @@
 """Runs code around the import of certain modules."""
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -48,3 +50,20 @@ class ImportHook:
             self.execute(run, module)
 
         loader.exec_module = exec_module
+
+
+@contextlib.contextmanager
+def as_if_without(name: str) -> Iterator[None]:
+    """Lets imports in its block take a package for missing, unless it is already imported.
+
+    For a library that makes do without a package that is slow to import.
+    """
+    if name in sys.modules:
+        yield
+        return
+    # Python's own mark of a module that cannot be imported.
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -59,3 +59,18 @@ def test_names_are_those_of_the_folders():
     assert vaezoo.zoo is zoo
     assert pickle.loads(pickle.dumps(zoo.VAE)) is zoo.VAE
     assert pickle.loads(pickle.dumps(zoo.DUVAE)) is zoo.DUVAE
+
+
+@pytest.mark.large
+def test_densities_on_jax_leave_tensorflow_alone(monkeypatch):
+    for module in ("jax", "tensorflow"):
+        pytest.importorskip(module)
+    monkeypatch.setitem(os.environ, "KERAS_BACKEND", "jax")
+    run(
+        "import sys\n"
+        "from vaezoo.core.posteriors import tfd\n"
+        "assert float(tfd().Normal(0.0, 1.0).cdf(0.0)) == 0.5\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "import tensorflow\n"
+        "assert tensorflow.constant(1).numpy() == 1\n"
+    )
