@@ -260,6 +260,30 @@ def test_a_step_uses_up_the_values_that_it_replaces(make_vae, binary_data):
     assert all(value.is_deleted() for value in given)
 
 
+def places(model):
+    """Addresses of the memory of the weights and of what the optimizer keeps, by variable."""
+    variables = (*model.trainable_variables, *model.optimizer.variables)
+    # A view: `numpy()` would copy.
+    tensors = [np.asarray(memoryview(variable.value.read_value())) for variable in variables]
+    return [tensor.__array_interface__["data"][0] for tensor in tensors]
+
+
+@pytest.mark.large
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's variables")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_step_writes_over_the_values_that_it_replaces(make_vae, binary_data, steps):
+    model, x = make_vae("adam", {"jit_compile": True, "steps_per_execution": steps}), binary_data(8)
+    model.fit(x, batch_size=4, verbose=0)
+    before = places(model)
+    assert len(set(before)) == len(before)
+    model.fit(x, batch_size=4, verbose=0)
+    assert places(model) == before
+    # What someone else holds cannot be written over, and is copied.
+    held = [variable.value.read_value() for variable in model.trainable_variables]
+    model.fit(x, batch_size=4, verbose=0)
+    assert places(model)[: len(held)] != before[: len(held)]
+
+
 def test_steps_per_execution_change_nothing(reference, make_vae):
     _, x, expected, loss = reference
     model = make_vae(keras.optimizers.SGD(0.1), {**QUICK, "steps_per_execution": 2})
