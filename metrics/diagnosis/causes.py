@@ -62,6 +62,11 @@ PAYS = 0.2
 #: Dimensions that carry more nats each than this resolve twelve values of the prior's range: more
 #: dimensions would hold the same for less.
 FULL_DIMENSION = 1.2
+#: Dimensions that have not collapsed by the letter, since a training was short or knows its rows by
+#: heart, are spare all the same if each carries less than what is an empty code, and they are most
+#: of the code with little of its information: less than half. Pinned gains, which spread a code
+#: over all dimensions, leave most of it to such ones.
+MOST, LITTLE = 0.5, 0.5
 #: Nats of rate below which the weight of the KL cannot be read off the posteriors.
 FAINT_RATE = 0.01
 _ERRORS = 3.0
@@ -971,16 +976,14 @@ def _size_of_code(found, names, reference):
         return
     kinds = rules.dimensions(found)
     size, active = len(found.arrays["capacity"]), len(kinds["active"])
+    spare = _spare(found, names)
+    if spare is not None:
+        yield spare
     if "partial_collapse" in names:
         yield Cause(
             "code_too_wide",
             (f"{active} of {size} dimensions are in use, and the KL's weight is not to blame.",),
-            Remedy(
-                f"Use {active} dimensions, or keep all of them by batch-normalized means",
-                "Unused dimensions cost little; pinned gains spread the code over all of them.",
-                f"latent_dim = {active}  # or z_mean = layers.MeanBatchNorm(0.5)(z_mean)",
-                change={"gamma": 0.5},
-            ),
+            _narrower(active),
             rank=_SIZE,
         )
     rate = found.value("rate")
@@ -1001,6 +1004,36 @@ def _size_of_code(found, names, reference):
             ),
             rank=_SIZE,
         )
+
+
+def _spare(found, names):
+    """More dimensions than the data use, where none is silent."""
+    capacity = found.arrays["capacity"]
+    small = capacity < rules.EMPTY_INFORMATION
+    share = float(np.sum(capacity[small]) / max(np.sum(capacity), 1e-12))
+    if names or not (np.mean(small) > MOST and share < LITTLE):
+        return None
+    size, used = len(capacity), int(np.sum(~small))
+    return Cause(
+        "code_too_wide",
+        (
+            f"{size - used} of {size} dimensions carry less than {rules.EMPTY_INFORMATION} nats "
+            f"each, as little as an empty code, and {share:.0%} of the information between them "
+            f"(spare from {MOST:.0%} of the dimensions with less than {LITTLE:.0%} of it on).",
+        ),
+        _narrower(used),
+        verdict="partial_collapse",
+        rank=_SIZE,
+    )
+
+
+def _narrower(used):
+    return Remedy(
+        f"Use {used} dimensions, or keep all of them by batch-normalized means",
+        "Unused dimensions cost little; pinned gains spread the code over all of them.",
+        f"latent_dim = {used}  # or z_mean = layers.MeanBatchNorm(0.5)(z_mean)",
+        change={"gamma": 0.5},
+    )
 
 
 _RULES = (

@@ -332,3 +332,47 @@ def test_a_recipe_must_train_the_networks(linear, options, error, message):
 def test_errors_say_what_came(linear, options, message):
     with pytest.raises(ValueError, match=message):
         try_remedies((linear.encoder, linear.decoder), linear.x, linear.likelihood, **options)
+
+
+class Wide:
+    """x = W z + noise of which few dimensions matter, and a code of twelve."""
+
+    def __init__(self, sizes):
+        rng = np.random.default_rng(0)
+        self.size = len(sizes)
+        self.weights = (np.eye(self.size) * np.sqrt(sizes)).astype("float32")
+        z = rng.normal(size=(400, self.size))
+        self.x = (z @ self.weights + rng.normal(size=z.shape)).astype("float32")
+        self.variance = (1.0 / (1.0 + np.array(sizes))).astype("float32")
+
+    def encoder(self, x):
+        mean = ops.matmul(x, self.weights) * self.variance
+        return mean, ops.log(self.variance) + 0.01 * ops.tanh(mean)
+
+    def decoder(self, z):
+        return ops.matmul(z, self.weights)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("sizes", "wide"),
+    [
+        # Nats of each dimension are log(1 + size) / 2.
+        ([4.0] * 3 + [0.1] * 9, True),
+        # As pinned gains leave it: little in each, and nearly all of it there.
+        ([0.15] * 12, False),
+        ([4.0] * 7 + [0.1] * 5, False),
+    ],
+)
+def test_spare_dimensions_need_not_be_silent(sizes, wide):
+    model = Wide(sizes)
+    found = diagnose(
+        model.encoder, model.decoder, model.x, layers.Gaussian(1.0), refinement_steps=0,
+        trials=False,
+    )  # fmt: skip
+    assert found.dimensions["active"] == list(range(12))
+    assert ("code_too_wide" in [cause.name for cause in found.causes]) == wide
+    assert found.verdict == ("partial_collapse" if wide else "healthy")
+    if wide:
+        assert "9 of 12 dimensions carry less than 0.1 nats" in found.evidence[0]
+        assert found.remedies[0].what.startswith("Use 3 dimensions")
