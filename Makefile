@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DELETE_ON_ERROR:
 # Two pips must not write to one environment at a time.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench
+.PHONY: help demo test test-all lint bench exam
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,10 @@ bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks.xla $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.steps $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.refinement $(filter --write,$(ARGS))
+
+exam: $(TENSORFLOW) $(VAEZOO)  ## Examine the doctor: right verdicts, named causes, and cures.
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam $(ARGS)
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam --cures $(filter --write,$(ARGS))
 
 $(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
 	@for python in $(PYTHON); do \

@@ -1,10 +1,12 @@
-"""Examines the doctor: `python -m benchmarks.exam [--cases PART] [--tuned] [--write]`.
+"""Examines the doctor: `python -m benchmarks.exam [--cures] [--cases PART] [--tuned] [--write]`.
 
 Trains each case once and keeps its weights and its measurements in the folder `.exam`, so that
-rules are tuned without training anew.
+rules are tuned without training anew, and an exam that was interrupted goes on. `--cures` tries
+the remedies of ten ill cases, which are kept there, too.
 """
 
 import argparse
+import json
 import os
 import pickle
 import sys
@@ -14,18 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import cures
 from .cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".exam"
 PAGE = Path(__file__).with_name("EXAM.md")
-HEAD = """# The doctor's exam
-
-Written by `python -m benchmarks.exam --write`: small VAEs of binary digits, gray images and short
-text, each with one planted mistake, and healthy ones among them. A cause counts as named if it
-comes first, or if one of the first two remedies removes it.
-
-"""
+#: What orders the remedies.
+TRIED = ROOT / "metrics" / "diagnosis" / "tried.json"
 
 
 def trained(case):
@@ -36,11 +34,14 @@ def trained(case):
     file = CACHE / f"{slug(case)}.npz"
     ours = isinstance(case.recipe, dict)
     if not file.exists():
-        model = (zoo_vae.train if ours else _train_keras)(*((case, x) if ours else (case, x)))
+        model = zoo_vae.train(case, x) if ours else keras_vae.train(case.recipe, x)
         values = [np.array(w) for w in model.get_weights()] if ours else keras_vae.values_of(model)
         CACHE.mkdir(exist_ok=True)
-        np.savez(file, *values, steps=int(model.optimizer.iterations) if ours else 0)
-        return model if ours else model
+        # Complete or absent, also if the exam is interrupted.
+        partial = file.with_name(f".{os.getpid()}.npz")
+        np.savez(partial, *values, steps=int(model.optimizer.iterations) if ours else 0)
+        os.replace(partial, file)
+        return model
     values = np.load(file)
     arrays = [values[f"arr_{i}"] for i in range(len(values.files) - 1)]
     if ours:
@@ -53,12 +54,6 @@ def trained(case):
     parts = keras_vae.networks(case.recipe)
     keras_vae.set_values(parts, arrays)
     return parts
-
-
-def _train_keras(case, x):
-    from . import keras_vae
-
-    return keras_vae.train(case.recipe, x)
 
 
 def slug(case):
@@ -79,7 +74,23 @@ def examined(case):
     ours = isinstance(case.recipe, dict)
     parts = (model, None, examined) if ours else (*model, examined, case.told())
     found = examine(*parts, **more)
-    file.write_bytes(pickle.dumps(found))
+    _keep(file, pickle.dumps(found))
+    return found
+
+
+def _keep(file, content):
+    partial = file.with_name(f".{os.getpid()}")
+    partial.write_bytes(content)
+    os.replace(partial, file)
+
+
+def cured(case, fresh=False):
+    """What came of the trials of an ill case. Tried once, then read."""
+    file = CACHE / f"{slug(case)}.cures.json"
+    if file.exists() and not fresh:
+        return json.loads(file.read_text("utf-8"))
+    found = cures.tried(case, trained(case), scored(case).diagnosis)
+    _keep(file, json.dumps(found).encode())
     return found
 
 
@@ -129,11 +140,22 @@ def misses(scores):
             for word, right in (("verdict", s.verdict), ("cause", s.cause or not s.case.ill))
             if not right
         )
-        yield f"| {s.case.name} | {wrong} | {s.case.planted} | {s.diagnosis.verdict} | {said} |"
+        held = "yes" if s.case.held_out else ""
+        yield (
+            f"| {s.case.name} | {held} | {wrong} | {s.case.planted} | {s.diagnosis.verdict} | "
+            f"{said} |"
+        )
 
 
 def _share(number, total):
     return f"{number} of {total} ({number / max(total, 1):.0%})"
+
+
+def write(part, lines):
+    """Puts a table into its place on the page."""
+    begin, end = f"<!-- {part} -->\n", "<!-- end -->"
+    head, rest = PAGE.read_text("utf-8").split(begin)
+    PAGE.write_text(head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1], "utf-8")
 
 
 def main(arguments):
@@ -141,14 +163,36 @@ def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default="", help="only those with this in their name")
     parser.add_argument("--tuned", action="store_true", help="leave out those held out")
+    parser.add_argument("--cures", action="store_true", help="try the remedies of ten ill cases")
     parser.add_argument("--write", action="store_true", help="write the page EXAM.md")
     parser.add_argument("--fresh", action="store_true", help="measure anew what was trained")
     parser.add_argument("--show", action="store_true", help="print the diagnoses")
     given = parser.parse_args(arguments)
+    begun = sum(os.times()[:2])
+    (_cure if given.cures else _examine)(given)
+    print(f"{sum(os.times()[:2]) - begun:.0f} s of processor time")
+
+
+def _cure(given):
+    results = []
+    for case in cures.cases():
+        if given.cases in case.name:
+            results.append(cured(case, given.fresh))
+            if given.show:
+                print(json.dumps(results[-1], indent=1), flush=True)
+    records = cures.shown(results)
+    lines = [*cures.table(results), "", *cures.table_of(records)]
+    print("\n".join(lines))
+    if given.write and not given.cases:
+        write("cures", lines)
+        cures.write(records, TRIED)
+
+
+def _examine(given):
     cases = [case for case in CASES if given.cases in case.name]
     if given.tuned:
         cases = [case for case in cases if not case.held_out]
-    scores, begun = [], sum(os.times()[:2])
+    scores = []
     for case in cases:
         if given.fresh:
             (CACHE / f"{slug(case)}.pickle").unlink(missing_ok=True)
@@ -165,18 +209,19 @@ def main(arguments):
         if given.show:
             print(f"=== {case.name}\n{last.diagnosis}\n")
     lines = [
+        f"{len(scores)} of {len(CASES)} cases.",
+        "",
         "| cases | right verdicts | causes named | healthy ones called ill |",
         "| --- | --- | --- | --- |",
         *table(scores),
         "",
-        "| missed | what | planted | verdict | causes |",
-        "| --- | --- | --- | --- | --- |",
+        "| missed | held out | what | planted | verdict | causes |",
+        "| --- | --- | --- | --- | --- | --- |",
         *misses(scores),
     ]
     print("\n".join(lines))
-    print(f"{len(scores)} cases in {sum(os.times()[:2]) - begun:.0f} s of processor time")
     if given.write:
-        PAGE.write_text(HEAD + "\n".join(lines) + "\n", "utf-8")
+        write("score", lines)
 
 
 if __name__ == "__main__":

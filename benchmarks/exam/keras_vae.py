@@ -258,14 +258,12 @@ class _EveryEpoch(keras.callbacks.Callback):
             self.kl_weight.assign(share * self.recipe.kl_weight)
 
 
-def train(recipe, x):
-    """Trains what a recipe says on `x`.
+def written(recipe, encoder, decoder):
+    """The VAE of two networks as a recipe writes it, uncompiled.
 
     Returns:
-        `(encoder, decoder)`.
+        `(model, loss, weight)`: what `compile` is to have, and the variable that weighs the KL.
     """
-    keras.utils.set_random_seed(0)
-    encoder, decoder = networks(recipe)
     on_tensorflow = keras.backend.backend() == "tensorflow"
     loss = None
     if recipe.style == "add_loss":
@@ -284,6 +282,28 @@ def train(recipe, x):
         model = kind(recipe, encoder, decoder)
         weight = model.weight
         loss = _Reconstruction(recipe) if kind is AddsLossInCall else None
+    return model, loss, weight
+
+
+def compiled(recipe, encoder, decoder):
+    """The same, compiled to be trained."""
+    model, loss, _ = written(recipe, encoder, decoder)
+    model.compile(
+        keras.optimizers.Adam(recipe.learning_rate), loss, jit_compile=False,
+        steps_per_execution=10,
+    )  # fmt: skip
+    return model
+
+
+def train(recipe, x):
+    """Trains what a recipe says on `x`.
+
+    Returns:
+        `(encoder, decoder)`.
+    """
+    keras.utils.set_random_seed(0)
+    encoder, decoder = networks(recipe)
+    model, loss, weight = written(recipe, encoder, decoder)
     if recipe.frozen and not recipe.frozen_after:
         {"encoder": encoder, "decoder": decoder}[recipe.frozen].trainable = False
 

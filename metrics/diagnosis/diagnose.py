@@ -23,6 +23,7 @@ from .measure import LARGE_INPUTS, STAGES, Measurements, measure
 from .probes import probe_data, weights_not_finite
 from .reference import reference, wants_reference
 from .remedies import remedies
+from .tried import is_vain
 
 if TYPE_CHECKING:
     from typing import Any
@@ -470,9 +471,12 @@ def _with_causes(findings, blamed):
 
 
 def _remedies(findings, blamed, found):
-    """Those of the causes first, then those of what is seen."""
+    """Those of the causes first, then those of what is seen; last those that never helped."""
     own = [dataclasses.replace(cause.remedy, cause=cause.name) for cause in blamed]
-    return tuple(dict.fromkeys([*own, *remedies(findings, found)]))
+    verdict = findings[0].name if findings else "healthy"
+    vain = [remedy for remedy in own if is_vain(verdict, remedy.change)]
+    others = [remedy for remedy in own if remedy not in vain]
+    return tuple(dict.fromkeys([*others, *remedies(findings, found), *vain]))
 
 
 def _worth(known, findings):

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .rules import decoder_reads, dimensions, presses
+from .tried import ordered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +49,17 @@ _OF_LARGE_INPUTS = {"variance_blow_up", "prior_hole", "lagging_encoder", "under_
 
 
 def remedies(findings: Sequence[Finding], found: Measurements) -> tuple[Remedy, ...]:
-    """Ranked remedies for the faults that are no mere consequence of others, without repeats."""
+    """Remedies for the faults that are no mere consequence of others, without repeats.
+
+    Those of a fault are in the order of what trials have shown.
+    """
     size = len(found.arrays["capacity"]) if "capacity" in found.arrays else 32
     chosen = []
     for finding in findings:
         if finding.consequence_of is None:
             if "large inputs" in found.traits and finding.name in _OF_LARGE_INPUTS:
                 chosen.append(_STANDARDIZE)
-            chosen += _REMEDIES.get(finding.name, _none)(found, size)
+            chosen += ordered(finding.name, _REMEDIES.get(finding.name, _none)(found, size))
     if "text" in found.traits:
         chosen = [_for_text(remedy) for remedy in chosen]
     return tuple(dict.fromkeys(chosen))
@@ -116,8 +120,9 @@ def _full_collapse_remedies(found, size):
         _du(found, size, 0.8),
         *([_diverse(size)] if strong else []),
         Remedy(
-            "Or add its layer to your model",
-            "Change one line at the mean output; keep objective and decoder.",
+            "Batch-normalize the means of your model",
+            "Pinned gains keep the means apart: one line at the mean output; objective and decoder "
+            "stay.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
             change={"gamma": 0.5},
         ),
@@ -146,6 +151,7 @@ def _decoder_ignores_z_remedies(found, size):
             "Lower the KL weight while the decoder learns to use z",
             "Under a small weight the codes are precise, and the decoder can use them.",
             "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+            change={"ramp": 1.0 / 3.0},
         ),
         Remedy(
             "Reward diverse posteriors in the objective",
@@ -163,18 +169,19 @@ def _partial_collapse_remedies(found, size):
         "Lower the KL weight to that of the bound",
         "A larger weight collapses dimensions that the bound would keep.",
         f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+        change={"beta": 1.0},
     )
     return [
         *([lower] if presses(found) else []),
         _du(found, size, 0.9),
         Remedy(
-            "Or pin the gain of every dimension",
+            "Pin the gain of every dimension",
             "Each dimension keeps Var(mean_d) = gamma^2, so none can collapse.",
             'z_mean = layers.MeanBatchNorm(gamma=0.5, mode="fixed")(z_mean)',
             change={"gamma": 0.5},
         ),
         Remedy(
-            "Or free bits per dimension",
+            "Give every dimension free bits",
             "The first 0.1 nats of each dimension are free.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.1)",
             change={"free_bits": 0.1},
@@ -192,7 +199,8 @@ def _lagging_encoder_remedies(found, size):
         Remedy(
             "Start with a small KL weight",
             "Under a small KL weight it follows the decoder's true posterior more easily.",
-            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.1)]",
+            "callbacks=[callbacks.KLAnnealing(epochs=10, start=0.0)]",
+            change={"ramp": 1.0 / 3.0},
         ),
         Remedy(
             "Make the encoder stronger",
@@ -225,12 +233,14 @@ def _prior_hole_remedies(found, size):
             "Pin the moments of the means",
             "Batch-normalized means are centered and of one size.",
             'z_mean = layers.MeanBatchNorm(gamma=0.7, mode="fixed")(z_mean)',
+            change={"gamma": 0.7},
         ),
         *([] if "learned_prior" in found.traits else _learned_priors(found, size)),
         Remedy(
             "Charge the full KL",
             "Below weight 1 codes can move away from the prior.",
             "objective=losses.ELBO(beta=1.0)",
+            change={"beta": 1.0},
         ),
         Remedy(
             "Learn the moments of the codes",
@@ -246,11 +256,13 @@ def _variance_blow_up_remedies(found, size):
             "Charge both terms of the KL",
             "Its terms var - log var keep the variance at or below the prior's.",
             "objective=losses.ELBO(beta=1.0)",
+            change={"beta": 1.0},
         ),
         Remedy(
             "Clip gradients and start with a smaller step",
             "One large step through exp(log_var) can make training diverge.",
             "model.compile(optimizer=keras.optimizers.Adam(1e-4, clipnorm=1.0))",
+            change={"rate": 0.1, "clip": 1.0},
         ),
         Remedy(
             "Bound the log-variance in the encoder",
@@ -272,21 +284,25 @@ def _over_regularized_remedies(found, size):
             f"The variances imply a weight of {found.value('implied_weight'):.2g}; the bound's "
             "own is 1.",
             f"zoo.BetaVAE(encoder, decoder, latent_dim={size}, beta=1.0)",
+            change={"beta": 1.0},
         ),
         Remedy(
-            "Keep the weight, but make the first nats free",
+            "Make the first nats free",
             "Information up to the floor is not charged.",
             f"zoo.FreeBitsVAE(encoder, decoder, latent_dim={size}, free_bits=0.5)",
+            change={"free_bits": 0.5},
         ),
         Remedy(
             "Raise the weight slowly",
             "The code becomes informative before the KL counts in full.",
             "callbacks=[callbacks.KLAnnealing(epochs=20, start=0.0, stop=1.0)]",
+            change={"ramp": 1.0 / 3.0},
         ),
         Remedy(
             "Set the rate by the size of the means instead",
             "Batch-normalized means have a rate of at least D gamma^2 / 2 nats at any weight.",
             f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
+            change={"gamma": 0.5, "keep_prob": 0.9},
         ),
     ]
 
@@ -297,6 +313,7 @@ def _under_regularized_remedies(found, size):
             "Charge the KL at weight 1",
             "Samples from the prior and the likelihood are valid only then.",
             f"zoo.VAE(encoder, decoder, latent_dim={size}, objective=losses.ELBO(beta=1.0))",
+            change={"beta": 1.0},
         ),
         Remedy(
             "Floor the variances",

@@ -21,6 +21,7 @@ from ..subject import as_subject, check_array, posterior_from
 from .diagnose import diagnose
 from .remedies import Remedy
 from .trainer import BATCH, Changes, Pair, fresh, seeded, train
+from .tried import ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ HELD_OUT, MOST_HELD_OUT, DRAWS = 0.25, 1000, 64
 LEAST_STEPS, MOST_STEPS, TIMED_STEPS = 100, 20_000, 50
 #: Standard errors that a difference must exceed.
 ERRORS = 3.0
-#: What is tried where the doctor has fewer remedies to try, in the order of its exam's trials.
+#: What is tried where the doctor has fewer remedies to try.
 GENERAL = (
     Remedy(
         "Batch-normalize the means, drop variances",
@@ -370,7 +371,7 @@ def _seconds(budget):
 def _chosen(diagnosis, number):
     """The first remedies that can be tried, each change once."""
     found = {}
-    for remedy in (*diagnosis.remedies, *GENERAL):
+    for remedy in (*diagnosis.remedies, *ordered(diagnosis.verdict, GENERAL)):
         if remedy.change:
             found.setdefault(json.dumps(remedy.change, sort_keys=True), remedy)
     return list(found.values())[:number]

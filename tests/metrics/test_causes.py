@@ -1,5 +1,7 @@
 """The causes behind a diagnosis, on models whose posterior is known and then broken."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ from keras import ops
 
 from vaezoo import layers
 from vaezoo.metrics import diagnose, try_remedies
-from vaezoo.metrics.diagnosis import causes
+from vaezoo.metrics.diagnosis import causes, tried
 from vaezoo.metrics.diagnosis.reference import Reference
+from vaezoo.metrics.diagnosis.trainer import Changes
 
 D, EVENT, NOISE = 2, 6, 0.4
 
@@ -240,26 +243,26 @@ def test_remedies_are_tried_on_networks_made_anew(linear):
         (encoder, decoder), linear.x, linear.likelihood, steps=150, remedies=1, beta=50.0,
         learning_rate=1e-2, diagnosis=examined(linear, encoder, decoder),
     )  # fmt: skip
-    original, tried = found.trials
+    original, first = found.trials
     assert original.remedy is None
     assert found.held_out == 75
-    paired = tried.nll.per_example - original.nll.per_example
-    np.testing.assert_allclose(tried.difference.value, paired.mean())
-    assert tried.helped == (paired.mean() < -3.0 * paired.std(ddof=1) / np.sqrt(75))
+    paired = first.nll.per_example - original.nll.per_example
+    np.testing.assert_allclose(first.difference.value, paired.mean())
+    assert first.helped == (paired.mean() < -3.0 * paired.std(ddof=1) / np.sqrt(75))
     # A KL charged 50 times has no code; batch-normalized means have one.
-    assert original.rate.value < 0.2 < tried.rate.value
-    assert found.winner is tried
+    assert original.rate.value < 0.2 < first.rate.value
+    assert found.winner is first
     assert "winner" in str(found)
     assert "What it gave when we tried" in found.to_html()
     assert "a KL of weight 50 (as given), by Adam at 0.01" in found.assumed
     assert found.assumed in str(found)
     assert found.assumed in found.to_html()
     # What the remedy put behind the encoder goes along with it.
-    kept, same = tried.model
+    kept, same = first.model
     again = diagnose(kept, same, linear.x, linear.likelihood, refinement_steps=0, trials=False)
-    assert again.measurements["rate"].value == pytest.approx(tried.rate.value, rel=0.2)
+    assert again.measurements["rate"].value == pytest.approx(first.rate.value, rel=0.2)
     pinned = any(isinstance(layer, layers.MeanBatchNorm) for layer in kept.layers)
-    assert pinned == ("gamma" in tried.remedy.change)
+    assert pinned == ("gamma" in first.remedy.change)
     for old, new in zip(before, encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -376,3 +379,45 @@ def test_spare_dimensions_need_not_be_silent(sizes, wide):
     if wide:
         assert "9 of 12 dimensions carry less than 0.1 nats" in found.evidence[0]
         assert found.remedies[0].what.startswith("Use 3 dimensions")
+
+
+def record(change, tried, helped, share):
+    key = ("full_collapse", json.dumps(change))
+    return key, {"tried": tried, "helped": helped, "share": share}
+
+
+@pytest.mark.one_backend
+def test_remedies_are_ordered_by_what_trials_have_shown(monkeypatch, linear):
+    ramp = {"ramp": 1.0 / 3.0}
+    shown = dict([record(ramp, 3, 0, 0.0), record({"gamma": 0.5}, 3, 3, 0.6)])
+    shown |= dict([record({"free_bits": 0.1}, 3, 3, 0.9)])
+
+    def changes():
+        empty = examined(linear, lambda x: constant(*linear.encoder(x)))
+        assert empty.verdict == "full_collapse"
+        return [remedy.change for remedy in empty.remedies if not remedy.cause]
+
+    monkeypatch.setattr(tried, "_records", dict)
+    untried = changes()
+    monkeypatch.setattr(tried, "_records", lambda: shown)
+    ordered = changes()
+    assert untried != ordered
+    assert ordered[:2] == [{"free_bits": 0.1}, {"gamma": 0.5}]
+    assert ordered[-1] == ramp
+    # What was not tried keeps its order.
+    known = [{"free_bits": 0.1}, {"gamma": 0.5}, ramp]
+    assert [c for c in ordered if c not in known] == [c for c in untried if c not in known]
+    assert tried.is_vain("full_collapse", ramp)
+    assert not tried.is_vain("prior_hole", ramp)
+    assert tried.worth("full_collapse", {"gamma": 0.5}) == pytest.approx((3 * 0.6 + 1) / 5)
+    assert tried.worth("prior_hole", ramp) == tried.worth("full_collapse", {}) == 0.5
+
+
+@pytest.mark.one_backend
+def test_the_record_of_trials_is_whole():
+    records = json.loads(tried.FILE.read_text("utf-8"))
+    assert records
+    for one in records:
+        assert 0 <= one["helped"] <= one["tried"]
+        assert 0.0 <= one["share"] <= 1.0
+        assert set(one["change"]) <= set(Changes._fields)
