@@ -60,10 +60,14 @@ def page(diagnosis: Diagnosis, trials: Trials | None = None) -> str:
         body.append(f"<p>{_text(diagnosis.worth)}</p>")
     body += ["<h2>How we know</h2>", _list(diagnosis.evidence)]
     if diagnosis.remedies:
-        body += ["<h2>What to change</h2>", _remedies(diagnosis.remedies[:3], 1)]
+        body += ["<h2>What to change</h2>", _remedies(diagnosis.remedies[:3], 1, trials)]
         if len(diagnosis.remedies) > 3:
-            body.append("<details><summary>Further remedies</summary>")
-            body += [_remedies(diagnosis.remedies[3:], 4), "</details>"]
+            # What has helped best is not hidden.
+            best = trials is not None and trials.winner
+            found = best and any(_trial_of(r, trials) is best for r in diagnosis.remedies[3:])
+            opened = " open" if found else ""
+            body.append(f"<details{opened}><summary>Further remedies</summary>")
+            body += [_remedies(diagnosis.remedies[3:], 4, trials), "</details>"]
     if trials is not None:
         body += ["<h2>What it gave when we tried</h2>", *_trials(trials)]
     for finding in diagnosis.findings[1:]:
@@ -94,9 +98,27 @@ def _list(sentences):
     return "<ul>" + "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
-def _remedies(remedies, start):
+def _trial_of(remedy, trials):
+    """The trial of a remedy, or of another one with the same change."""
+    if trials is None or not remedy.change:
+        return None
+    return next((t for t in trials.trials[1:] if t.remedy.change == remedy.change), None)
+
+
+def _remedies(remedies, start, trials):
+    def outcome(remedy):
+        trial = _trial_of(remedy, trials)
+        if trial is None:
+            return ""
+        word = "It helped" if trial.helped else "It did not help"
+        gain = trial.difference
+        told = f"NLL {gain.value:+.2f} +- {gain.standard_error:.2f}"
+        if not math.isfinite(gain.value):
+            told = f"NLL {trial.nll.value:.2f}, against {trials.trials[0].nll.value:.2f}"
+        return f" <b>{word} when we tried: {told}.</b>"
+
     items = "".join(
-        f"<li><b>{_text(remedy.what)}.</b> {_text(remedy.why)}"
+        f"<li><b>{_text(remedy.what)}.</b> {_text(remedy.why)}{outcome(remedy)}"
         f"<pre><code>{_text(remedy.code)}</code></pre></li>"
         for remedy in remedies
     )
@@ -115,7 +137,7 @@ def _causes(causes):
 def _trials(trials):
     """Table of the trials, what came of them, and their pictures side by side."""
     head, *rows = trials.rows()
-    numbers = range(1, len(head) - 1)
+    numbers = range(2, len(head))
     lines = [
         "<tr>"
         + "".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 import warnings
@@ -239,6 +240,8 @@ def train(
             warnings.filterwarnings("ignore", message="`beta` reaches")
             found = model.fit(**given, batch_size=rows, shuffle=False, verbose=0)
         if losses is not None:
-            losses.append(float(found.history["loss"][-1]))
+            # A training step of its user may report it under another name, or not at all.
+            values = found.history.get("loss") or next(iter(found.history.values()), [math.nan])
+            losses.append(float(values[-1]))
         taken += len(chosen) // rows
     return taken

@@ -128,6 +128,11 @@ class Trials:
                 "errors."
             )
         gain = self.winner.difference
+        if not math.isfinite(gain.value):
+            return (
+                f"{self.winner.name}: the NLL is {self.winner.nll.value:.2f} nats, and that of the "
+                "original recipe, which diverged, is not finite."
+            )
         return (
             f"{self.winner.name}: the NLL falls by {-gain.value:.2f} +- {gain.standard_error:.2f} "
             "nats."
@@ -135,7 +140,8 @@ class Trials:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells of the table, its heading first."""
-        heading = ("recipe", "NLL", "bound", "rate", "active", "information", "NLL - original", "")
+        # On a narrow page the first columns are seen.
+        heading = ("recipe", "", "NLL", "NLL - original", "bound", "rate", "active", "information")
         found: list[tuple[str, ...]] = [heading]
         for trial in self.trials:
             verdict = "original" if trial.remedy is None else "did not help"
@@ -144,11 +150,12 @@ class Trials:
             found.append(
                 (
                     trial.name,
-                    *(_short(value) for value in (trial.nll, trial.bound, trial.rate)),
+                    verdict,
+                    _short(trial.nll),
+                    "" if trial.difference is None else _short(trial.difference),
+                    *(_short(value) for value in (trial.bound, trial.rate)),
                     str(trial.active_units),
                     "-" if trial.information is None else _short(trial.information),
-                    "" if trial.difference is None else _short(trial.difference),
-                    verdict,
                 )
             )
         return found
@@ -158,7 +165,7 @@ class Trials:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [
             "  ".join(
-                cell.ljust(width) if i in (0, 7) else cell.rjust(width)
+                cell.ljust(width) if i < 2 else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in rows
@@ -306,7 +313,10 @@ def try_remedies(
             other = "a VAE" if name == "build" else other
             raise ValueError(f"`{name}` goes with {other}. Received: {name}={value!r}")
     for name, function in (("recipe", recipe), ("build", build)):
-        if function is not None and not callable(function):
+        # A Keras model can be called, too, and makes no other one.
+        if function is not None and (
+            not callable(function) or isinstance(function, keras.layers.Layer)
+        ):
             raise TypeError(f"`{name}` must be a function. Received: {name}={function!r}")
     if diagnosis is None:
         given = (*pair, array, likelihood) if pair else (model, array)
@@ -485,8 +495,10 @@ def _as_written(diagnosis, beta):
     elif diagnosis.causes and diagnosis.causes[0].name == "mean_instead_of_sum":
         found["beta"] = float(values)
     elif weight is not None and causes & {"kl_weight_heavy", "kl_weight_light"}:
-        rate = diagnosis.measurements["rate"].value
-        found["beta"] = max(0.0, weight.value) if rate > 0.01 else float(values)
+        heavy = "kl_weight_heavy" in causes
+        # Of an empty code the posteriors do not tell by how much.
+        hidden = diagnosis.measurements["rate"].value <= 0.01 or (heavy and weight.value < 1.0)
+        found["beta"] = float(values) if hidden else max(0.0, weight.value)
     if "trained_without_sampling" in causes:
         found["sample"] = False
     return found
@@ -562,8 +574,11 @@ def _scored(made, remedy, test, seed, original):
         difference = mean_estimate(
             nll.per_example - original.nll.per_example, estimator="NLL - original", unit="nats"
         )
-        finite = math.isfinite(difference.value)
-        helped = finite and difference.value < -ERRORS * difference.standard_error
+        if math.isfinite(difference.value):
+            helped = difference.value < -ERRORS * difference.standard_error
+        else:
+            # Of an original that diverged nothing can be told but that.
+            helped = math.isfinite(nll.value) and not math.isfinite(original.nll.value)
     name = "original recipe" if remedy is None else remedy.what
     return Trial(name, remedy, nll, *short[:4], difference, helped, made.parts, short[4])
 

@@ -254,6 +254,7 @@ def test_remedies_are_tried_on_networks_made_anew(linear):
     assert found.winner is first
     assert "winner" in str(found)
     assert "What it gave when we tried" in found.to_html()
+    assert f"It helped when we tried: NLL {first.difference.value:+.2f}" in found.to_html()
     assert "a KL of weight 50 (as given), by Adam at 0.01" in found.assumed
     assert found.assumed in str(found)
     assert found.assumed in found.to_html()
@@ -304,11 +305,33 @@ def test_the_original_is_trained_by_the_recipe_of_its_user(linear):
     assert len(found.trials[0].losses) == 1
 
 
+@pytest.mark.large
+def test_a_remedy_of_what_diverged_helps(linear):
+    def recipe(encoder, decoder):
+        vae = AddsTwice(encoder, decoder, 1.0)
+        vae.compile(keras.optimizers.SGD(1e4), loss="mse")
+        return vae
+
+    pair = small_networks()
+    found = try_remedies(
+        pair, linear.x, linear.likelihood, steps=20, remedies=1, recipe=recipe,
+        diagnosis=examined(linear, *pair),
+    )  # fmt: skip
+    original, first = found.trials
+    assert not np.isfinite(original.nll.value)
+    assert np.isfinite(first.nll.value)
+    assert first.helped
+    assert "original recipe, which diverged, is not finite" in found.outcome
+    assert found.outcome in found.to_html()
+    found.to_json()
+
+
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"recipe": "elbo"}, TypeError, "`recipe` must be a function. Received: recipe='elbo'"),
+        ({"recipe": keras.Sequential()}, TypeError, "`recipe` must be a function"),
         ({"recipe": lambda e, d: None}, TypeError, "`recipe` must return a keras.Model"),
         ({"recipe": lambda e, d: keras.Sequential()}, ValueError, "the networks that it is given"),
         ({"recipe": AddsTwice, "beta": 2.0}, ValueError, "`beta` goes with a pair without"),
