@@ -90,7 +90,9 @@ def conv(
     if usual and not grouped and on_jax_cpu():
         if size == (1, 1):
             inputs = inputs[:, :: by[0], :: by[1]]
-            return ops.matmul(inputs, kernel[0, 0])
+            # Of matrices: XLA would turn the images around for the gradient by the kernel.
+            flat = ops.matmul(ops.reshape(inputs, (-1, kernel.shape[2])), kernel[0, 0])
+            return ops.reshape(flat, (-1, *inputs.shape[1:3], kernel.shape[3]))
         if size == grid and padding == "valid":
             # The kernel's number of inputs is known where it is applied, the batch may not be.
             flat = ops.reshape(inputs, (-1, size[0] * size[1] * kernel.shape[2]))

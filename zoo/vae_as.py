@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000
-#: The same for `"entropy"`, which takes all its logits. At 24,345 and 55,000 classes a tree's steps
-#: took 0.60 and 0.48 of the flat head's processor time on JAX, and 0.74 and 0.76 on TensorFlow
-#: (`python -m benchmarks.softmax time`). Fewer were not measured on JAX; the lines through these
-#: meet at about 9,000.
-TREE_FROM, TREE_FROM_ON_JAX = 10_000, 24_000
+#: The same for `"entropy"`, which takes all its logits. A tree's steps took 0.68, 0.74 and 0.76 of the
+#: flat head's processor time at 10,000, 24,345 and 55,000 classes on TensorFlow, and 0.80, 0.60 and
+#: 0.48 on JAX (`python -m benchmarks.softmax time`). Fewer were not measured.
+TREE_FROM = 10_000
 #: Step of a tree's rows, see `HierarchicalSoftmax`.
 ROW_LEARNING_RATE = 0.01
 
@@ -166,8 +165,7 @@ def auxiliary_softmax(
         beta: Non-negative float, weight of marginal divergence in the loss.
         estimator: Of mutual information, see `AuxiliarySoftmax`.
         softmax: `"flat"`, `"tree"`, or `"auto"`, the faster one: the tree above 1,000 classes; for
-            `"entropy"`, which takes the logits of all classes by either head, above 10,000, and on
-            JAX above 24,000.
+            `"entropy"`, which takes the logits of all classes by either head, above 10,000.
         num_labels: Optional positive int V of at most N, classes that the examples share.
         hidden_units: Widths of the classifier's hidden layers.
         activation: Their activation.
@@ -213,7 +211,4 @@ def _faster_softmax(estimator, labels):
     if estimator == "entropy_sampled":
         # It follows a path of the tree.
         return "tree"
-    if estimator == "entropy":
-        on_jax = keras.backend.backend() == "jax"
-        return "tree" if labels > (TREE_FROM_ON_JAX if on_jax else TREE_FROM) else "flat"
-    return "tree" if labels > PATHS_FROM else "flat"
+    return "tree" if labels > (TREE_FROM if estimator == "entropy" else PATHS_FROM) else "flat"
