@@ -89,6 +89,7 @@ bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks.softmax $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.text $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.networks $(filter --write,$(ARGS))
+	@$(VENV)/bin/python -m benchmarks.starts $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.memory $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.idle $(filter --write,$(ARGS))
 	@$(VENV)/bin/python -m benchmarks.xla $(filter --write,$(ARGS))

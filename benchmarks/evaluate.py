@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 from .__main__ import HERE, PEERS, machine, publish, yes
-from .protocol import confined
+from .networks import peak
+from .protocol import DRAW_FLOP, confined
 
 NUM_SAMPLES, IMAGES = 500, 1000
 #: How much less processor time a likelihood is to take than pythae's.
@@ -70,6 +71,12 @@ def likelihood(folder, images):
             f"| {name} | {result['cpu']:.1f} | {result['seconds']:.1f} | {result['value']:.3f} "
             f"| {ratio:.2f} | {wall:.2f} | {judged} |"
         )
+    speed = peak()
+    least = images * NUM_SAMPLES * DRAW_FLOP / speed
+    yield (
+        f"| products of the decoder alone, {speed / 1e9:.0f} GFLOP/s a core | {least:.1f} | - | - "
+        f"| {peer['cpu'] / least:.2f} | - | - | - |"
+    )
 
 
 def information():

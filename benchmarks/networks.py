@@ -45,6 +45,17 @@ def paired(found, peer, field):
     )
 
 
+def peak_of(found):
+    """Floating-point operations a second of a large product, the best of its bursts."""
+    return max(burst.steps / burst.cpu for burst in found) * PRODUCT_FLOP
+
+
+def peak(rounds=5, cores=1):
+    """The same, measured alone: what a floor is computed from."""
+    contestant = (str(PEERS), ["torch_networks_worker.py", PEAK], TF)
+    return peak_of(bursts({PEAK: contestant}, rounds, cores)[PEAK])
+
+
 def flop(kind):
     """Floating-point operations of a step's products, or None where nothing counts them."""
     if kind not in NETWORKS:
@@ -70,7 +81,7 @@ COLUMNS = (
 def rows_of(kind, rounds, cores):
     """The rows of a kind of networks, without its name."""
     found = bursts(contestants(kind), rounds, cores)
-    peak = max(burst.steps / burst.cpu for burst in found.pop(PEAK)) * PRODUCT_FLOP
+    speed = peak_of(found.pop(PEAK))
     goal, peer = KINDS[kind], found[PEER]
     for name, times in found.items():
         ratio = paired(times, peer, "cpu")
@@ -89,8 +100,8 @@ def rows_of(kind, rounds, cores):
         ]
     products = flop(kind)
     if products is not None:
-        least = 1e3 * products / peak
-        name = f"products alone, {peak / 1e9:.0f} GFLOP/s a core"
+        least = 1e3 * products / speed
+        name = f"products alone, {speed / 1e9:.0f} GFLOP/s a core"
         ratio = f"{least / milliseconds(peer, 'cpu'):.2f}"
         yield [name, f"{least:.1f}", "-", ratio, *["-"] * 5]
 

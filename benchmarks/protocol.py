@@ -62,6 +62,36 @@ NETWORKS = {
 }
 
 
+class Aggressive(NamedTuple):
+    """Dense networks whose encoder takes many steps for each of the decoder."""
+
+    pixels: int
+    hidden: int
+    latent_dim: int
+    batch_size: int
+    #: Outer steps of a burst.
+    steps: int
+
+    @property
+    def flop(self):
+        """Floating-point operations of the products of an outer step."""
+        first, middle = self.pixels * self.hidden, self.hidden**2
+        encoder = first + middle + 2 * self.hidden * self.latent_dim
+        decoder = self.latent_dim * self.hidden + middle + first
+        forward = encoder + decoder
+        # Through the decoder only the gradients by its inputs are wanted, and none by the data.
+        inner = forward + decoder + 2 * encoder - first
+        outer = forward + 2 * decoder - self.latent_dim * self.hidden
+        return 2 * self.batch_size * (INNER * inner + outer)
+
+
+#: Steps of the encoder for each of the decoder, and the networks.
+INNER = 99
+AGGRESSIVE = {"small": Aggressive(64, 256, 16, 64, 20), "dense": Aggressive(784, 500, 32, 50, 4)}
+
+#: Floating-point operations of the products of a likelihood, for a draw: the dense decoder's.
+DRAW_FLOP = 2 * (LATENT_DIM * HIDDEN + HIDDEN**2 + HIDDEN * PIXELS)
+
 #: A contestant that multiplies large matrices alone, and what a product takes.
 PEAK, PRODUCT_SIZE = "peak", 2048
 PRODUCT_FLOP = 2 * PRODUCT_SIZE**3

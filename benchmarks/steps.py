@@ -9,6 +9,8 @@ import statistics
 
 from .__main__ import OURS, bursts, machine, publish, yes
 from .flows import BACKENDS
+from .networks import peak
+from .protocol import AGGRESSIVE
 
 SIZES = {
     "64-256-256-16, batch 64": "small",
@@ -45,16 +47,27 @@ def table(backend, rounds):
                 f"| {networks} | {name} | {min(cpu):.2f} | {statistics.median(cpu):.2f} "
                 f"| {min(_milliseconds(times, 'wall')):.2f} | {price:.1f} |"
             )
+        # The speed of products changes from hour to hour.
+        speed = peak()
+        floor = 1e3 * AGGRESSIVE[size].flop / speed
+        yield (
+            f"| {networks} | products of AggVAE's step alone, {speed / 1e9:.0f} GFLOP/s a core "
+            f"| {floor:.2f} | - | - | - |"
+        )
         wall = min(_milliseconds(host, "wall")) / min(_milliseconds(loop, "wall"))
-        ratios.append((networks, statistics.median(_ratios(host, loop, "cpu")), wall))
+        most = statistics.median(_milliseconds(host, "cpu")) / floor
+        ratios.append((networks, statistics.median(_ratios(host, loop, "cpu")), wall, most))
     yield ""
     yield (
         "| compiled loop against host loop | CPU, paired by round, median "
-        "| by the clock, fastest bursts | goal | met, by CPU |"
+        "| by the clock, fastest bursts | goal | met, by CPU | host loop against products alone |"
     )
-    yield "| --- | --- | --- | --- | --- |"
-    for networks, cpu, wall in ratios:
-        yield f"| {networks} | {cpu:.2f} | {wall:.2f} | at least {TARGET} | {yes(cpu >= TARGET)} |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for networks, cpu, wall, most in ratios:
+        yield (
+            f"| {networks} | {cpu:.2f} | {wall:.2f} | at least {TARGET} | {yes(cpu >= TARGET)} "
+            f"| {most:.2f} |"
+        )
 
 
 def _milliseconds(found, field):

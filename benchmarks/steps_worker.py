@@ -15,14 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
-from protocol import serve  # noqa: E402
+from protocol import AGGRESSIVE, INNER, serve  # noqa: E402
 
 from vaezoo import zoo  # noqa: E402
 from vaezoo.zoo.agg_vae.model import WINDOW  # noqa: E402
 
-INNER = 99
-#: Pixels, hidden units, codes, batch size, and outer steps of a burst.
-SIZES = {"small": (64, 256, 16, 64, 20), "dense": (784, 500, 32, 50, 4)}
 #: Plain steps for each aggressive one, so that bursts last alike.
 PLAIN = 50
 
@@ -30,7 +27,7 @@ PLAIN = 50
 def make(constructor, size, **options):
     """A compiled model that has been built, and its data."""
     keras.utils.set_random_seed(0)
-    pixels, hidden, latent_dim, batch_size, steps = SIZES[size]
+    pixels, hidden, latent_dim, batch_size, steps = AGGRESSIVE[size]
     encoder, decoder = zoo.networks.make(
         "mlp", (pixels,), latent_dim, hidden_units=(hidden, hidden)
     )

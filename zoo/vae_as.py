@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 #: Number of classes above which the tree is the faster head, where it follows paths alone.
 PATHS_FROM = 1000
-#: The same for `"entropy"`, which takes all its logits. A tree's steps took 0.68, 0.74 and 0.76 of the
-#: flat head's processor time at 10,000, 24,345 and 55,000 classes on TensorFlow, and 0.80, 0.60 and
-#: 0.48 on JAX (`python -m benchmarks.softmax time`). Fewer were not measured.
+#: The same for `"entropy"`, which takes all its logits. At 10,000, 24,345 and 55,000 classes a step
+#: of a tree took 0.68, 0.74 and 0.76 of the flat head's processor time on TensorFlow, and 0.80,
+#: 0.60 and 0.48 on JAX (`python -m benchmarks.softmax time`). Fewer were not measured.
 TREE_FROM = 10_000
 #: Step of a tree's rows, see `HierarchicalSoftmax`.
 ROW_LEARNING_RATE = 0.01
