@@ -83,22 +83,7 @@ lint: $(TOOLS) $(JAX) $(VAEZOO) $(TYPED)  ## Check style, imports, formatting, s
 	@$(VENV)/bin/mypy --package vaezoo
 
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
-	@$(VENV)/bin/python -m benchmarks $(ARGS)
-	@$(VENV)/bin/python -m benchmarks.evaluate $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.flows $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.softmax $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.text $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.networks $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.starts $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.memory $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.idle $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.xla $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.steps $(filter --write,$(ARGS))
-	@$(VENV)/bin/python -m benchmarks.refinement $(filter --write,$(ARGS))
-
-exam: $(TENSORFLOW) $(VAEZOO)  ## Examine the doctor: right verdicts, named causes, and cures.
-	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam $(ARGS)
-	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam --cures $(filter --write,$(ARGS))
+	@$(VENV)/bin/python -m benchmarks.all $(ARGS)
 
 $(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
 	@for python in $(PYTHON); do \
