@@ -114,6 +114,7 @@ def test_noise_in_inference_is_named(linear):
     assert found.causes[0].name == "noise_left_on"
 
 
+@pytest.mark.large_on_jax
 @pytest.mark.parametrize("arrived", [True, False])
 def test_moving_statistics_that_never_arrived_are_named(arrived):
     x = np.random.default_rng(0).normal(4.0, 3.0, size=(200, 6)).astype("float32")
