@@ -32,8 +32,8 @@ Readers = "dict[str, Callable[[str, Any], Array]]"
 
 
 def data_of(x: Any) -> Tensor:
-    """Returns the data of a batch, without what they are conditioned on."""
-    return x[DATA] if isinstance(x, dict) else x
+    """Returns the data of a batch, without what they are conditioned on; None where none are."""
+    return x.get(DATA) if isinstance(x, dict) else x
 
 
 def with_data(x: Any, data: Tensor) -> Any:

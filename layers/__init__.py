@@ -10,6 +10,7 @@ from .autoregressive_flow_prior import (
 from .conditions import (
     Condition,
     ConditionalEncoder,
+    ConditionalNormal,
     LabelCondition,
     NetworkCondition,
     VectorCondition,
@@ -69,6 +70,7 @@ __all__ = [
     "CholeskyReparam",
     "Condition",
     "ConditionalEncoder",
+    "ConditionalNormal",
     "ContinuousBernoulli",
     "DeltaHead",
     "DiagonalReparam",

@@ -21,6 +21,7 @@ from ..core.conditions import (
 )
 from ..core.frames import unframed
 from ..core.serialization import ArgumentsConfig
+from .priors import StandardNormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -483,3 +484,78 @@ def _checked_classes(classes: ArrayLike) -> Any:
     if len(set(found)) != len(found):
         raise wrong("classes", "different from each other", classes)
     return found
+
+
+@keras.saving.register_keras_serializable(package="vaezoo")
+class ConditionalNormal(StandardNormal):
+    """p(z|c) = N(m(c), diag(s(c)^2)) with a learned mean and variance, of a conditional model.
+
+        z = m(c) + s(c) * u,   u ~ N(0, I),   m = W_1 c + b_1,   log s = W_2 c + b_2
+
+    Starts as N(0, I).
+
+    Note:
+        Codes of the model are u, whose prior is N(0, I) under every condition: posteriors, rates
+        and metrics are of u, and the decoder gets z. KL divergences and likelihoods do not depend
+        on such a choice of coordinates, so all objectives stay as they are. `place` gives z.
+
+    Args:
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        z: Float tensor `(batch, K, D)`, u.
+
+    Returns:
+        log p(u), `(batch, K)` in nats.
+
+    Raises:
+        ValueError: If the model that it belongs to is not conditional.
+
+    Reference: Sohn et al. (2015), "Learning structured output representation using deep conditional
+    generative models", of which it is the Gaussian p(z|x) with a linear network.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._features: int | None = None
+
+    def bind_model(self, model: keras.Model) -> None:
+        if not isinstance(model.encoder, ConditionalEncoder):
+            raise ValueError(
+                "`prior` must not be a ConditionalNormal of a model without conditions: give it a "
+                f"`ConditionalEncoder`. Received: encoder={type(model.encoder).__name__}"
+            )
+        self._features = model.encoder.size
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        if self._features is None:
+            raise ValueError("`prior` must belong to a model. Received: a ConditionalNormal alone")
+        size = 2 * input_shape[-1]
+        self.kernel = self.add_weight(
+            shape=(self._features, size), initializer="zeros", name="kernel"
+        )
+        self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
+
+    def get_build_config(self) -> Config:
+        """Returns the shape of codes and the number of features of the conditions."""
+        config = super().get_build_config()
+        return config and {**config, "features": self._features}
+
+    def build_from_config(self, config: Config) -> None:
+        """Builds the prior as it was when it was saved, before it knows its model."""
+        config = dict(config)
+        self._features = config.pop("features")
+        super().build_from_config(config)
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns m(c) and log s(c), `(batch, D)` each, of the features of conditions."""
+        features = ops.cast(features, "float32")
+        return tuple(ops.split(ops.matmul(features, self.kernel) + self.bias, 2, axis=-1))
+
+    def place(self, u: Tensor, features: Tensor) -> Tensor:
+        """Returns z, of the shape of u, `(batch, D)` or `(batch, K, D)`."""
+        mean, log_scale = self.moments(features)
+        if len(u.shape) == 3:
+            mean, log_scale = mean[:, None], log_scale[:, None]
+        return ops.cast(mean, u.dtype) + ops.exp(ops.cast(log_scale, u.dtype)) * u

@@ -75,6 +75,11 @@ class VampPrior(Prior):
                 "`prior` must be a VampPrior of this model alone: its density is that of one "
                 f"encoder. Received: the prior of another model, {attached.name!r}"
             )
+        if getattr(model, "conditional", False):
+            raise ValueError(
+                "`prior` must not be a VampPrior of a conditional model, whose encoder takes "
+                "conditions that pseudo-inputs lack. Received: VampPrior"
+            )
         if not model.head.has_density:
             raise ValueError(
                 "`prior` can be a VampPrior only when the posterior has a density; a deterministic "

@@ -43,6 +43,7 @@ INSTANCES = [
     layers.LabelCondition(4),
     layers.LabelCondition(["b", "a"]),
     layers.VectorCondition(3),
+    layers.ConditionalNormal(),
     layers.NetworkCondition(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])),
     layers.ConditionalEncoder(keras.layers.Dense(4), {"digit": 10, "place": ["b", "a"]}),
     layers.DiagonalReparam(4, 2),

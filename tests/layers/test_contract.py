@@ -78,7 +78,7 @@ LAYERS = [
 # what is made of other layers, see `test_conditions.py`.
 ELSEWHERE = {
     *("AutoregressiveDecoder", "AutoregressiveImageDecoder", "Flow", "PosteriorHead", "Prior"),
-    *("Condition", "ConditionalEncoder", "NetworkCondition", "VampPrior"),
+    *("Condition", "ConditionalEncoder", "ConditionalNormal", "NetworkCondition", "VampPrior"),
 }
 
 

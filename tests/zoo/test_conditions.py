@@ -345,3 +345,58 @@ def test_bad_conditions_are_refused(model):
             keras.Sequential([keras.Input((LATENT,)), keras.layers.Dense(EVENT)]),
             latent_dim=LATENT,
         )
+
+
+# -- the prior p(z|c) ------------------------------------------------------------------------------
+
+
+def test_conditional_prior_moves_and_scales_codes():
+    keras.utils.set_random_seed(0)
+    model = make(prior=layers.ConditionalNormal(), seed=1)
+    model.build((None, EVENT))
+    plain = make(seed=1)
+    plain.build((None, EVENT))
+    plain.encoder.set_weights(model.encoder.get_weights())
+    plain.head.projection.set_weights(model.head.projection.get_weights())
+    plain.decoder.set_weights(model.decoder.get_weights())
+    # It starts as N(0, I).
+    np.testing.assert_allclose(
+        model.log_prob(BATCH, 2, seed=0), plain.log_prob(BATCH, 2, seed=0), rtol=1e-5
+    )
+    means, scales = np.random.default_rng(0).normal(size=(2, 4, LATENT)).astype("float32")
+    model.prior.kernel.assign(np.hstack([means, scales]))
+    codes = np.random.default_rng(1).normal(size=(4, LATENT)).astype("float32")
+    moved = means + np.exp(scales) * codes
+    expected = plain.decode(moved, condition=np.arange(4))
+    np.testing.assert_allclose(
+        model.decode(codes, condition=np.arange(4)), expected, rtol=1e-4, atol=1e-6
+    )
+    # Equal seeds draw equal u, and p(z|c) places them.
+    drawn = ops.convert_to_numpy(model.prior.sample(4, keras.random.SeedGenerator(0)))
+    assert drawn.shape == (4, LATENT)
+    assert np.any(model.generate(4, 3, condition=1) != plain.generate(4, 3, condition=1))
+    # KL(q(z|x, c) || p(z|c)) in z equals that in u.
+    posterior = model.encode(BATCH)
+    mean, var = np.asarray(posterior.mean), np.exp(np.asarray(posterior.log_var))
+    own, spread = means[LABELS], np.exp(2 * scales[LABELS])
+    by_hand = (spread * var + (own + np.exp(scales[LABELS]) * mean - own) ** 2) / spread
+    by_hand = 0.5 * np.sum(by_hand - 1 - np.log(var), axis=1)
+    np.testing.assert_allclose(model.prior.kl_divergence(posterior), by_hand, rtol=1e-4)
+
+
+@pytest.mark.large
+def test_conditional_prior_learns_and_comes_back(tmp_path):
+    model = make(prior=layers.ConditionalNormal())
+    model.compile("adam")
+    model.fit(BATCH, epochs=1, batch_size=8, verbose=0)
+    assert np.any(ops.convert_to_numpy(model.prior.kernel))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.log_prob(BATCH, 2), model.log_prob(BATCH, 2))
+
+
+@pytest.mark.one_backend
+def test_conditional_prior_needs_conditions():
+    pair = networks.make("mlp", (EVENT,), LATENT, hidden_units=[8])
+    with pytest.raises(ValueError, match="`prior` must not be a ConditionalNormal of a model with"):
+        zoo.VAE(*pair, latent_dim=LATENT, prior=layers.ConditionalNormal())

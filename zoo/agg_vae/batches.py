@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ...core.conditions import data_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
@@ -203,7 +205,7 @@ def inner_batches(
     if inspect.isgenerator(x):
         batches = RecentBatches(None, count, generator)
         return batches.ahead_of(x), batches
-    if not hasattr(x, "dtype"):
+    if not hasattr(data_of(x), "dtype"):
         return x, RecentBatches(x, count, generator)
     return x, RandomRows((x, y, sample_weight), batch_size, count, generator)
 

@@ -14,6 +14,7 @@ from keras import ops
 
 from ...core.arrays import EpochNumber
 from ...core.checks import check_integer, check_seed
+from ...core.conditions import data_of
 from ...core.gradients import while_loop
 from ...core.replicas import num_devices
 from ...losses import ELBO, LinearSchedule
@@ -312,7 +313,7 @@ class AggressiveVAE(CustomStepVAE):
 
     def custom_train_step(self, x: Tensor, y: Tensor, sample_weight: Tensor) -> Any:
         """The aggressive step where others come with a batch, an ordinary one elsewhere."""
-        aggressive = isinstance(x, dict)
+        aggressive = isinstance(x, dict) and "others" in x
         inner_steps = ops.zeros((), "int32")
         weights, moving = self.trainable_variables, contextlib.nullcontext()
         if aggressive:
@@ -323,7 +324,7 @@ class AggressiveVAE(CustomStepVAE):
         with moving:
             self.update_weights(gradients, weights)
         self.update_trackers(terms, report, sample_weight)
-        self.update_loss(value, ops.shape(x)[0])
+        self.update_loss(value, ops.shape(data_of(self.canonical(x)))[0])
         self.aggressive_tracker.update_state(float(aggressive))
         self.inner_steps_tracker.update_state(inner_steps)
         return super().get_metrics_result()
@@ -347,7 +348,7 @@ class AggressiveVAE(CustomStepVAE):
             (_, (value, _, _)), gradients = self._gradients(x, y, sample_weight, weights)
             with self._parts.only(ENCODER):
                 self.update_weights(gradients, weights)
-            rows = ops.cast(ops.shape(x)[0], "float32")
+            rows = ops.cast(ops.shape(data_of(self.canonical(x)))[0], "float32")
             size = self._predicted(x, y, rows)
             return tuple(windows.after(value * rows, size, self.window))
 
@@ -370,7 +371,7 @@ class AggressiveVAE(CustomStepVAE):
         count = getattr(self.likelihood, "num_predicted", None)
         if count is None:
             return rows
-        return ops.sum(ops.cast(count(Batch.unpack(x, y).target), "float32"))
+        return ops.sum(ops.cast(count(Batch.unpack(self.canonical(x), y).target), "float32"))
 
     def _weights_of(self, part):
         """Weights to differentiate by where one part moves: all where all are clipped together."""
@@ -478,8 +479,7 @@ class AggressiveVAE(CustomStepVAE):
     def train_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """One step as in `keras.Model.train_on_batch`; its inner steps are all on this batch."""
         self._check_devices()
-        if not self.built:
-            self.build((None, *x.shape[1:]))
+        self._build_for(self.canonical(x))
         generator = np.random.default_rng(0)
         self._pool = RecentBatches(None, self.max_inner_steps, generator)
         self._stacks = self.phase.active

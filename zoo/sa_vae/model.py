@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ...core.checks import check_choice, check_integer, check_real
+from ...core.conditions import data_of
 from ...core.gradients import value_and_gradients, value_and_gradients_at
 from ...core.masks import weighed
 from ...core.replicas import num_tf_replicas
@@ -304,14 +305,16 @@ class SemiAmortizedVAE(CustomStepVAE):
     # -- training --------------------------------------------------------------------------------
 
     def custom_train_step(self, x: Tensor, y: Tensor, sample_weight: Tensor) -> Any:
-        rows = ops.maximum(ops.convert_to_tensor(self._largest_batch), ops.shape(x)[0])
+        x = self.canonical(x)
+        size = ops.shape(data_of(x))[0]
+        rows = ops.maximum(ops.convert_to_tensor(self._largest_batch), size)
         self._largest_batch.assign(rows)
         scale = self.optimizer.scale_loss(ops.ones((), "float32"))
         amortized = [*self.encoder.trainable_variables, *self.head.trainable_variables]
 
         def first_guess():
             # All steps depend on the guess alone, and are followed back to it here.
-            start = self.head.posterior(self.encoder(x, training=True), training=True)
+            start = self.head.posterior(self.features(x, training=True), training=True)
             added = sum(ops.cast(ops.sum(extra), "float32") for extra in _added_losses(self))
             loss, by_start, *rest = self._refined_loss(
                 x, y, sample_weight, [ops.stop_gradient(part) for part in start], rows, scale
@@ -332,7 +335,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             for v, g in zip(self.trainable_variables, found, strict=True)
         ]
         self.update_weights(found, self.trainable_variables)
-        self.update_loss(loss, ops.shape(x)[0])
+        self.update_loss(loss, size)
         self.update_trackers(terms, report, sample_weight)
         self.gain_tracker.update_state(gain, example_weight(sample_weight))
         return self.get_metrics_result()
@@ -402,7 +405,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             product = PRODUCTS[self.svi_backward](step_loss, weights, factors)
             found, through = follow_back(product, path, found, weights, descent, limit)
             by_weights = [a + b for a, b in zip(by_weights, through, strict=True)]
-            target = Batch.unpack(x, y).target
+            target = Batch.unpack(x, y).observed
             with scope(weights):
                 output = self._output(start, target, noise, training=True)
                 first = self.terms(target, output, training=True)
@@ -445,7 +448,7 @@ class SemiAmortizedVAE(CustomStepVAE):
             # With the noise that the refined draws were made from.
             mean, log_var = (ops.expand_dims(part, 1) for part in y_pred.posterior)
             noise = (y_pred.z - mean) * ops.exp(-0.5 * log_var)
-            first = self._terms_at(Batch.unpack(x, y).target, guess, noise)
+            first = self._terms_at(Batch.unpack(self.canonical(x), y).observed, guess, noise)
             gain = first.distortion + first.kl - terms.distortion - terms.kl
             weight = example_weight(sample_weight)
             self.gain_tracker.update_state(*weighed(gain, weight, terms.valid))
@@ -457,6 +460,7 @@ class SemiAmortizedVAE(CustomStepVAE):
         # The symbolic build and a data-dependent initialization ask for no refinement.
         if training:
             return super().call(x, training=True)
+        x = self.canonical(x)
         return self._output(self.encode(x), x, self.head.reparam.noise)
 
     @explains_memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 import keras
 
 from ...core.checks import check_path
+from ...core.conditions import described_classes
 from ...core.files import check_writable
 from ...core.random import StatelessSeed
-from ...layers import IsotropicNormal
+from ...layers import IsotropicNormal, LabelCondition
 from .decoding import check_beam, interpolate_latents
 from .inputs import refuses_8bit
 
@@ -64,6 +66,9 @@ def export_saved_model(
 
         sample(count, seed, temperature, top_k, top_p)   1.0, 0 and 1.0 draw from p(x|z) itself
         decode_beam(z)                  {x, log_prob}, as `decode` finds it; given a `beam_size`
+
+    Of a conditional model all take its conditions as well, each an input of its own name: one for
+    each row, or of `sample` one for all. Labels are int32 `(batch,)`, or strings where classes are.
 
     `x`, `a` and `b` are `(batch, *event)`, float32, or int32 for text, whose length may vary; `z`
     is float32 `(batch, D)`; for any batch. The other inputs are int32 scalars, `temperature` and
@@ -225,54 +230,77 @@ def _endpoints(model, beam_size, length_penalty):
     )
     temperature, top_p = (tf.TensorSpec((), "float32", name) for name in ("temperature", "top_p"))
 
-    def encode(x):
-        return model.encode(read(x, "x"))._asdict()
+    def beside(x, condition):
+        return x if condition is None else {"x": x, **condition}
 
-    def decode(z):
-        return {"x": model.decode(_checked(z, "z", (model.latent_dim,)))}
+    def encode(x, condition=None):
+        return model.encode(beside(read(x, "x"), condition))._asdict()
 
-    def decode_beam(z):
+    def decode(z, condition=None):
+        return {"x": model.decode(_checked(z, "z", (model.latent_dim,)), condition=condition)}
+
+    def decode_beam(z, condition=None):
         z = _checked(z, "z", (model.latent_dim,))
         found = model.decode(
-            z, beam_size=beam_size, length_penalty=length_penalty, return_log_prob=True
+            z,
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            return_log_prob=True,
+            condition=condition,
         )
         return dict(zip(("x", "log_prob"), found, strict=True))
 
-    def sample(count, seed):
+    def codes(z, condition, count):
+        if condition is None:
+            return z
+        spread = {}
+        for name, value in condition.items():
+            rows = tf.shape(value)[0]
+            rule = f"`{name}` must have one row, or `count` of them"
+            good = tf.equal(rows, 1) | tf.equal(rows, count)
+            with tf.control_dependencies([tf.debugging.Assert(good, [rule])]):
+                place = tf.minimum(tf.range(count), rows - 1)
+                spread[name] = tf.gather(value, place)
+        return model.codes(z, spread)
+
+    def sample(count, seed, condition=None):
         tf.debugging.assert_positive(count, "`count` must be positive")
-        z = model.prior.sample(count, StatelessSeed(seed))
+        z = codes(model.prior.sample(count, StatelessSeed(seed)), condition, count)
         if model.autoregressive:
             return {"x": model.draw_from_noise(z, model.draw_noise(z, seed))}
-        return {"x": model.decode(z)}
+        return {"x": model.decode_codes(z)}
 
-    def sample_classes(count, seed, temperature, top_k, top_p):
+    def sample_classes(count, seed, temperature, top_k, top_p, condition=None):
         tf.debugging.assert_positive(count, "`count` must be positive")
         tf.debugging.assert_positive(temperature, "`temperature` must be positive")
         tf.debugging.assert_non_negative(top_k, "`top_k` must be non-negative")
         tf.debugging.assert_positive(top_p, "`top_p` must lie in (0, 1]")
         tf.debugging.assert_less_equal(top_p, 1.0, "`top_p` must lie in (0, 1]")
-        z = model.prior.sample(count, StatelessSeed(seed))
+        z = codes(model.prior.sample(count, StatelessSeed(seed)), condition, count)
         options = temperature, top_k, top_p
         return {"x": model.draw_from_noise(z, model.draw_noise(z, seed), *options)}
 
-    def reconstruct(x):
-        return {"x": model.decode(model.encode(read(x, "x")).mean)}
+    def reconstruct(x, condition=None):
+        z = model.encode(beside(read(x, "x"), condition)).mean
+        return {"x": model.decode(z, condition=condition)}
 
-    def interpolate(a, b, steps):
-        a, b = read(a, "a"), read(b, "b")
+    def interpolate(a, b, steps, condition=None):
+        a, b = (beside(read(x, name), condition) for x, name in ((a, "a"), (b, "b")))
         tf.debugging.assert_greater(steps, 1, "`steps` must be at least 2")
-        codes = interpolate_latents(model.encode(a).mean, model.encode(b).mean, steps)
-        x = model.decode(tf.reshape(codes, (-1, model.latent_dim)))
-        shape = tf.concat([(tf.shape(codes)[0], steps), tf.shape(x)[1:]], axis=0)
+        path = interpolate_latents(model.encode(a).mean, model.encode(b).mean, steps)
+        path = model.codes(path, condition)
+        x = model.decode_codes(tf.reshape(path, (-1, model.code_size)))
+        shape = tf.concat([(tf.shape(path)[0], steps), tf.shape(x)[1:]], axis=0)
         return {"x": tf.ensure_shape(tf.reshape(x, shape), (None, None, *x.shape[1:]))}
 
-    def score(x, num_samples, seed):
+    def score(x, num_samples, seed, condition=None):
         tf.debugging.assert_positive(num_samples, "`num_samples` must be positive")
-        return {"log_prob": model.score(read_scored(x, "x"), num_samples, seed)}
+        x = beside(read_scored(x, "x"), condition)
+        return {"log_prob": model.score(x, num_samples, seed)}
 
-    def score_target(x, target, num_samples, seed):
+    def score_target(x, target, num_samples, seed, condition=None):
         tf.debugging.assert_positive(num_samples, "`num_samples` must be positive")
-        x, target = read(x, "x"), read_scored(target, "target")
+        x, target = beside(read(x, "x"), condition), read_scored(target, "target")
         return {"log_prob": model.score(x, num_samples, seed, target=target)}
 
     endpoints = {
@@ -291,7 +319,57 @@ def _endpoints(model, beam_size, length_penalty):
         endpoints["score"] = (score, [x, num_samples, seed])
         if model.takes_target:
             endpoints["score"] = (score_target, [x, target, num_samples, seed])
+    if model.conditional:
+        return {name: _conditional(model, *endpoint) for name, endpoint in endpoints.items()}
     return endpoints
+
+
+def _conditional(model, function, inputs):
+    """A function of tensors and conditions, and the specifications of all of these."""
+    import tensorflow as tf
+
+    kinds = model.encoder.condition
+    specs = [
+        tf.TensorSpec(
+            (None, *kind.value_shape), "string" if _texts(kind) else kind.value_dtype, name
+        )
+        for name, kind in kinds.items()
+    ]
+
+    def conditioned(*tensors):
+        given = zip(kinds.items(), tensors[len(inputs) :], strict=True)
+        condition = {name: _read_condition(name, kind, value) for (name, kind), value in given}
+        return function(*tensors[: len(inputs)], condition=condition)
+
+    specs = [*inputs, *specs]
+    usual = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    conditioned.__signature__ = inspect.Signature(
+        [inspect.Parameter(spec.name, usual) for spec in specs]
+    )
+    return conditioned, specs
+
+
+def _texts(kind):
+    classes = getattr(kind, "classes", None)
+    return isinstance(classes, (list, tuple)) and isinstance(classes[0], str)
+
+
+def _read_condition(name, kind, value):
+    """The values of a condition, refused where they are unknown."""
+    import tensorflow as tf
+
+    if not isinstance(kind, LabelCondition):
+        return _checked(value, name, kind.value_shape)
+    classes = kind.classes
+    known = tf.constant(list(range(classes)) if isinstance(classes, int) else list(classes))
+    found = tf.equal(value[:, None], known[None])
+    rule = f"`{name}` must hold {described_classes(classes)}"
+    with tf.control_dependencies(
+        [tf.debugging.Assert(tf.reduce_all(tf.reduce_any(found, 1)), [rule])]
+    ):
+        if _texts(kind):
+            return tf.argmax(tf.cast(found, "int32"), axis=1, output_type="int32")
+        return tf.identity(value)
 
 
 def _readers(model):
@@ -366,6 +444,13 @@ def _text_details(model):
     return {"max_length": max_length, **{name: getattr(model.decoder, name) for name in names}}
 
 
+def _condition_details(model):
+    if not model.conditional:
+        return {}
+    kinds = model.encoder.condition.items()
+    return {"condition": {name: kind.described for name, kind in kinds}}
+
+
 def _details(model, signatures):
     import tensorflow as tf
 
@@ -378,6 +463,7 @@ def _details(model, signatures):
         "prior": type(model.prior).__name__,
         "prior_scale": model.prior.scale if isinstance(model.prior, IsotropicNormal) else None,
         "autoregressive": model.autoregressive,
+        **_condition_details(model),
         **_text_details(model),
         "signatures": signatures,
         "versions": {

@@ -91,7 +91,7 @@ class Inference(_Model):
         z = read_codes(self, z)
         self._build_for()
         z = self._codes(z, condition)
-        return self._decode(z, batch_size, beam_size, length_penalty, return_log_prob)
+        return self.decode_codes(z, batch_size, beam_size, length_penalty, return_log_prob)
 
     def _codes(self, z, condition):
         """Codes as the decoder takes them, of conditions as the user gives them."""
@@ -111,15 +111,20 @@ class Inference(_Model):
             )
         return None
 
-    def _decode(
-        self, z, batch_size=None, beam_size=None, length_penalty=0.0, return_log_prob=False
-    ):
+    def decode_codes(
+        self,
+        z: Tensor,
+        batch_size: int | None = None,
+        beam_size: int | None = None,
+        length_penalty: float = 0.0,
+        return_log_prob: bool = False,
+    ) -> Any:
         """As `decode`, of what `codes` returns."""
         if beam_size is not None or return_log_prob:
             found = self._searched(z, batch_size, beam_size, length_penalty)
             return found if return_log_prob else found[0]
         if batch_size is not None:
-            return self._in_batches("decode", self._decode, z, batch_size)
+            return self._in_batches("decode", self.decode_codes, z, batch_size)
         if self.autoregressive:
             x = self._greedy(ops.reshape(z, (-1, self.code_size)))
             return x if len(z.shape) == 2 else ops.reshape(x, (-1, *z.shape[1:2], *x.shape[1:]))
@@ -170,10 +175,10 @@ class Inference(_Model):
         return self._in_batches("reconstruct_other", self._reconstruct_other, pair, batch_size)
 
     def _reconstruct(self, x):
-        return self._decode(self.codes(self.encode(x).mean, x))
+        return self.decode_codes(self.codes(self.encode(x).mean, x))
 
     def _reconstruct_other(self, pair):
-        return self._decode(self.codes(self.encode(pair["x"]).mean, pair["condition"]))
+        return self.decode_codes(self.codes(self.encode(pair["x"]).mean, pair["condition"]))
 
     @explains_memory
     def interpolate(
@@ -234,8 +239,12 @@ class Inference(_Model):
                 self._in_batches("embed", self.encoder.embed, values, batch_size)
                 for values in conditions
             ]
-            codes = np.concatenate([codes, _path(features, steps, "linear")], axis=-1)
-        x = self._decode(codes.reshape(-1, self.code_size), batch_size)
+            codes, features = (
+                values.reshape(rows * steps, -1)
+                for values in (codes, _path(features, steps, "linear"))
+            )
+            codes = self._beside(codes, features, batch_size)
+        x = self.decode_codes(codes.reshape(-1, self.code_size), batch_size)
         return x.reshape(rows, steps, *x.shape[1:])
 
     @explains_memory
@@ -292,9 +301,9 @@ class Inference(_Model):
         z = ops.convert_to_numpy(self.prior.sample(rows, StatelessSeed(seed)))[:num]
         if condition is not None:
             features = self._in_batches("embed", self.encoder.embed, condition, batch_size)
-            z = np.concatenate([z, features], axis=-1)
+            z = self._beside(z, features, batch_size)
         if mean and not self.autoregressive:
-            return self._in_batches("decode", self._decode, z, batch_size, label=label)
+            return self._in_batches("decode", self.decode_codes, z, batch_size, label=label)
         values = self._drawn(z, seed, batch_size, options, label)
         if mean:
             means = self._compiled("means", self._means)
@@ -302,6 +311,14 @@ class Inference(_Model):
                 lambda z, values, start: means(z, values), (z, values), batch_size, label=label
             )
         return values
+
+    def _beside(self, z, features, batch_size):
+        """Codes as the decoder takes them, of features of conditions, in NumPy."""
+
+        def place(pair):
+            return self.codes_of_features(pair["z"], pair["features"])
+
+        return self._in_batches("place", place, {"z": z, "features": features}, batch_size)
 
     def _drawn(self, z, seed, batch_size, options=(), label=None):
         """Draws from p(x|z), in NumPy."""

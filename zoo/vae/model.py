@@ -18,6 +18,7 @@ from ...core.serialization import ArgumentsConfig
 from ...layers import (
     AutoregressiveDecoder,
     ConditionalEncoder,
+    ConditionalNormal,
     GaussianHead,
     PosteriorHead,
     Prior,
@@ -426,9 +427,16 @@ class VAE(Training, Inference, ArgumentsConfig, keras.Model):
                 "`condition` must be given: the model is conditioned on "
                 f"{', '.join(map(repr, self.encoder.names))}. Received: condition=None"
             )
-        features = ops.cast(self.encoder.embed(condition, training), z.dtype)
+        features = self.encoder.embed(condition, training)
+        return self.codes_of_features(z, features)
+
+    def codes_of_features(self, z: Tensor, features: Tensor) -> Tensor:
+        """As `codes`, of the features of conditions, `(batch, F)`."""
+        if isinstance(self.prior, ConditionalNormal):
+            z = self.prior.place(z, features)
+        features = ops.cast(features, z.dtype)
         if len(z.shape) == 3:
-            features = ops.repeat(features[:, None], z.shape[1], axis=1)
+            features = features[:, None] * ops.ones_like(z[:, :, :1])
         return ops.concatenate([z, features], axis=-1)
 
     def params_of_codes(self, z: Tensor, x: Tensor = None, training: bool = False) -> Tensor:
