@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import keras
 import numpy as np
 
+from ..core.conditions import as_values, num_rows
 from ..core.frames import unframed
 from ..core.targets import split_index, target_of
-from ..metrics.subject import check_array
+from ..metrics.subject import check_array, check_finite
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,7 +37,8 @@ def watched_data(data: ArrayLike) -> Any:
     """Reads what `fit` would take as validation data, save a generator.
 
     Args:
-        data: Array or DataFrame `(N, *event)` with N of at least 2; `(x, y)` or
+        data: Array or DataFrame `(N, *event)` with N of at least 2, or of a conditional model a
+            dict; `(x, y)` or
             `(x, y, sample_weight)`; a `tf.data.Dataset` or `PyDataset` of such batches, which is
             read here as a whole. A `y` of the shape of x is a target, other ones are labels.
 
@@ -60,18 +62,26 @@ def watched_data(data: ArrayLike) -> Any:
         if isinstance(data, tuple)
         else (data, None, None)
     )
-    x, y = check_array("data", x), unframed(y)
+    x = _checked(x)
+    y = unframed(y)
     y, _ = split_index(y)
     if y is None or isinstance(y, dict):
         return Watched(x)
-    if len(y) != len(x):
+    if len(y) != num_rows(x):
         raise ValueError(
-            f"`data` must have a row of y for each of x, {len(x)}. Received: {len(y)} rows"
+            f"`data` must have a row of y for each of x, {num_rows(x)}. Received: {len(y)} rows"
         )
     y = np.asarray(y)
-    if target_of(x, y) is None:
+    if isinstance(x, dict) or target_of(x, y) is None:
         return Watched(x, None, y)
     return Watched(x, check_array("data", y))
+
+
+def _checked(x):
+    """The inputs in NumPy; of conditional models, dicts, whose names only the model knows."""
+    if not isinstance(x, dict):
+        return check_finite("data", check_array("data", x))
+    return {name: as_values(name, value) for name, value in x.items()}
 
 
 def _batches(data):

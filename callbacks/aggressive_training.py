@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_choice, check_integer, check_seed
+from ..core.conditions import num_rows, take_rows
 from ..metrics import mutual_information
 
 if TYPE_CHECKING:
@@ -145,17 +146,18 @@ class AggressiveTraining(keras.callbacks.Callback):
         """Mutual information, averaged over the examples of all batches."""
         total = size = 0
         for number, x in enumerate(self._batches()):
-            posterior = self.model.encode(x, batch_size=len(x))
+            rows = num_rows(x)
+            posterior = self.model.encode(x, batch_size=rows)
             # Of one example there is nothing to know.
-            if len(x) > 1:
+            if rows > 1:
                 estimate = mutual_information(
                     posterior,
                     estimator="batch",
-                    batch_size=len(x),
+                    batch_size=rows,
                     seed=(self.seed + number) % 2**31,
                 )
-                total += len(x) * estimate.value
-            size += len(x)
+                total += rows * estimate.value
+            size += rows
         return total / size if size else math.nan
 
     def _batches(self):
@@ -166,8 +168,9 @@ class AggressiveTraining(keras.callbacks.Callback):
             batches = data
         else:
             array, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            starts = range(0, len(array), self.batch_size)
-            batches = (array[start : start + self.batch_size] for start in starts)
+            starts = range(0, num_rows(array), self.batch_size)
+            size = self.batch_size
+            batches = (take_rows(array, slice(start, start + size)) for start in starts)
         for batch in batches:
             x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
             yield x

@@ -14,7 +14,7 @@ from ..metrics import active_units
 from ..metrics.diagnosis.early import early_causes
 from ..metrics.inputs import Encoded
 from ..metrics.rate import rate_per_example
-from ..metrics.subject import as_subject, check_finite, check_shape
+from ..metrics.subject import as_subject, check_shape
 from ._data import watched_data
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class CollapseWarning(keras.callbacks.Callback):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        self.data = check_finite("data", watched_data(data).x)
+        self.data = watched_data(data).x
         self.start_epoch = check_integer("start_epoch", start_epoch, least=0)
         self.patience = check_integer("patience", patience)
         self.min_rate = check_real("min_rate", min_rate, "[0, inf)")
@@ -109,7 +109,8 @@ class CollapseWarning(keras.callbacks.Callback):
         self.history: list[Any] = []
         self.actions: list[Any] = []
         self._warned, self._due = False, False
-        check_shape(self.model.encoder, self.data)
+        if not isinstance(self.data, dict):
+            check_shape(self.model.encoder, self.data)
         self._measure()
         objective = self.model.objective
         if self.act == "raise_free_bits" and not hasattr(objective, "free_bits"):
@@ -171,7 +172,8 @@ class CollapseWarning(keras.callbacks.Callback):
 
     def _measure(self):
         subject = as_subject(self.model)
-        posterior = subject.encode(self.data, self.batch_size)
+        self._rows = subject.check_inputs(self.data) if subject.conditional else self.data
+        posterior = subject.encode(self._rows, self.batch_size)
         self._subject, self._posterior = subject, posterior
         if not all(np.all(np.isfinite(part)) for part in posterior):
             return 0, float("nan")
@@ -180,7 +182,7 @@ class CollapseWarning(keras.callbacks.Callback):
         return int(active), float(np.mean(rates))
 
     def _cause(self):
-        found = early_causes(self._subject, self.data, self._posterior)
+        found = early_causes(self._subject, self._rows, self._posterior)
         return found[0] if found else None
 
     def _reason(self, active, rate):

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.checks import check_integer, check_path, check_range, check_real, check_seed
+from ..core.conditions import conditions_of, data_of, num_rows, take_rows
 from ..core.files import check_writable
 from ..losses import AuxiliarySoftmax, FlowGaussian, variance
 from ..metrics import (
@@ -118,12 +119,11 @@ class LatentMonitor(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.data, self.target, found = watched_data(data)
-        check_finite("data", self.data)
         if self.target is not None:
             check_finite("data", self.target)
         if labels is None and np.ndim(found) == 1:
             labels = found
-        self.labels = None if labels is None else _checked_labels(labels, len(self.data))
+        self.labels = None if labels is None else _checked_labels(labels, num_rows(self.data))
         frequency = check_integer("frequency", frequency)
         image_frequency = check_integer("image_frequency", image_frequency, optional=True)
         num_images = check_integer("num_images", num_images)
@@ -145,7 +145,7 @@ class LatentMonitor(keras.callbacks.Callback):
                 )
         self.log_dir = check_path("log_dir", log_dir)
         self.frequency, self.image_frequency = frequency, image_frequency
-        self.num_images = min(num_images, len(self.data))
+        self.num_images = min(num_images, num_rows(self.data))
         self.num_traversals, self.traversal_range = num_traversals, (float(low), float(high))
         self.threshold = threshold
         self.max_dimensions, self.batch_size, self.seed = max_dimensions, batch_size, seed
@@ -176,7 +176,8 @@ class LatentMonitor(keras.callbacks.Callback):
         self._writer.close()
 
     def _terms(self):
-        check_shape(self.model.encoder, self.data)
+        if not isinstance(self.data, dict):
+            check_shape(self.model.encoder, self.data)
         return self.model.log_terms(
             self.data, seed=self.seed, batch_size=self.batch_size, target=self.target
         )
@@ -255,10 +256,11 @@ class LatentMonitor(keras.callbacks.Callback):
         if self.to_text is not None:
             self._write_texts(mean)
             return
-        if not _pictures.is_image(self.data.shape[1:]):
+        data = data_of(self.model.canonical(self.data))
+        if not _pictures.is_image(data.shape[1:]):
             return
-        num, inputs = self.num_images, self.data[: self.num_images]
-        limits = _pictures.value_range(self.data)
+        num, inputs = self.num_images, data[: self.num_images]
+        limits = _pictures.value_range(data)
         dimensions = self._traversed(mean, active)
         values = np.linspace(*self.traversal_range, _TRAVERSAL_STEPS, dtype="float32")
         codes = np.tile(mean[0], (len(dimensions), len(values), 1))
@@ -268,32 +270,47 @@ class LatentMonitor(keras.callbacks.Callback):
         wanted = () if self.target is None else (self.target[:num],)
         pairs = np.concatenate([inputs, decoded, *wanted])
         image("reconstructions", _pictures.tile(pairs, num, limits)[None])
-        samples = self.model.generate(num, seed=self.seed, batch_size=num)
+        samples = self.model.generate(
+            num, seed=self.seed, batch_size=num, condition=self._condition(np.arange(num))
+        )
         columns = int(np.ceil(np.sqrt(num)))
         image("samples", _pictures.tile(samples, columns, limits)[None])
         if dimensions.size:
             grid = _pictures.tile(traversed, len(values), limits)
             image("traversals", _pictures.draw_traversals(grid, dimensions, values)[None])
 
+    def _condition(self, rows):
+        """The conditions of some of the data, or None."""
+        found = conditions_of(self.model.canonical(self.data))
+        return None if found is None else take_rows(found, rows)
+
     def _write_texts(self, mean):
         num = self.num_images
-        decoded = self.model.decode(mean[:num], batch_size=num)
-        pairs = zip(self.to_text(self.data[:num]), self.to_text(decoded), strict=True)
+        given = self._condition(np.arange(num))
+        decoded = self.model.decode(mean[:num], batch_size=num, condition=given)
+        data = data_of(self.model.canonical(self.data))
+        pairs = zip(self.to_text(data[:num]), self.to_text(decoded), strict=True)
         self._summary.text("reconstructions", _table(("data", "reconstruction"), pairs))
-        samples = self.model.generate(num, seed=self.seed, batch_size=num)
+        samples = self.model.generate(num, seed=self.seed, batch_size=num, condition=given)
         self._summary.text("samples", _table(("sample",), zip(self.to_text(samples))))
 
     def _decoded(self, *codes):
         """Decodes arrays of codes in batches of few sizes, since each size is compiled."""
         if self.model.autoregressive:
             joined = np.concatenate(codes)
-            images = self.model.decode(joined, batch_size=len(codes[0]))
+            # Traversals begin at the first example.
+            rows = np.concatenate([np.arange(len(codes[0])), np.zeros(len(codes[1]), int)])
+            given = self._condition(rows)
+            images = self.model.decode(joined, batch_size=len(codes[0]), condition=given)
             return np.split(images, [len(codes[0])])
         # Traversals a row at a time: how many rows there are changes.
         sizes = (len(codes[0]), _TRAVERSAL_STEPS)
+        rows = np.arange(len(codes[0])), np.zeros(len(codes[1]), int)
         return [
-            self.model.decode(part, batch_size=size) if len(part) else None
-            for part, size in zip(codes, sizes, strict=True)
+            self.model.decode(part, batch_size=size, condition=self._condition(places))
+            if len(part)
+            else None
+            for part, size, places in zip(codes, sizes, rows, strict=True)
         ]
 
     def _traversed(self, mean, active):

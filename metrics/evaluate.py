@@ -416,7 +416,7 @@ class _Measure:
     def _samples(self, distance, options):
         chosen = {"labels": self.labels, "seed": self.seed, "batch_size": self.batch_size}
         real = self.subject.observed(self.data)
-        return distance(self.subject.model, real, **{**chosen, **options})
+        return distance(self.subject.generator, real, **{**chosen, **options})
 
 
 def _spectrum(what, eigenvalues, correlation, count):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .negative_log_likelihood import bounded_exp, negative_log_likelihood, predicted_tokens
-from .subject import as_subject, check_array
+from .subject import as_subject
 
 if TYPE_CHECKING:
     from ..core.types import Model, Tensor
@@ -59,7 +59,7 @@ def perplexity(
     estimate = negative_log_likelihood(
         subject, data, num_samples, seed=seed, batch_size=batch_size, progress=progress
     )
-    return perplexity_of(estimate, subject, check_array("data", data))
+    return perplexity_of(estimate, subject, subject.observed(subject.check(data)))
 
 
 def perplexity_of(estimate: Estimate, subject: ModelAdapter, data: Tensor) -> Estimate:

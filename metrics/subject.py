@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from ..core.compile import compiled, padded, rows_to_compile
+from ..core.conditions import conditions_of, data_of, named, read_conditions, take_rows
 from ..core.frames import unframed
 from ..core.masks import only_valid
 from ..core.random import StatelessSeed
@@ -88,6 +89,8 @@ class ModelAdapter:
 
     #: Whether gradients can be taken of its functions.
     differentiable = True
+    #: Whether an example holds more than data.
+    conditional = False
 
     # -- on tensors ------------------------------------------------------------------------------
 
@@ -278,6 +281,23 @@ class ModelAdapter:
         """Returns what is encoded of data: all of it, or what is to be turned into targets."""
         return data
 
+    def conditions(self, data: Array) -> dict[str, Any]:
+        """Returns what rows that were checked are conditioned on, NumPy by name."""
+        return {}
+
+    def decode(self, codes: Array) -> Array:
+        """Data of codes `(N, D)`, decoded by the model in one batch."""
+        return self.model.decode(codes, batch_size=len(codes))
+
+    def values(self, data: ArrayLike) -> Any:
+        """Returns what is encoded of data, without what it is conditioned on."""
+        return self.inputs(data)
+
+    @property
+    def generator(self) -> Any:
+        """What generates data by `generate(num, seed, mean)`, or None."""
+        return self.model
+
     #: Whether functions are compiled, each for every new shape.
     compiles = True
 
@@ -380,6 +400,8 @@ def with_target(
     """
     if target is None:
         return subject, subject.check(data)
+    if isinstance(subject, _ConditionalSubject):
+        raise ValueError("`target` must be None of a conditional model. Received: one")
     if isinstance(subject, _ForeignSubject):
         raise TypeError("`target` must come with a model of this backend. Received: a SavedModel")
     data, target = check_array("data", data), check_array("target", target)
@@ -419,6 +441,113 @@ class _OurSubject(ModelAdapter):
     @property
     def autoregressive(self):
         return self.model.autoregressive
+
+
+class _ConditionalSubject(_OurSubject):
+    """A conditional model; each of its examples is a row `(E + F,)` of data and conditions.
+
+    Whatever is decoded without an example is conditioned as the examples that were checked last,
+    one after the other.
+    """
+
+    conditional = True
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
+        self.kinds = model.encoder.condition
+        self.event: Any = None
+        self._conditions: Any = None
+
+    def check(self, data):
+        if not isinstance(data, dict):
+            packed = self._packed(data)
+            if packed is not None:
+                return packed
+        batch = named(data, tuple(self.kinds), "data")
+        x = super().check(data_of(batch))
+        readers = {name: kind.reader for name, kind in self.kinds.items()}
+        conditions = read_conditions(readers, conditions_of(batch), len(x))
+        self.event, self._conditions = x.shape[1:], conditions
+        flat = [np.reshape(value, (len(x), -1)) for value in (x, *conditions.values())]
+        return np.concatenate(flat, axis=1, dtype="float32", casting="unsafe")
+
+    def check_inputs(self, data):
+        return self.check(data)
+
+    def _packed(self, data):
+        """The rows that `check` returned before, or None."""
+        width = None if self.event is None else math.prod(self.event) + self._width
+        if getattr(data, "ndim", 0) != 2 or data.shape[1] != width:
+            return None
+        self._conditions = self.conditions(data)
+        return data
+
+    def conditions(self, data: Array) -> dict[str, Any]:
+        batch = keras.tree.map_structure(ops.convert_to_numpy, self.batch(data))
+        return {name: batch[name] for name in self.kinds}
+
+    @property
+    def _width(self):
+        return sum(math.prod(value.shape[1:]) for value in self._conditions.values())
+
+    def batch(self, rows: Tensor) -> dict[str, Any]:
+        """Returns rows as the model takes them."""
+        size, start, found = math.prod(self.event), 0, {}
+        dtypes = {"x": self.model.event_dtype}
+        dtypes |= {name: kind.value_dtype for name, kind in self.kinds.items()}
+        shapes = {"x": self.event}
+        shapes |= {name: value.shape[1:] for name, value in self._conditions.items()}
+        for name, shape in shapes.items():
+            size = math.prod(shape)
+            part = rows[:, start : start + size]
+            found[name] = ops.cast(ops.reshape(part, (-1, *shape)), dtypes[name])
+            start += size
+        return found
+
+    def posterior(self, x):
+        return self.model.encode(self.batch(x))
+
+    def params(self, z, x):
+        if x is not None:
+            return self.model.params(z, self.batch(x))
+        number = ops.shape(z)[0]
+        held = next(iter(self._conditions.values()))
+        place = ops.arange(number) % len(held)
+        given = {name: ops.take(v, place, axis=0) for name, v in self._conditions.items()}
+        return self.model.params(z, given)
+
+    def log_px(self, x, z):
+        return self.likelihood.log_prob(self.batch(x)["x"], self.params(z, x))
+
+    def decode(self, codes):
+        given = self._given(len(codes))
+        return self.model.decode(codes, batch_size=len(codes), condition=given)
+
+    def _given(self, number):
+        held = next(iter(self._conditions.values()))
+        return take_rows(self._conditions, np.arange(number) % len(held))
+
+    def observed(self, data):
+        size = math.prod(self.event)
+        return np.reshape(data[:, :size], (-1, *self.event)).astype(self.model.event_dtype)
+
+    def values(self, data):
+        return self.observed(data)
+
+    @property
+    def generator(self):
+        return _Conditioned(self.model, self._given)
+
+
+class _Conditioned:
+    """Generates data under the conditions of examples, one after the other."""
+
+    def __init__(self, model: keras.Model, given: Callable[[int], Any]) -> None:
+        self._model, self._given = model, given
+
+    def generate(self, num: int, seed: int | None = None, mean: bool = True) -> Array:
+        """As `VAE.generate`."""
+        return self._model.generate(num, seed=seed, mean=mean, condition=self._given(num))
 
 
 class _PairSubject(ModelAdapter):
@@ -510,6 +639,8 @@ def as_subject(
             )
         if not model.built:
             raise ValueError("`model` must be built: fit it, load it, or call it on a batch first.")
+        if getattr(model, "conditional", False):
+            return _ConditionalSubject(model)
         return _OurSubject(model)
     raise TypeError(
         "`model` must be a vaezoo VAE, the path of a SavedModel that one exported, or an encoder "

@@ -19,6 +19,7 @@ from ..estimate import to_json
 from ..subject import as_subject, check_array, with_target
 from . import rules
 from .causes import causes, pays
+from .conditions import condition_notes
 from .measure import LARGE_INPUTS, STAGES, Measurements, measure
 from .probes import probe_data, weights_not_finite
 from .reference import reference, wants_reference
@@ -321,6 +322,10 @@ def examine(
             "`data` must be given: diagnose(model, data) or diagnose(encoder, decoder, data). "
             "Received: data=None"
         )
+    conditional = None
+    if getattr(model, "conditional", False) and isinstance(model, keras.Model):
+        conditional = as_subject(model)
+        data = conditional.check(data)
     array, facts = _finite_rows(data)
     broken = weights_not_finite(model, decoder)
     if broken and decoder is not None:
@@ -332,9 +337,9 @@ def examine(
         return _unmeasured(model, likelihood, {**facts, "weights_not_finite": broken}, asked)
     if facts["kept"] < 2:
         return _unmeasured(model, likelihood, facts, asked)
-    subject = as_subject(model, decoder, array, likelihood)
+    subject = conditional or as_subject(model, decoder, array, likelihood)
     # Sentences that are not whole are no data of a wrong range, and refused as everywhere.
-    ranged = target is None and not subject.of_text
+    ranged = target is None and not subject.of_text and not subject.conditional
     unfit = _unfit(subject.likelihood, array) if ranged else None
     if unfit is not None:
         facts.update(unfit=unfit, low=float(array.min()), high=float(array.max()))
@@ -343,8 +348,12 @@ def examine(
         raise ValueError("`data` must hold finite numbers. Received: NaN or infinity among them")
     subject, array = with_target(subject, array, target)
     chosen = _choice(array, max_examples, seed)
+    if subject.conditional:
+        trials = False
+        # What is decoded without an example has their conditions.
+        chosen = subject.check(chosen)
     probed = Measurements(facts=facts)
-    probe_data(probed, np.asarray(subject.inputs(chosen)), train_data)
+    probe_data(probed, np.asarray(subject.values(chosen)), train_data)
     if broken:
         probed.facts["weights_not_finite"] = broken
     with stages(STAGES, progress) as begin:
@@ -353,6 +362,9 @@ def examine(
             trials and target is None,
         )  # fmt: skip
         found.notes.extend(_objective(subject))
+        if subject.conditional:
+            means = subject.encode(chosen).mean
+            found.notes.extend(condition_notes(means, subject.conditions(chosen)))
         known = None
         if trials and target is None and wants_reference(found):
             begin("Diagnosis: reference model")

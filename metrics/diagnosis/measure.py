@@ -114,7 +114,7 @@ def measure(
     posterior = subject.encode(data, batch_size)
     # Of data in [0, 1], and of ids, it says nothing.
     gaussian = isinstance(subject.likelihood, Gaussian)
-    size = np.sqrt(np.mean(np.square(subject.inputs(data), dtype="float64"))) if gaussian else 0.0
+    size = np.sqrt(np.mean(np.square(subject.values(data), dtype="float64"))) if gaussian else 0.0
     kinds = {
         "flow": isinstance(posterior, FlowGaussian),
         "autoregressive": subject.autoregressive,
@@ -466,7 +466,7 @@ def _pictures(found, subject, data, z, prior):
     codes = np.concatenate([codes[:number, 0] for codes in (z, prior)])
     if subject.autoregressive:
         # In one batch, for which its loop is compiled.
-        decoded = subject.model.decode(codes, batch_size=len(codes))
+        decoded = subject.decode(codes)
         found.notes.append("Pictures were decoded greedily, value by value.")
     else:
         params = subject.params(ops.convert_to_tensor(codes[:, None]), None)

@@ -310,6 +310,8 @@ def probe_training(found: Measurements, subject: ModelAdapter, data: Array, seed
     """
     if subject.autoregressive or not subject.differentiable or len(data) < FURTHER_ROWS:
         return
+    if subject.conditional:
+        return
     try:
         with seeded(seed):
             model, copy = _copy(subject)

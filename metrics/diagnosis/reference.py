@@ -58,7 +58,7 @@ class Reference(NamedTuple):
 def reference(subject: ModelAdapter, data: Array, seed: int = 0) -> Reference | None:
     """Trains the reference model once for the same data; None where there is none for them."""
     likelihood = _likelihood(subject)
-    data = np.asarray(subject.inputs(data))
+    data = np.asarray(subject.values(data))
     if likelihood is None or len(data) < 40 or np.prod(data.shape[1:]) > 50_000:
         return None
     data = data[:ROWS]
