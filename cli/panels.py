@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.conditions import data_of, take_rows
 from ..runs.directory import find_model
 from . import grids
 from .source import check_target, open_source
@@ -35,16 +36,16 @@ def reconstruct(
         The file.
     """
     opened, out = _opened(source, "reconstructions.png", out, overwrite, limit=num, **given)
-    columns = min(COLUMNS, len(opened.x))
+    x = data_of(opened.x)
+    columns = min(COLUMNS, len(x))
     found = opened.model.reconstruct(opened.x)
     # White where a row is not full.
-    missing = -len(opened.x) % columns
-    blank = np.full((missing, *opened.x.shape[1:]), opened.value_range[1], opened.x.dtype)
+    missing = -len(x) % columns
+    blank = np.full((missing, *x.shape[1:]), opened.value_range[1], x.dtype)
     rows = [
-        np.concatenate([part, blank]).reshape(-1, columns, *part.shape[1:])
-        for part in (opened.x, found)
+        np.concatenate([part, blank]).reshape(-1, columns, *part.shape[1:]) for part in (x, found)
     ]
-    images = np.stack(rows, axis=1).reshape(-1, *opened.x.shape[1:])
+    images = np.stack(rows, axis=1).reshape(-1, *x.shape[1:])
     return _save(out, images, opened, columns, scale)
 
 
@@ -94,13 +95,14 @@ def interpolate(
     opened, out = _opened(
         source, "interpolations.png", out, overwrite, limit=max(2, limit), **given
     )
-    if limit > len(opened.x):
+    x = data_of(opened.x)
+    if limit > len(x):
         raise ValueError(
-            f"There are {len(opened.x):,} images, counted from 0. Received: image {limit - 1}"
+            f"There are {len(x):,} images, counted from 0. Received: image {limit - 1}"
         )
-    ends = (opened.x[pairs[:, end]] for end in (0, 1))
+    ends = (take_rows(opened.x, pairs[:, end]) for end in (0, 1))
     found = opened.model.interpolate(*ends, steps=steps)
-    return _save(out, np.asarray(found).reshape(-1, *opened.x.shape[1:]), opened, steps, scale)
+    return _save(out, np.asarray(found).reshape(-1, *x.shape[1:]), opened, steps, scale)
 
 
 def _opened(source, name, out, overwrite, **given):

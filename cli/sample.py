@@ -51,6 +51,14 @@ def sample(
             metavar="P", help="Draw each word among the most probable ones of probability P."
         ),
     ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Of a conditional model: the class of all samples.",
+            show_default="each class in turn",
+        ),
+    ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
@@ -78,6 +86,7 @@ def sample(
       vaezoo sample runs/du
       vaezoo sample runs/du/checkpoints/best.keras -n 100 --seed 1 --out grid.png
       vaezoo sample runs/du -n 10000 --draw --out generated.npz
+      vaezoo sample runs/digits -n 16 --condition 3
       vaezoo sample runs/text -n 10 --temperature 0.7 --top-k 50
     """
     file = find_model(source)
@@ -104,6 +113,7 @@ def sample(
         shape = model.prior.event_shape
         pixels = scale or grids.enlarging(shape)
         grids.check_size(num, shape[:2], pixels)
+    given = _condition(model, num, condition)
     x = model.generate(
         num,
         seed=seed,
@@ -112,6 +122,7 @@ def sample(
         top_k=top_k,
         top_p=top_p,
         progress=True,
+        condition=given,
     )
     if as_words:
         lines = "".join(f"{line}\n" for line in data.to_text(x, vocabulary))
@@ -127,3 +138,28 @@ def sample(
         with written(target) as partial:
             np.savez_compressed(partial, x=x)
     open_console().print(f"{num} samples of {model.name} ({file}): {target}", highlight=False)
+
+
+def _condition(model, num, condition):
+    """The condition of each sample, or None of a model without."""
+    if not model.conditional:
+        if condition is not None:
+            raise ValueError(
+                f"`--condition` must be left out of a model without one. Received: {condition}"
+            )
+        return None
+    kinds = model.encoder.condition
+    kind = next(iter(kinds.values()))
+    classes = getattr(kind, "classes", None)
+    if len(kinds) > 1 or classes is None:
+        raise ValueError(
+            "A command can condition a model on one label alone. Received: a model conditioned on "
+            f"{', '.join(map(repr, kinds))}"
+        )
+    known = list(range(classes)) if isinstance(classes, int) else list(classes)
+    if condition is None:
+        return [known[place % len(known)] for place in range(num)]
+    named = {str(one): one for one in known}
+    if condition not in named:
+        raise ValueError(f"`--condition` must be {kind.described}. Received: {condition}")
+    return named[condition]

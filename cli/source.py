@@ -75,6 +75,7 @@ def open_source(
     served = source.is_dir() and (source / "saved_model.pb").is_file()
     file = source if served else directory.find_model(source)
     from .. import data
+    from ..runs.conditions import conditioned_arrays
     from ..runs.models import load_model
     from ..runs.spec import asking_again, can_hold_out, without_asked
 
@@ -107,9 +108,17 @@ def open_source(
             if wanted:
                 one, labels_of_one = data.load_arrays(known, name)
                 pairs[name] = (_reshaped(one, model), labels_of_one)
+    rows = len(x)
     x = _reshaped(x, model)
+    if getattr(model, "conditional", False):
+        name = _condition_of(model)
+        x = conditioned_arrays(x, y, name)
+        for part in pairs:
+            if pairs[part] is not None:
+                one, labels_of_one = pairs[part]
+                pairs[part] = conditioned_arrays(one, labels_of_one, name), labels_of_one
     drawn = ", binarized" if draws else ""
-    description = f"{file} on {spec.name_or_path}[{split}], {len(x):,} examples{drawn}"
+    description = f"{file} on {spec.name_or_path}[{split}], {rows:,} examples{drawn}"
     folder = file.parent
     if folder.name == directory.CHECKPOINTS:
         folder = folder.parent
@@ -157,6 +166,17 @@ def _read_by_its_vocabulary(spec, model, file):
             f"'{file}' is a model of {wanted}. Received: {spec.name_or_path!r}, which is {found}"
         )
     return with_vocabulary(spec, vocabulary_of(model, file)) if text else spec
+
+
+def _condition_of(model):
+    """The name of the only condition of a model."""
+    names = model.encoder.names
+    if len(names) > 1:
+        raise ValueError(
+            "A command can condition a model on the labels of the data alone. Received: a model "
+            f"conditioned on {', '.join(map(repr, names))}"
+        )
+    return names[0]
 
 
 def _reshaped(x, model):

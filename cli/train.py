@@ -87,6 +87,17 @@ def train(
             rich_help_panel="Data",
         ),
     ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Condition the model on the labels of the data: 'label', or the name of another "
+            "feature of a set of tensorflow-datasets. `vaezoo sample --condition 3` then draws "
+            "one class.",
+            show_default="none",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -236,6 +247,7 @@ def train(
       vaezoo train beta_vae_digits_mlp --set beta=2 --set training.learning_rate=3e-4
       vaezoo train vae_digits_mlp --set networks.hidden_units=[64,64]
       vaezoo train beta_vae_digits_mlp --set "beta=LinearSchedule(1000)"
+      vaezoo train vae_digits_mlp --condition label --out runs/digits
       vaezoo train text_vae_text_tiny --data my_sentences --out runs/text
     """
     # The backend takes seconds to import: what can fail before that does.
@@ -273,6 +285,7 @@ def train(
             "limit": limit,
         },
         training={"epochs": epochs},
+        networks={"condition": condition},
         options={
             "seed": seed,
             "precision": precision and precision.value,
@@ -333,7 +346,7 @@ def train(
         raise typer.Exit(1)
 
 
-def _given(preset, spec, assignments, data, training, options):
+def _given(preset, spec, assignments, data, training, networks, options):
     """The fields of a `RunSpec` that the command line has.
 
     Args:
@@ -342,6 +355,7 @@ def _given(preset, spec, assignments, data, training, options):
         assignments: Values of `--set`.
         data: Settings that options give, None where they do not; the same of `training`.
         training: As `data`.
+        networks: As `data`.
         options: Dict of further fields.
     """
     constructor, base = catalog.preset_of(preset)
@@ -349,7 +363,7 @@ def _given(preset, spec, assignments, data, training, options):
     if spec is not None:
         parts = {section: getattr(spec, section) for section in settings.SECTIONS}
     given = settings.parse_overrides(assignments, parts)
-    for section, values in (("data", data), ("training", training)):
+    for section, values in (("data", data), ("training", training), ("networks", networks)):
         given[section].update(_without_none(values))
     for key, value in given["model"].items():
         homes = [section for section in settings.SECTIONS[1:] if key in base[section]]

@@ -21,6 +21,7 @@ from ..core.locks import locked
 from ..core.precision import dtype_policy
 from ..data import DataSpec
 from . import directory as _directory
+from .conditions import condition_name, conditioned, conditioned_arrays
 from .forensics import investigate, keep
 from .models import load_model
 from .recorder import RunRecorder, load_weights, record_of, rewind, rewinds_of, save_model
@@ -182,17 +183,23 @@ class Run:
         train, validation = self._splits()
         if split in ("train", "validation"):
             spec = train if split == "train" else validation
-            return spec and self._read(_data.load, spec)
-        return self._read(_data.load, self._held_out(split))
+            return spec and self._batches(spec)
+        return self._batches(self._held_out(split))
 
     def arrays(self, split: str = "test", **changes: Any) -> tuple:
         """Returns a split as arrays `(x, y)`, pixels drawn once where training draws them.
+
+        Of a conditional run x is a dict of the data and their labels.
 
         Args:
             split: Split, with an optional slice.
             **changes: Fields of `data.DataSpec`, such as `limit` or `binarize`.
         """
-        return self._read(_data.load_arrays, self._held_out(split).replace(**changes))
+        x, y = self._read(_data.load_arrays, self._held_out(split).replace(**changes))
+        return conditioned_arrays(x, y, condition_name(self.spec.networks)), y
+
+    def _batches(self, spec):
+        return conditioned(self._read(_data.load, spec), condition_name(self.spec.networks))
 
     def model(self, which: str = "final") -> Any:
         """Returns the model.
@@ -527,9 +534,9 @@ class Run:
                 "(--set training.plateau=none), too"
             )
         ready.train_spec, ready.validation_spec = train, validation if with_validation else None
-        ready.train = self._read(_data.load, train)
+        ready.train = self._batches(train)
         if ready.validation_spec is not None:
-            ready.validation = self._read(_data.load, validation)
+            ready.validation = self._batches(validation)
         return ready
 
     def _load_weights(self, ready):
@@ -578,6 +585,7 @@ class Run:
         limit = min(watched.limit or MONITORED, MONITORED)
         watched = watched.replace(binarize=watched.binarize and "fixed", limit=limit)
         x, labels = self._read(_data.load_arrays, watched)
+        x = conditioned_arrays(x, labels, condition_name(self.spec.networks))
         labels = labels if getattr(labels, "ndim", 0) == 1 else None
         vocabulary = self.vocabulary
         to_text = vocabulary and functools.partial(_data.to_text, vocabulary=vocabulary)

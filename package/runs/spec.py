@@ -24,6 +24,7 @@ from ..data import DataSpec, TextInfo, Vocabulary, describe, load
 from ..data.text import SUFFIXES, text_path
 from ..losses import Regularizer
 from ..zoo.preset import build_preset, check_arguments, merge_settings
+from .conditions import condition_name
 from .directory import ASKED, HELD_OUT
 from .settings import SECTIONS, from_json, to_json
 
@@ -239,6 +240,9 @@ def resolved(spec: RunSpec, vocabulary: Any = None) -> tuple[RunSpec, Any]:
             trained_on, _ = splits(known, wanted)
             overrides["model"]["num_examples"] = describe(trained_on).num_examples
         networks = {**base["networks"], **overrides["networks"]}
+        if condition_name(networks) is not None:
+            data, known = _with_labels(networks["condition"], data, known)
+            overrides["networks"]["condition"] = _condition(networks["condition"], known)
         vocabulary = _fit_networks(name, networks, overrides["networks"], known)
     settings = merge_settings(name, constructor, base, overrides)
     spec = spec.replace(
@@ -412,6 +416,33 @@ def _data(spec, base, name):
         chosen = {k: v for k, v in chosen.items() if k not in ("max_size", "min_count")}
     merged = {"seed": spec.seed, **chosen, **given}
     return DataSpec(**merged) if "name_or_path" in merged else None
+
+
+#: Name of the labels that data have without a choice among several.
+_LABEL = "label"
+
+
+def _with_labels(condition, *specs):
+    """Returns `DataSpec` that hand out the labels that a condition names."""
+    name = condition_name({"condition": condition})
+    return [
+        spec if spec.labels is True and name == _LABEL or not isinstance(condition, str)
+        else spec.replace(labels=True if name == _LABEL else name)
+        for spec in specs
+    ]  # fmt: skip
+
+
+def _condition(condition, data):
+    """Returns a condition with the number of classes that the data have."""
+    if not isinstance(condition, str):
+        return condition
+    classes = describe(data).num_classes
+    if classes is None:
+        raise ValueError(
+            f"networks.condition must be a label of the data, and {str(data.name_or_path)!r} has "
+            f"no classes. Received: {condition!r} (--condition)"
+        )
+    return {condition: classes}
 
 
 def _fit_networks(name, networks, overrides, data):

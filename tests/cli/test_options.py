@@ -33,6 +33,8 @@ train vae_digits_mlp --out {{d}}/a --overwrite {TINY} -q --no-xla --epochs 1 --v
 train vae_digits_mlp --out {{d}}/b {TINY} --xla --seed 1 --steps-per-execution 2 --epochs 1
 train vae_digits_mlp --out {{d}}/c {TINY} --monitor --precision float32 --epochs 1
 train vae_digits_mlp --out {{d}}/c --resume --epochs 2 -q --on-nan rewind --max-rewinds 2
+train vae_digits_mlp --out {{d}}/labels {TINY} --condition label -q --no-monitor --epochs 1
+sample {{d}}/labels -n 3 --condition 3 --out {{d}}/labels.png
 sample {{d}}/images -n 3 --seed 1 --mean --scale 2 --out {{d}}/s.png
 sample {{d}}/images --num 3 --draw --out {{d}}/s.png --overwrite
 sample {{d}}/text -n 2 --temperature 0.5 --top-k 3 --top-p 0.9
