@@ -19,7 +19,7 @@ from .protocol import confined
 BACKENDS = {"TensorFlow": TF, "JAX": JAX}
 #: Start: the most seconds of processor time.
 STARTS = {"first": 40, "second": 15}
-COLUMNS = ("by", "start", "CPU s", "of it before `fit`", "goal", "met")
+COLUMNS = ("by", "start", "CPU s", "of it before `fit`", "of it the step", "goal", "met")
 
 
 def rows_of(backend):
@@ -36,7 +36,7 @@ def rows_of(backend):
             )
             if done.returncode:
                 sys.exit(f"A start died:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
-            before, seconds = json.loads(done.stdout.splitlines()[-1])
+            before, step, seconds = json.loads(done.stdout.splitlines()[-1])
             yield [
                 start,
                 f"{seconds:.1f}",
