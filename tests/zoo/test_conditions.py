@@ -34,6 +34,7 @@ def model():
     keras.utils.set_random_seed(0)
     model = make(seed=1)
     model.compile("adam")
+    model.build((None, EVENT))
     model.fit(BATCH, epochs=1, batch_size=8, verbose=0, validation_split=0.2)
     # Conditions matter after so short a training, too.
     kernel = model.encoder.kernel

@@ -176,3 +176,15 @@ def test_a_saved_model_keeps_what_was_asked(make, given):
 def test_the_number_is_checked(make, value):
     with pytest.raises(ValueError, match="`steps_per_execution` must be"):
         make(steps_per_execution=value)
+
+
+@only_tensorflow
+def test_batches_of_dicts_have_rows(data):
+    import tensorflow as tf
+
+    networks = zoo.networks.make("mlp", (6,), 3, hidden_units=[8], condition=2)
+    model = zoo.VAE(*networks, latent_dim=3)
+    batch = {"x": data, "condition": np.arange(len(data)) % 2}
+    batches = tf.data.Dataset.from_tensor_slices(batch).batch(4)
+    assert execution._rows(read_data(model, batches, training=True), None) == 4
+    assert execution._rows(read_data(model, batch, batch_size=8, training=True), 8) == 8

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from ...core.conditions import data_of, num_rows
 from ...core.resuming import Ahead, Resuming
 from .epochs import length_of_epoch
 from .scale import NonFiniteGuard
@@ -98,8 +99,8 @@ def _acts_on_batches(callback):
 def _rows(data, batch_size):
     """Rows of the batches of an array or a `tf.data.Dataset`, None of other sources."""
     if hasattr(data.x, "element_spec"):
-        return None if data.first is None else data.first.shape[0]
-    return batch_size or 32 if hasattr(data.x, "shape") else None
+        return None if data.first is None else num_rows(data.first)
+    return batch_size or 32 if hasattr(data_of(data.x), "shape") else None
 
 
 def _flop(model, rows):
