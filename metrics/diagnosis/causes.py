@@ -67,6 +67,9 @@ FULL_DIMENSION = 1.2
 #: of the code with little of its information: less than half. Pinned gains, which spread a code
 #: over all dimensions, leave most of it to such ones.
 MOST, LITTLE = 0.5, 0.5
+#: Gains of batch normalization on the means from which on they fill the prior: with a variance of
+#: 0.8 and more, what is left to 1 is the posteriors' own.
+FULL_GAIN = 0.9
 #: Nats of rate below which the weight of the KL cannot be read off the posteriors.
 FAINT_RATE = 0.01
 _ERRORS = 3.0
@@ -95,6 +98,7 @@ TITLES = {
     "batch_statistics": "Batch normalization differs between training and inference",
     "diverged": "The training diverged",
     "kl_weight_heavy": "The KL is charged more than once",
+    "gain_small": "Batch normalization holds the code below what pays",
     "kl_weight_light": "The KL is charged less than once",
     "kl_incomplete": "A term of the KL is missing",
     "trained_without_sampling": "The model was trained without sampling",
@@ -634,7 +638,10 @@ def _weight_of_kl(found, names, reference):
         and (weight > rules.HEAVY_WEIGHT or rules.presses(found))
         and (names & _HEAVY)
     ):
-        yield from _heavy(found, weight, error, size, gains)
+        if _holds(found):
+            yield _pinned(found, weight, error, gains)
+        else:
+            yield from _heavy(found, weight, error, size, gains)
     elif (
         _empty(names)
         and _sound(found)
@@ -688,6 +695,31 @@ def _heavy(found, weight, error, size, gain):
             "Each nat of code must then gain only one nat of likelihood to stay.",
             _LOSS_CODE if "foreign" in found.traits else _beta_code(found),
             change={"beta": 1.0},
+        ),
+        gain,
+        rank=_LOSS,
+    )
+
+
+def _holds(found):
+    """Whether batch normalization holds the means below the size that the prior has room for."""
+    return found.facts.get("gain", math.inf) < FULL_GAIN
+
+
+def _pinned(found, weight, error, gain):
+    held, size = found.facts["gain"], len(found.arrays["capacity"])
+    return Cause(
+        "gain_small",
+        (
+            f"The means are held at a size of {held:g}, where the prior has room for more (small "
+            f"below {FULL_GAIN:g}): the posteriors are as wide as under a KL weight of "
+            f"{weight:.3g} +- {error:.2g}.",
+        ),
+        Remedy(
+            f"Raise the gain of batch normalization from {held:g} to 1",
+            "Means of size 1 are as far apart as the prior allows; their rate may then be larger.",
+            f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=1.0)",
+            change={"gamma": 1.0},
         ),
         gain,
         rank=_LOSS,
@@ -875,7 +907,8 @@ def _second_moments(found):
 
 
 def _behind(found, names, reference):
-    if "lagging_encoder" in names:
+    # An encoder whose means are held cannot follow.
+    if "lagging_encoder" in names and not ("over_regularized" in names and _holds(found)):
         yield Cause(
             "encoder_behind",
             (

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from ...core.random import StatelessSeed
+from ...layers import MeanBatchNorm
 from ...losses import ELBO, DiagonalGaussian, kl_divergence
 from ..estimate import mean_estimate
 from ..subject import as_subject, posterior_from
@@ -294,6 +295,9 @@ def probe_schedule(found: Measurements, subject: ModelAdapter) -> None:
     beta = getattr(objective, "beta", None)
     if beta is not None:
         found.facts["beta"] = float(ops.convert_to_numpy(beta))
+    norm = getattr(getattr(subject.model, "head", None), "mean_norm", None)
+    if isinstance(norm, MeanBatchNorm) and norm.mode != "free":
+        found.facts["gain"] = norm.target
     final = getattr(objective, "final_beta", None)
     if final is not None and objective.scheduled:
         found.facts["beta_final"] = final

@@ -11,8 +11,8 @@ import pytest
 from keras import ops
 
 from vaezoo import callbacks, data, layers, losses, zoo
+from vaezoo.metrics.diagnosis import causes, rules
 from vaezoo.metrics.diagnosis import remedies as advice
-from vaezoo.metrics.diagnosis import rules
 from vaezoo.metrics.diagnosis.diagnose import diagnose
 from vaezoo.metrics.subject import as_subject
 
@@ -571,6 +571,45 @@ def _measurements_of(diagnosis):
     from vaezoo.metrics.diagnosis.measure import Measurements
 
     return Measurements(diagnosis.measurements, diagnosis.arrays)
+
+
+@pytest.mark.one_backend
+def test_a_held_gain_is_named_in_place_of_the_weight_of_the_kl(examine):
+    diagnosis = examine(beta=4.0)
+    found = _measurements_of(diagnosis)
+    for gain, name in ((0.5, "gain_small"), (1.0, "kl_weight_heavy")):
+        found.facts["gain"] = gain
+        first = causes.causes(found, diagnosis.findings, None)[0]
+        assert first.name == name
+    found.facts["gain"] = 0.5
+    held, *others = causes.causes(found, diagnosis.findings, None)
+    assert held.remedy.what == "Raise the gain of batch normalization from 0.5 to 1"
+    assert held.gain > 1.0
+    assert not {"kl_weight_heavy", "encoder_behind"} & {other.name for other in others}
+
+
+@pytest.mark.large
+@pytest.mark.one_backend
+def test_raising_a_held_gain_cures():
+    x, _ = data.load_arrays("digits", "train")
+    x, kept = x[:1000], x[1000:1400]
+
+    def train(gamma):
+        keras.utils.set_random_seed(0)
+        networks = zoo.networks.make("mlp", (8, 8, 1), 4, hidden_units=(64,))
+        likelihood = layers.Gaussian(0.15)
+        model = zoo.DUVAE(*networks, latent_dim=4, gamma=gamma, likelihood=likelihood, seed=0)
+        model.compile(keras.optimizers.Adam(4e-3), jit_compile=False, steps_per_execution=20)
+        model.fit(x, batch_size=50, epochs=30, verbose=0)
+        found = diagnose(model, kept, refinement_steps=30, trials=False)
+        return found, model.log_prob(kept, num_samples=32)
+
+    (ill, before), (cured, after) = map(train, (0.5, 1.0))
+    assert [cause.name for cause in ill.causes][0] == "gain_small", str(ill)
+    assert ill.remedies[0].what.startswith("Raise the gain of batch normalization from 0.5")
+    assert "gain_small" not in [cause.name for cause in cured.causes]
+    difference = after - before
+    assert np.mean(difference) > 3.0 * np.std(difference) / np.sqrt(len(difference))
 
 
 def test_every_verdict_has_words_and_remedies():
