@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.conditions import num_rows, take_rows
 from ..core.files import written
 from ..metrics import negative_log_likelihood
 from ..metrics.estimate import mean_estimate
@@ -47,22 +48,25 @@ def measured_in_parts(
     Returns:
         Dict of numbers as a record has them; None if the deadline came first.
     """
-    if num_images is not None and num_images < len(x):
-        x = x[np.sort(np.random.default_rng(0).choice(len(x), num_images, False))]
-    of = json.loads(json.dumps([of, num_samples, len(x), PART]))
+    rows = num_rows(x)
+    if num_images is not None and num_images < rows:
+        x = take_rows(x, np.sort(np.random.default_rng(0).choice(rows, num_images, False)))
+        rows = num_images
+    of = json.loads(json.dumps([of, num_samples, rows, PART]))
     parts = _kept(file, of)
-    for seed, start in enumerate(range(0, len(x), PART)):
+    for seed, start in enumerate(range(0, rows, PART)):
         if seed < len(parts):
             continue
         if parts and deadline is not None and time.monotonic() > deadline:
             return None
-        found = negative_log_likelihood(model, x[start : start + PART], num_samples, seed=seed)
+        some = take_rows(x, slice(start, start + PART))
+        found = negative_log_likelihood(model, some, num_samples, seed=seed)
         part = {"values": np.asarray(found.per_example, "float64").round(4).tolist()}
         parts.append(part | {name: found.extra[name] for name in ("elbo", "distortion", "rate")})
         with written(file) as partial:
             partial.write_text(json.dumps({"of": of, "parts": parts}), "utf-8")
-        if len(x) > PART:
-            say(f"likelihood of {min(start + PART, len(x)):,} of {len(x):,} examples")
+        if rows > PART:
+            say(f"likelihood of {min(start + PART, rows):,} of {rows:,} examples")
     values = np.concatenate([part["values"] for part in parts])
     mean = mean_estimate(values)
     common = {"unit": "nats", "count": mean.count}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.conditions import data_of
 from ..losses import LabelClassifier
 from ..metrics import (
     alphabet_probe,
@@ -26,6 +27,7 @@ from ..metrics import (
     linear_probe,
     mutual_information,
 )
+from ..metrics.diagnosis.conditions import nearest_mean_accuracy
 from ..metrics.estimate import mean_estimate
 from ..metrics.probes import posterior_means
 
@@ -321,6 +323,38 @@ def unpacked(held: dict[str, Any]) -> Any:
     return np.frombuffer(content, "uint8").reshape(held["shape"])
 
 
+def conditional_draws(measured: Measured) -> Any:
+    """Share of drawn digits that are of the class asked for, and what codes tell of the class.
+
+    What a digit is, the nearest of the gray training images tells, in squared distance; the class
+    of a code, the nearest mean of a class. Of a model without conditions there is only the latter.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    limit = {"limit": measured.limit} if measured.limit else {}
+    (train, labels), (test, classes) = (
+        measured.run.arrays(split, binarize=None, **limit) for split in ("train", "test")
+    )
+    told = KNeighborsClassifier(1).fit(_flat(train), labels)
+    hits = told.predict(_flat(test)) == classes
+    code, _, count = nearest_mean_accuracy(measured.means, np.asarray(measured.y))
+    found = {"of_real": _share(hits.mean(), len(hits)), "of_code": _share(code, count)}
+    if measured.model.conditional:
+        asked = np.repeat(np.arange(10), 100)
+        drawn = measured.model.generate(len(asked), measured.seed, condition=asked)
+        found["of_class"] = _share(np.mean(told.predict(_flat(drawn)) == asked), len(asked))
+    return found, {}
+
+
+def _flat(x):
+    x = data_of(x)
+    return x.reshape(len(x), -1)
+
+
+def _share(share, count):
+    return float(share), math.sqrt(share * (1.0 - share) / count)
+
+
 #: The functions by name, as `Protocol.measures` has them.
 MEASURES = {
     function.__name__: function
@@ -341,5 +375,6 @@ MEASURES = {
         samples,
         reconstructions,
         interpolations,
+        conditional_draws,
     )
 }

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from .. import metrics
+from ..core.conditions import data_of
 from ..data.spec import FIELDS
 from ..runs import Run, RunSpec
 from ..runs import directory as _directory
@@ -439,6 +440,7 @@ def _fingerprint(job, run, located):
         shape = [size or 1 for size in run.spec.networks["input_shape"]]
         if int(np.prod(shape)) * 60_000 < _HASHED:
             x, _ = run.arrays(split, **({} if run.vocabulary else {"binarize": None}))
+            x = data_of(x)
         digest = x is not None and hashlib.sha256(np.ascontiguousarray(x)).hexdigest()
         found[split] = {"count": None if x is None else len(x), "sha256": digest or None}
     return found
