@@ -25,9 +25,7 @@ def compiled(
     """
     if keras.backend.backend() == "tensorflow":
         if xla:
-            import tensorflow as tf
-
-            return tf.function(function, jit_compile=True, autograph=False)
+            return _graph(function, jit_compile=True)
         return _with_any_batch(function)
     import jax
 
@@ -152,6 +150,15 @@ def run_once(model: keras.Model, function: Callable[..., Any], *args: Any) -> No
         variable.assign(value)
 
 
+def _graph(function, **options):
+    import tensorflow as tf
+
+    graph = tf.function(function, autograph=False, **options)
+    # Each model has functions of its own of the same lines, which looks like retracing.
+    graph._omit_frequent_tracing_warning = True
+    return graph
+
+
 def _with_any_batch(function):
     """A `tf.function` that is traced once for all batch sizes."""
     import tensorflow as tf
@@ -169,7 +176,7 @@ def _with_any_batch(function):
         names = tuple(tuple(sorted(arg)) if isinstance(arg, dict) else None for arg in args)
         if (specs, names) not in traced:
             signature = keras.tree.pack_sequence_as(args, list(specs))
-            traced[specs, names] = tf.function(function, input_signature=signature, autograph=False)
+            traced[specs, names] = _graph(function, input_signature=signature)
         return traced[specs, names](*keras.tree.pack_sequence_as(args, flat))
 
     return call
