@@ -35,6 +35,7 @@ from .schedules import (
     SigmoidSchedule,
     final_value,
 )
+from .target_rate import TargetRate
 
 __all__ = [
     "ELBO",
@@ -61,6 +62,7 @@ __all__ = [
     "RootMeanSquare",
     "Schedule",
     "SigmoidSchedule",
+    "TargetRate",
     "Terms",
     "batch_moments",
     "distribution",

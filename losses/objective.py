@@ -150,6 +150,11 @@ class Weight(ArgumentsConfig, keras.layers.Layer):
             self._held = False
 
     @property
+    def is_paused(self) -> bool:
+        """Whether steps are being computed that do not count."""
+        return self._held
+
+    @property
     def final(self) -> float:
         """Weight of every evaluation."""
         return final_value(self.schedule)

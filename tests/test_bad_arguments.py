@@ -110,6 +110,16 @@ DECODER = {"latent_dim": COUNT, "params_per_value": COUNT, "num_classes": LEAST_
 TABLE = [
     (losses.ELBO, {}, {"beta": NON_NEGATIVE, "regularizers": ("MMD", 3)}),
     (losses.FreeBits, {}, {"free_bits": NON_NEGATIVE, "variant": CHOICE, "beta": NON_NEGATIVE}),
+    (
+        losses.TargetRate,
+        {"nats": 3.0},
+        {
+            "nats": NON_NEGATIVE,
+            "speed": POSITIVE,
+            "smoothing": FRACTION,
+            "limits": (3.0, (1.0,), (-1.0, 2.0), (2.0, 3.0), (0.1, 0.5), "ab"),
+        },
+    ),
     (losses.EmpiricalBayesELBO, {}, {"weight": NON_NEGATIVE}),
     (
         losses.MuELBO,
@@ -704,6 +714,7 @@ GIVEN = {
     "kernels": (3,),
     "latent_dim": 4,
     "latent_shape": (2, 2, 1),
+    "nats": 3.0,
     "network": lambda: keras.layers.Dense(3),
     "num_classes": 4,
     "num_examples": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -304,6 +305,22 @@ def _over_regularized_remedies(found, size):
             f"zoo.DUVAE(encoder, decoder, latent_dim={size}, gamma=0.5, keep_prob=0.9)",
             change={"gamma": 0.5, "keep_prob": 0.9},
         ),
+        *_held_rate(found),
+    ]
+
+
+def _held_rate(found):
+    """A multiplier that holds the rate which the same decoder is worth, where that was measured."""
+    rate = found.value("rate_after")
+    if not (math.isfinite(rate) and rate > 0.1):
+        return []
+    return [
+        Remedy(
+            f"Hold the rate at {rate:.2g} nats",
+            "The same decoder would pay for so many. A Lagrange multiplier finds the KL weight "
+            "that keeps them.",
+            f"objective=losses.TargetRate({rate:.2g})",
+        )
     ]
 
 
@@ -325,6 +342,7 @@ def _under_regularized_remedies(found, size):
             "A Wasserstein auto-encoder makes its prior samples decodable.",
             f"zoo.WAE(encoder, decoder, latent_dim={size}, weight=10.0)",
         ),
+        *_held_rate(found),
     ]
 
 

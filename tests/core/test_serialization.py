@@ -14,6 +14,8 @@ INSTANCES = [
     losses.ELBO(losses.CyclicalSchedule(10)),
     losses.ELBO(keras.optimizers.schedules.PolynomialDecay(0.1, 10, 1.0)),
     losses.FreeBits(0.3, "total_batch_max", losses.LinearSchedule(5)),
+    losses.TargetRate(3.0, 0.02, 0.8, (0.1, 10.0), [losses.MaximumMeanDiscrepancy()]),
+    losses.TargetRate(losses.LinearSchedule(5, 0.0, 25.0)),
     losses.ImportanceWeightedELBO([losses.MaximumMeanDiscrepancy(2.0)]),
     losses.EmpiricalBayesELBO(0.5),
     losses.EmpiricalBayesELBO(losses.CosineSchedule(7)),

@@ -43,6 +43,7 @@ OBJECTIVES = {
         losses.LinearSchedule(4, start=0.5), [losses.MaximumMeanDiscrepancy(seed=0)]
     ),
     "FreeBits": lambda: losses.FreeBits(0.3),
+    "TargetRate": lambda: losses.TargetRate(losses.LinearSchedule(4, 1.0, 2.0)),
     "ImportanceWeightedELBO": losses.ImportanceWeightedELBO,
     "InformationWeightedELBO": losses.InformationWeightedELBO,
     "EmpiricalBayesELBO": losses.EmpiricalBayesELBO,

@@ -532,7 +532,7 @@ def test_the_remedy_of_a_large_scale_cures(trained_on, scale):
     assert diagnosis.measurements["rate"].value > 3.0
 
 
-@pytest.mark.large
+@pytest.mark.slow
 @pytest.mark.one_backend
 @pytest.mark.filterwarnings("ignore:The likelihood's scale", "ignore:`x` is not scaled")
 def test_the_remedy_of_a_small_scale_cures(sigmoid_data):
@@ -588,7 +588,7 @@ def test_a_held_gain_is_named_in_place_of_the_weight_of_the_kl(examine):
     assert not {"kl_weight_heavy", "encoder_behind"} & {other.name for other in others}
 
 
-@pytest.mark.large
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_raising_a_held_gain_cures():
     x, _ = data.load_arrays("digits", "train")
