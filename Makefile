@@ -85,6 +85,10 @@ lint: $(TOOLS) $(JAX) $(VAEZOO) $(TYPED)  ## Check style, imports, formatting, s
 bench: $(JAX) $(VAEZOO) $(PEERS)  ## Measure vaezoo against its peers.
 	@$(VENV)/bin/python -m benchmarks.all $(ARGS)
 
+exam: $(TENSORFLOW) $(VAEZOO)  ## Examine the doctor: right verdicts, named causes, and cures.
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam $(ARGS)
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.exam --cures $(filter --write,$(ARGS))
+
 $(VENV)/pyvenv.cfg $(BENCH_VENV)/pyvenv.cfg:
 	@for python in $(PYTHON); do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

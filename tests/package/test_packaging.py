@@ -89,3 +89,14 @@ def test_types_are_announced():
 def test_the_command_is_installed():
     (script,) = metadata.entry_points(group="console_scripts", name="vaezoo")
     assert callable(script.load())
+
+
+@pytest.mark.one_backend
+def test_every_make_target_that_a_document_names_exists():
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    documents = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
+    for document in (*documents, "benchmarks/exam/EXAM.md"):
+        text = (ROOT / document).read_text("utf-8")
+        named = set(re.findall(r"`make ([a-z-]+)", text))
+        assert named <= rules, document
+    assert "exam" in rules
