@@ -181,9 +181,9 @@ def read_labels(classes: Any, name: str, values: Array) -> Array:
             raise ValueError(f"{rule}. Received: {shown(values.ravel().tolist()[0])}")
         places = {text: place for place, text in enumerate(classes)}
         flat = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
-        unknown = next((text for text in flat if text not in places), None)
-        if any(text not in places for text in flat):
-            raise ValueError(f"{rule}. Received: {shown(unknown)}")
+        unknown = [text for text in flat if text not in places]
+        if unknown:
+            raise ValueError(f"{rule}. Received: {shown(unknown[0])}")
         return np.asarray([places[text] for text in flat], "int32")
     if values.dtype.kind not in "iubf":
         raise TypeError(f"{rule}. Received: dtype={values.dtype}")

@@ -324,11 +324,12 @@ class ConditionalEncoder(ArgumentsConfig, keras.layers.Layer):
 
     def symbolic(self, event_shape: Shape, dtype: str) -> dict[str, Any]:
         """Returns a batch of placeholders, from which a model is built."""
-        shapes = {name: kind.value_shape for name, kind in self.condition.items()}
-        dtypes = {name: kind.value_dtype for name, kind in self.condition.items()}
         return {
             DATA: keras.KerasTensor((None, *event_shape), dtype),
-            **{name: keras.KerasTensor((None, *shapes[name]), dtypes[name]) for name in shapes},
+            **{
+                name: keras.KerasTensor((None, *kind.value_shape), kind.value_dtype)
+                for name, kind in self.condition.items()
+            },
         }
 
     def build(self, input_shape: Shape) -> None:

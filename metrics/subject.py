@@ -492,7 +492,7 @@ class _ConditionalSubject(_OurSubject):
 
     def batch(self, rows: Tensor) -> dict[str, Any]:
         """Returns rows as the model takes them."""
-        size, start, found = math.prod(self.event), 0, {}
+        start, found = 0, {}
         dtypes = {"x": self.model.event_dtype}
         dtypes |= {name: kind.value_dtype for name, kind in self.kinds.items()}
         shapes = {"x": self.event}
